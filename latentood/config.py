@@ -1,0 +1,256 @@
+"""The pipeline file: what to run once, over what, and what to keep.
+
+A mapping with ``target`` names something to import and call with its ``args``, recursively.
+Such targets are followed only when a pipeline file that the user named is executed; a pipeline
+that was stored in a cache is provenance, and nothing in it is ever imported.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from latentood.errors import ConfigError, suggest
+
+Role = Literal["fit", "val", "id", "near", "far"]
+Kept = Literal["entropy", "logits", "features"]
+PATH_KEYS = frozenset({"root", "path", "paths", "folder", "data_dir", "file", "filename"})
+"""Arguments of targets that are paths: relative ones are resolved against the pipeline file."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Target(_Section):
+    """Something to import and call."""
+
+    target: str = Field(description="Dotted name of a class or function.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments.")
+
+
+class ModelConfig(Target):
+    """The network."""
+
+    weights: Path | None = Field(
+        None, description="`.safetensors`, or a PyTorch file that loads with `weights_only=True`."
+    )
+    output: str | None = Field(
+        None, description="Field or index of the model's output that holds the logits."
+    )
+
+
+class Layer(_Section):
+    """One layer to keep: a dotted module name or a glob, and how to reduce its output."""
+
+    name: str
+    reduction: str = "mean"
+
+
+def _layer(value: Any) -> Any:
+    """Read ``layer3`` or ``{layer3: mean}``."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping) and len(value) == 1 and "name" not in value:
+        ((name, reduction),) = value.items()
+        return {"name": name, "reduction": reduction}
+    return value
+
+
+class Insert(_Section):
+    """Noise to put behind a layer of a model that has none of its own."""
+
+    after: str = Field(description="Module whose output gets the noise.")
+    kind: Literal["dropout", "dropout2d", "dropblock"] = "dropblock"
+    p: float = Field(0.4, gt=0, lt=1, description="Probability to drop.")
+    block_size: int = Field(5, ge=1, description="Side of the dropped squares (dropblock).")
+    shared: bool = Field(True, description="One mask for all channels (dropblock).")
+
+
+class MonteCarlo(_Section):
+    """T stochastic passes, and what to keep of them."""
+
+    passes: int = Field(16, ge=2, description="T, how many stochastic passes.")
+    insert: Insert | None = Field(None, description="Noise to add behind a layer.")
+    activate: bool | list[str] = Field(
+        False, description="Switch on the model's own dropout: all of it, or modules by glob."
+    )
+    keep: list[Kept] = Field(["entropy", "logits"], min_length=1)
+    layers: list[str] | None = Field(
+        None, description="Layers (of `layers`) to follow over the passes; default: all that vary."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.insert is None and not self.activate:
+            raise ValueError(
+                "give insert: {after: LAYER, …}, or activate: true to use the model's own dropout"
+            )
+        return self
+
+
+def _as_list(value: Any) -> Any:
+    """Read one target as a chain of one."""
+    return [value] if isinstance(value, Mapping) else value
+
+
+Chain = Annotated[list[Target], BeforeValidator(_as_list)]
+"""Transforms applied one after the other; one alone may stand without a list."""
+
+
+class SplitConfig(Target):
+    """One data set and what it is for."""
+
+    role: Role
+    transform: Chain | None = Field(
+        None, description="Replaces the pipeline's transform; null applies none."
+    )
+
+
+class Extract(_Section):
+    """How to run; none of it changes what is computed, but for `dtype`."""
+
+    batch_size: int | None = Field(None, ge=1, description="Default: 50 on a CPU, 256 on a GPU.")
+    block_rows: int = Field(1024, ge=1, description="Rows committed together.")
+    dtype: Literal["float32", "float16"] = Field("float32", description="Stored dtype.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` …")
+    workers: int = Field(0, ge=0, description="Data loading processes.")
+
+
+def _layers(value: Any) -> Any:
+    return [_layer(item) for item in value] if isinstance(value, list) else value
+
+
+class Pipeline(_Section):
+    """A whole pipeline file."""
+
+    name: str
+    model: ModelConfig
+    layers: Annotated[list[Layer], BeforeValidator(_layers)] = Field(
+        default_factory=lambda: [Layer(name="penultimate")],
+        description="Module names or globs; `{name: reduction}` chooses a reduction.",
+    )
+    head: str | None = Field(None, description="The last linear layer, if it cannot be found.")
+    monte_carlo: MonteCarlo | None = None
+    transform: Chain | None = None
+    splits: dict[str, SplitConfig] = Field(min_length=1)
+    seed: int = 0
+    extract: Extract = Extract()
+
+
+def load_pipeline(path: Path | str, overrides: Iterable[str] = ()) -> Pipeline:
+    """Read and check a pipeline file.
+
+    Args:
+        path: YAML file. Relative paths inside it are relative to its own folder.
+        overrides: ``a.b=value`` each, values in YAML; relative paths are relative to the
+            current folder, as everything typed on a command line.
+
+    Raises:
+        ConfigError: Unreadable, not a mapping, an unknown key (names the nearest) or a bad value.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); name a pipeline file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {_flat(error)}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys, got {type(raw).__name__}")
+    resolved = _absolute(raw, path.resolve().parent)
+    for override in overrides:
+        _apply(resolved, override)
+    return parse_pipeline(resolved, source=str(path))
+
+
+def parse_pipeline(raw: Mapping[str, Any], *, source: str = "pipeline") -> Pipeline:
+    """Check a pipeline given as a mapping.
+
+    Raises:
+        ConfigError: As in :func:`load_pipeline`.
+    """
+    try:
+        return Pipeline.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """Tell the first problem in one sentence; an unknown key gets its nearest neighbour."""
+    problems = error.errors()  # a misspelt key is also a missing one: tell the misspelling
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    where = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(where[:-1])
+        return f"unknown key {'.'.join(where)!r}; {suggest(where[-1], known)}"
+    if problem["type"] == "missing":
+        return f"key {'.'.join(where)!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(problem["input"], dict | list) else f", got {problem['input']!r}"
+    return f"{'.'.join(where)}: {message[0].lower()}{message[1:]}{got}"
+
+
+def _fields_at(where: list[str]) -> list[str]:
+    """List the keys that are allowed at a place of the pipeline file."""
+    schema = Pipeline.model_json_schema()
+    node: Any = schema
+    for part in where:
+        options = [node, *node.get("anyOf", [])]
+        options = [_follow(option, schema) for option in options]
+        node = next(
+            (o["properties"][part] for o in options if part in o.get("properties", {})),
+            next((o[k] for o in options for k in ("additionalProperties", "items") if k in o), {}),
+        )
+        node = _follow(node if isinstance(node, dict) else {}, schema)
+    options = [_follow(option, schema) for option in [node, *node.get("anyOf", [])]]
+    return [name for option in options for name in option.get("properties", {})]
+
+
+def _follow(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    reference = node.get("$ref")
+    return schema["$defs"][reference.rpartition("/")[2]] if reference else node
+
+
+def _absolute(node: Any, folder: Path, key: str = "") -> Any:
+    """Resolve the relative paths of a raw pipeline against a folder."""
+    if isinstance(node, dict):
+        return {name: _absolute(value, folder, str(name)) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_absolute(value, folder, key) for value in node]
+    if isinstance(node, str) and (key in PATH_KEYS or key == "weights") and "://" not in node:
+        named_weights = key == "weights" and not re.search(r"[./\\]", node)  # e.g. DEFAULT
+        return node if named_weights else str((folder / Path(node).expanduser()).resolve())
+    return node
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """Set ``a.b=value`` in a raw pipeline."""
+    dotted, equals, text = override.partition("=")
+    parts = dotted.split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override}: must be KEY=VALUE, e.g. --set extract.batch_size=50")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"--set {override}: the value is not valid YAML: {_flat(error)}"
+        ) from None
+    node: Any = raw
+    for part in parts[:-1]:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {part!r} has no keys of its own to set")
+    node[parts[-1]] = copy.deepcopy(_absolute(value, Path.cwd(), parts[-1]))
+
+
+def _flat(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,146 @@
+"""The contract of a detector: hyperparameters, what it reads, fit, score.
+
+A detector is a frozen dataclass of hyperparameters. ``fit`` turns rows into a state of
+tensors; ``score`` is a pure function of (state, rows). No fitted flag, no batch loop, no device
+move and no file access happens inside one: :class:`Fitted` does all of that for all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from latentood.errors import DetectorError, unknown
+from latentood.latents import Latents, Statistic
+
+State = dict[str, Tensor]
+"""What fitting leaves behind: named tensors, nothing else."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The keys a detector reads: of the fit split, of the ID val split, of rows to score."""
+
+    score: tuple[str, ...]
+    fit: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
+
+
+def hyper(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """Declare a hyperparameter with its meaning and range.
+
+    Args:
+        default: The paper's default.
+        doc: One line for the generated table.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        above: Value that must be exceeded.
+        choices: All allowed values.
+    """
+    about = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Detector(ABC):
+    """One way to turn rows of latents into scores, higher = more OOD."""
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    paper: ClassVar[str]
+    per_layer: ClassVar[bool] = False
+    """Whether ``layer`` may name any cached layer, so that a sweep over layers makes sense."""
+
+    def __post_init__(self) -> None:
+        """Check every hyperparameter against its declared range."""
+        for spec in fields(self):
+            check_range(self.name, spec, getattr(self, spec.name))
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Declare the keys that fitting and scoring read."""
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Declare what fitting asks of the fit split, so that many detectors share one read."""
+        return ()
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Turn fit rows (and ID val rows, if declared) into a state.
+
+        Args:
+            train: Rows of the fit split.
+            val: Rows of the ID validation split.
+
+        Returns:
+            Named tensors.
+        """
+        return {}
+
+    @abstractmethod
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Score rows held in memory.
+
+        Args:
+            state: What :meth:`fit` returned.
+            rows: N rows with the keys of ``needs().score``, and no others.
+
+        Returns:
+            (N,) float64, higher = more OOD.
+        """
+
+    @classmethod
+    def make(cls, **hyperparameters: Any) -> Self:
+        """Build from keyword hyperparameters; an unknown one names the nearest."""
+        known = [spec.name for spec in fields(cls)]
+        for name in hyperparameters:
+            if name not in known:
+                raise unknown(f"hyperparameter of {cls.name}", name, known)
+        return cls(**hyperparameters)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Give the hyperparameters by name."""
+        return {spec.name: getattr(self, spec.name) for spec in fields(self)}
+
+
+def check_range(who: str, spec: Field[Any], value: Any) -> None:
+    """Check one hyperparameter.
+
+    Raises:
+        DetectorError: It has the wrong type or is outside its declared range.
+    """
+    about = spec.metadata
+    default = None if spec.default is MISSING else spec.default
+    if isinstance(default, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(default, int):
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    elif isinstance(default, float):
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        fits = default is None or isinstance(value, type(default))
+    if not fits:
+        kind = type(default).__name__
+        raise DetectorError(f"{who}: {spec.name} must be of type {kind}, got {value!r}")
+    if (choices := about.get("choices")) is not None and value not in choices:
+        raise DetectorError(f"{who}: {spec.name} must be one of {list(choices)}, got {value!r}")
+    if value is None:
+        return
+    limits = (
+        ("low", "≥", lambda limit: value >= limit),
+        ("high", "≤", lambda limit: value <= limit),
+        ("above", ">", lambda limit: value > limit),
+    )
+    for bound, sign, holds in limits:
+        if (limit := about.get(bound)) is not None and not holds(limit):
+            raise DetectorError(f"{who}: {spec.name} must be {sign} {limit}, got {value!r}")

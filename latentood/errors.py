@@ -1,0 +1,105 @@
+"""Every error latentood raises on purpose, in one tree.
+
+LatentOODError
+├── ConfigError          (ValueError)  a pipeline file or a command-line value is wrong
+├── UnknownName          (KeyError)    a key, split, layer or detector that does not exist
+├── ModelError           (ValueError)  weights, layers, head or stochastic modules do not fit
+├── DataError            (ValueError)  an image, a label or a computed value is bad
+├── DetectorError        (ValueError)  a detector cannot be fitted or scored with what it got
+│   └── MissingInput     (KeyError)    ... because an array it needs is not there
+└── StoreError           (OSError)     the cache on disk cannot be used as asked
+    ├── FingerprintMismatch            ... it holds the results of another run
+    ├── DamagedBlock                   ... its bytes are not those that were written
+    ├── IncompleteSplit                ... an extraction has not finished yet
+    ├── StoreLocked                    ... another process is writing
+    └── StoreFull                      ... the disk cannot hold the rest
+
+Each message is one sentence with four facts (who, what is allowed, what it got, where) and
+then the next step. The command line prints it without a traceback and exits with 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LatentOODError(Exception):
+    """Root of all errors raised on purpose."""
+
+    def __str__(self) -> str:
+        """Give the message as written (``KeyError`` would show it in quotes)."""
+        return str(self.args[0]) if self.args else ""
+
+
+class ConfigError(LatentOODError, ValueError):
+    """A pipeline file or a command-line value is wrong."""
+
+
+class UnknownName(LatentOODError, KeyError):
+    """A key, split, layer or detector was named that does not exist."""
+
+
+class ModelError(LatentOODError, ValueError):
+    """Weights, layers, head or stochastic modules do not fit the model."""
+
+
+class DataError(LatentOODError, ValueError):
+    """An image, a label or a value computed from them is bad."""
+
+
+class DetectorError(LatentOODError, ValueError):
+    """A detector cannot be fitted or scored with what it got."""
+
+
+class MissingInput(DetectorError, KeyError):
+    """A detector needs an array that is not there."""
+
+
+class StoreError(LatentOODError, OSError):
+    """The cache on disk cannot be used as asked."""
+
+
+class FingerprintMismatch(StoreError):
+    """The store holds the results of another run."""
+
+
+class DamagedBlock(StoreError):
+    """The bytes of a block are not those that were written."""
+
+
+class IncompleteSplit(StoreError):
+    """A split has blocks that no extraction has committed yet."""
+
+
+class StoreLocked(StoreError):
+    """Another process is writing to the store."""
+
+
+class StoreFull(StoreError):
+    """The disk cannot hold the rest of the cache."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Say which known names are near a wrong one.
+
+    Args:
+        name: What was given.
+        known: What would have been right.
+
+    Returns:
+        ``did you mean 'x' or 'y'?`` when something is near, else ``known: 'a', 'b', …``.
+    """
+    options = sorted(set(known))
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+    if not options:
+        return "there are none"
+    shown = ", ".join(repr(option) for option in options[:20])
+    return f"known: {shown}{', …' if len(options) > 20 else ''}"
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """Build the error for a name that does not exist, with the nearest ones that do."""
+    return UnknownName(f"no {kind} named {name!r}; {suggest(name, known)}")

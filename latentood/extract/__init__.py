@@ -1,0 +1,1 @@
+"""Model and data in, arrays out: taps, stochastic passes, reductions, the runner."""

@@ -1,0 +1,69 @@
+"""What an extraction will cost, before it starts."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from latentood.extract.job import Job
+from latentood.extract.noise import row_keys
+from latentood.store.writer import free_bytes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Rows, bytes and seconds of a job.
+
+    Attributes:
+        rows: split → rows.
+        blocks: split → blocks.
+        array_bytes: split → key → bytes before compression.
+        free_bytes: What the disk can take.
+        seconds_per_row: Timed on one batch of the first split, loading not counted.
+    """
+
+    rows: dict[str, int]
+    blocks: dict[str, int]
+    array_bytes: dict[str, dict[str, int]]
+    free_bytes: int
+    seconds_per_row: float
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all arrays before compression."""
+        return sum(size for arrays in self.array_bytes.values() for size in arrays.values())
+
+    @property
+    def total_seconds(self) -> float:
+        """Time in the model, loading not counted."""
+        return self.seconds_per_row * sum(self.rows.values())
+
+
+def estimate(job: Job, store: Path | str) -> Estimate:
+    """Lay out a job and time one batch; nothing is written."""
+    return Estimate(
+        rows={name: spec.rows for name, spec in job.specs.items()},
+        blocks={n: math.ceil(spec.rows / spec.block_rows) for n, spec in job.specs.items()},
+        array_bytes={
+            name: {array.key: array.row_bytes * spec.rows for array in spec.arrays}
+            for name, spec in job.specs.items()
+        },
+        free_bytes=free_bytes(Path(store)),
+        seconds_per_row=_seconds_per_row(job),
+    )
+
+
+@torch.no_grad()
+def _seconds_per_row(job: Job) -> float:
+    rows = next(iter(job.rows.values()))
+    count = min(job.batch_size, len(rows))
+    batch = torch.stack([rows[row][0] for row in range(count)]).to(job.device)
+    keys = row_keys(0, torch.arange(count, device=job.device))
+    job.plan.engine.run(batch, keys)  # the first run also pays for warming up
+    start = time.perf_counter()
+    job.plan.engine.run(batch, keys).logits.sum().item()  # reading a value waits for a GPU
+    return (time.perf_counter() - start) / count

@@ -1,0 +1,195 @@
+"""What an extraction is about to do, settled and checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from latentood.config import Pipeline
+from latentood.errors import ConfigError, ModelError, unknown
+from latentood.extract.loading import load_model
+from latentood.extract.plan import Plan, make_plan
+from latentood.extract.rows import SplitRows, open_rows
+from latentood.latents import LABELS, LOGITS, MC_LOGITS, features, mc_entropy, mc_features
+from latentood.store.fingerprint import hash_tensors
+from latentood.store.schema import IDS, ArraySpec, Header, SplitSpec
+
+log = logging.getLogger(__name__)
+
+_RECORDED = ("latentood", "torch", "torchvision", "numpy", "zarr", "numcodecs")
+CPU_BATCH, GPU_BATCH = (
+    50,
+    256,
+)  # on a CPU small batches stay in cache: up to 2.3x the speed of 1,000
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, its plan, the rows of every split and the shape of what will be stored.
+
+    Attributes:
+        pipeline: What was asked for.
+        plan: How the model is run.
+        header: What identifies the run in the cache.
+        head: Weight (C, D) and bias (C,) of the head, if there is one.
+        rows: split → its data.
+        specs: split → its arrays.
+        device: Where the model runs.
+        batch_size: Rows run together.
+    """
+
+    pipeline: Pipeline
+    plan: Plan
+    header: Header
+    head: tuple[np.ndarray, np.ndarray] | None
+    rows: dict[str, SplitRows]
+    specs: dict[str, SplitSpec]
+    device: torch.device
+    batch_size: int
+
+    def seed(self, split: str) -> int:
+        """Name the random streams of a split by 64 bits."""
+        digest = hashlib.sha256(f"{self.pipeline.seed}/{split}".encode()).digest()
+        return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def prepare(
+    pipeline: Pipeline,
+    *,
+    splits: Sequence[str] | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> Job:
+    """Build the model, try it on two rows, open the data, and lay out the cache.
+
+    Args:
+        pipeline: What to run.
+        splits: Only these.
+        limit: Only the first rows of each split.
+        device: Instead of the pipeline's.
+        batch_size: Instead of the pipeline's.
+
+    Raises:
+        LatentOODError: Whatever does not fit, before anything is written.
+    """
+    names = list(splits) if splits else list(pipeline.splits)
+    for name in names:
+        if name not in pipeline.splits:
+            raise unknown("split", name, pipeline.splits)
+    where = resolve_device(device or pipeline.extract.device)
+    model = load_model(pipeline.model, pipeline.seed)
+    weights = hash_tensors(model.state_dict())
+    model = model.to(where)
+    first = open_rows(pipeline, names[0], limit=limit, classes=None)
+    probe = torch.stack([first[row][0] for row in range(min(2, len(first)))]).to(where)
+    plan = make_plan(model, pipeline, probe)
+    rows = {n: open_rows(pipeline, n, limit=limit, classes=plan.classes) for n in names}
+    return Job(
+        pipeline=pipeline,
+        plan=plan,
+        header=_header(pipeline, weights),
+        head=_head(model, plan),
+        rows=rows,
+        specs={name: _lay_out(pipeline, plan, data) for name, data in rows.items()},
+        device=where,
+        batch_size=batch_size
+        or pipeline.extract.batch_size
+        or (CPU_BATCH if where.type == "cpu" else GPU_BATCH),
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """Find the device to run on; ``auto`` is the first GPU, else the CPU.
+
+    Raises:
+        ConfigError: No such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r}: cannot be used here ({reason}); use cpu or auto"
+        ) from None
+    return device
+
+
+def _header(pipeline: Pipeline, weights: str) -> Header:
+    raw = pipeline.model_dump(mode="json")
+    fingerprint = {
+        "model": {"target": raw["model"]["target"], "args": raw["model"]["args"]},
+        "weights": weights,
+        "output": raw["model"]["output"],
+        "head": raw["head"],
+        "layers": raw["layers"],
+        "monte_carlo": raw["monte_carlo"],
+        "transform": raw["transform"],
+        "seed": raw["seed"],
+        "dtype": raw["extract"]["dtype"],
+    }
+    versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
+    return Header(pipeline=raw, fingerprint=fingerprint, versions=versions)
+
+
+def _head(model: nn.Module, plan: Plan) -> tuple[np.ndarray, np.ndarray] | None:
+    if plan.head is None:
+        log.warning(
+            "no linear layer gives the logits; detectors that need the head are not available"
+        )
+        return None
+    layer = model.get_submodule(plan.head)
+    if not isinstance(layer, nn.Linear):
+        raise ModelError(f"head {plan.head!r}: must be a linear layer, got {type(layer).__name__}")
+    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
+    return layer.weight.float().cpu().numpy(), bias.float().cpu().numpy()
+
+
+def _lay_out(pipeline: Pipeline, plan: Plan, rows: SplitRows) -> SplitSpec:
+    """Lay out the arrays of a split."""
+    dtype = pipeline.extract.dtype
+    ids = rows.ids()
+    width = max(len(name.encode()) for name in ids)
+    arrays = [ArraySpec(IDS, (width,), "uint8"), ArraySpec(LOGITS, (plan.classes,), dtype)]
+    if rows.has_labels():
+        arrays.append(ArraySpec(LABELS, (), "int64"))
+    arrays += [ArraySpec(features(layer), (d,), dtype) for layer, d in plan.widths.items()]
+    if (passes := pipeline.monte_carlo) is not None:
+        followed = {layer: plan.widths[layer] for layer in plan.varying}
+        if "logits" in passes.keep:
+            arrays.append(ArraySpec(MC_LOGITS, (passes.passes, plan.classes), dtype))
+        if "features" in passes.keep:
+            arrays += [
+                ArraySpec(mc_features(n), (passes.passes, d), dtype) for n, d in followed.items()
+            ]
+        if "entropy" in passes.keep:
+            arrays += [ArraySpec(mc_entropy(n), (d,), dtype) for n, d in followed.items()]
+    config = pipeline.splits[rows.name]
+    return SplitSpec(
+        name=rows.name,
+        role=config.role,
+        rows=len(rows),
+        block_rows=min(pipeline.extract.block_rows, len(rows)),
+        arrays=tuple(arrays),
+        data=_provenance(rows, config.model_dump(mode="json")),
+    )
+
+
+def _provenance(rows: SplitRows, config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "target": config["target"],
+        "transform": config["transform"],
+        "fingerprint": rows.fingerprint(),
+    }

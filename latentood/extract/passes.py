@@ -1,0 +1,190 @@
+"""The four ways to run a model over a batch: without noise, and with T noisy passes.
+
+All noisy engines draw the same masks (see :mod:`latentood.extract.noise`), so they agree to
+rounding; they differ in what they repeat:
+
+===================  ==========================================  ===========================
+engine               repeats per pass                            where it applies
+===================  ==========================================  ===========================
+:class:`Pooled`      masking and pooling, as one matrix product  noise → mean pooling → head
+:class:`Vmapped`     the part behind the first noise             models that ``vmap`` can run
+:class:`Repeated`    the whole forward pass                      everything else
+===================  ==========================================  ===========================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentood.extract.head import select_logits
+from latentood.extract.noise import OFF, Mask
+from latentood.extract.sites import Site, Turn, noisy
+from latentood.extract.taps import Tap, capture
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What one batch gave.
+
+    Attributes:
+        logits: (B, C).
+        features: layer → (B, D), dropout off.
+        mc_logits: (B, T, C); ``None`` without passes.
+        mc_features: layer → (B, T, D) for the layers that vary over the passes.
+    """
+
+    logits: Tensor
+    features: dict[str, Tensor]
+    mc_logits: Tensor | None = None
+    mc_features: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Engine(ABC):
+    """Runs a model over batches.
+
+    Attributes:
+        model: In eval mode.
+        taps: Layers to capture.
+        output: Field of the model's output that holds the logits.
+    """
+
+    model: nn.Module
+    taps: Sequence[Tap]
+    output: str | None
+
+    @abstractmethod
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch.
+
+        Args:
+            batch: (B, …) inputs.
+            keys: (B,) row keys for the noise.
+        """
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model once, noise as the active hooks have it."""
+        with capture(self.model, self.taps) as seen:
+            logits = select_logits(self.model(batch), self.output)
+        return logits, seen.outputs
+
+
+@dataclass(frozen=True)
+class Plain(Engine):
+    """One forward pass without noise."""
+
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch."""
+        return Captured(*self.forward(batch))
+
+
+@dataclass(frozen=True)
+class Noisy(Engine):
+    """T passes with noise, beside the one without.
+
+    Attributes:
+        sites: Where the noise is.
+        passes: T.
+        varying: Layers to follow over the passes.
+    """
+
+    sites: Sequence[Site]
+    passes: int
+    varying: frozenset[str]
+
+    def turn(self, batch: Tensor, keys: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model in one pass."""
+        with noisy(self.model, self.sites, Turn(keys, index)):
+            return self.forward(batch)
+
+
+@dataclass(frozen=True)
+class Vmapped(Noisy):
+    """All passes at once under ``vmap``; what lies before the first noise is computed once.
+
+    The pass without noise rides along as one more pass, so that even for all passes and layers
+    together nothing deterministic is computed twice.
+    """
+
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch."""
+        turns = torch.arange(OFF, self.passes, device=keys.device)
+        logits, outputs = torch.func.vmap(lambda index: self.turn(batch, keys, index))(turns)
+        return Captured(
+            logits=logits[0],
+            features={layer: values[0] for layer, values in outputs.items()},
+            mc_logits=logits[1:].transpose(0, 1),
+            mc_features={n: v[1:].transpose(0, 1) for n, v in outputs.items() if n in self.varying},
+        )
+
+
+@dataclass(frozen=True)
+class Repeated(Noisy):
+    """T forward passes one after the other, for models that ``vmap`` cannot run."""
+
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch."""
+        logits, features = self.forward(batch)
+        turns = [
+            self.turn(batch, keys, torch.tensor(index, device=keys.device))
+            for index in range(self.passes)
+        ]
+        return Captured(
+            logits=logits,
+            features=features,
+            mc_logits=torch.stack([of_turn for of_turn, _ in turns], dim=1),
+            mc_features={n: torch.stack([o[n] for _, o in turns], dim=1) for n in self.varying},
+        )
+
+
+@dataclass(frozen=True)
+class Pooled(Noisy):
+    """For noise → mean pooling → head: masking and pooling as one matrix product per row.
+
+    Attributes:
+        head: The linear layer after the pooling.
+    """
+
+    head: nn.Linear
+
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch."""
+        (site,) = self.sites
+        seen: list[Tensor] = []
+        module = self.model.get_submodule(site.module)
+        handle = module.register_forward_hook(lambda m, args, out: seen.append(out))
+        try:
+            logits, features = self.forward(batch)
+        finally:
+            handle.remove()
+        pooled = self._pool(seen[0], keys, site)
+        return Captured(
+            logits=logits,
+            features=features,
+            mc_logits=F.linear(pooled, self.head.weight, self.head.bias),
+            mc_features=dict.fromkeys(self.varying, pooled),
+        )
+
+    def _pool(self, maps: Tensor, keys: Tensor, site: Site) -> Tensor:
+        """Mask and average: (B, C, …) → (B, T, C)."""
+        noise = site.noise
+        if not isinstance(noise, Mask):
+            raise TypeError(f"only masks can be pooled, got {type(noise).__name__}")
+        shape = tuple(maps.shape[1:])
+        turns = torch.arange(self.passes, device=keys.device)
+        masks = torch.func.vmap(lambda t: noise.mask(keys, t, site.stream, shape))(turns)
+        masks = masks.movedim(0, 1).to(maps.dtype)
+        if maps.dim() == 2:
+            return maps[:, None] * masks
+        maps, masks = maps.flatten(2), masks.flatten(3)  # (B, C, P) and (B, T, C or 1, P or 1)
+        if masks.shape[3] == 1:
+            return maps.mean(dim=2)[:, None] * masks[..., 0]
+        if masks.shape[2] == 1:
+            return masks[:, :, 0] @ maps.transpose(1, 2) / maps.shape[2]
+        return torch.einsum("btcp,bcp->btc", masks, maps) / maps.shape[2]

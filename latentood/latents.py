@@ -1,0 +1,366 @@
+"""Latents: named arrays of rows, in memory or read lazily from a cache.
+
+This is all that a detector ever sees of the outside world. Row ``i`` of every array belongs
+to the same input. The names of the arrays ("keys") are those of the glossary:
+
+======================  ===========  =====================================================
+key                     shape        what
+======================  ===========  =====================================================
+``logits``              (N, C)       output of the deterministic forward pass
+``labels``              (N,)         true classes, int64
+``features/<layer>``    (N, D)       pooled activations, dropout off
+``mc.logits``           (N, T, C)    logits of T stochastic passes
+``mc.features/<layer>`` (N, T, D)    pooled activations of T stochastic passes
+``mc.entropy/<layer>``  (N, D)       entropy of each dimension over the T passes, nats
+``head``                             the last linear layer: weight (C, D) and bias (C,)
+======================  ===========  =====================================================
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from latentood.errors import DataError, MissingInput, suggest
+
+LOGITS = "logits"
+LABELS = "labels"
+HEAD = "head"
+MC_LOGITS = "mc.logits"
+PENULTIMATE = "penultimate"
+
+GROUP_ROWS = 4096
+"""Rows that are reduced together. Fixed, so that no sum depends on how a cache is laid out."""
+
+
+Result = TypeVar("Result", covariant=True)
+Answer = TypeVar("Answer")
+
+
+def features(layer: str) -> str:
+    """Name the key of a layer's features; ``mc.entropy/<layer>`` is taken as it is."""
+    return layer if layer.startswith("mc.entropy/") else f"features/{layer}"
+
+
+def mc_features(layer: str) -> str:
+    """Name the key of a layer's features over T passes."""
+    return f"mc.features/{layer}"
+
+
+def mc_entropy(layer: str) -> str:
+    """Name the key of a layer's entropies over T passes."""
+    return layer if layer.startswith("mc.entropy/") else f"mc.entropy/{layer}"
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """An array whose rows are read on demand."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape with the number of rows first."""
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Read rows ``start`` to ``stop`` as a CPU tensor of the stored dtype."""
+
+
+class Statistic(Protocol[Result]):
+    """What a detector wants to know about the fit rows, computable in one streaming pass.
+
+    Statistics are hashable values (frozen dataclasses): equal statistics asked for by several
+    detectors are computed once, and :meth:`Latents.gather` feeds any number from one read.
+    """
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+
+    def start(self, source: Latents) -> Accumulator[Result]:
+        """Begin a pass over ``source``."""
+
+    def __hash__(self) -> int: ...
+
+
+class Accumulator(Protocol[Result]):
+    """The state of one statistic during one pass."""
+
+    def add(self, block: Latents) -> None:
+        """Take in the next rows, in order."""
+
+    def result(self) -> Result:
+        """Close the pass."""
+
+
+class _InMemory:
+    """Rows of a tensor that is already there."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.shape = tuple(tensor.shape)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return self.tensor[start:stop]
+
+
+class Latents:
+    """Named arrays of rows.
+
+    Args:
+        logits: (N, C).
+        features: layer → (N, D).
+        labels: (N,) integers.
+        head: ``(weight (C, D), bias (C,))`` of the last linear layer.
+        mc_logits: (N, T, C).
+        mc_features: layer → (N, T, D).
+        mc_entropy: layer → (N, D).
+        name: What to call these rows in messages.
+
+    Arrays may be torch tensors or NumPy arrays; any subset may be given.
+
+    Raises:
+        DataError: No array, or arrays with different numbers of rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        logits: Any = None,
+        features: Mapping[str, Any] | None = None,
+        labels: Any = None,
+        head: tuple[Any, Any] | None = None,
+        mc_logits: Any = None,
+        mc_features: Mapping[str, Any] | None = None,
+        mc_entropy: Mapping[str, Any] | None = None,
+        name: str = "latents",
+    ) -> None:
+        given = {LOGITS: logits, LABELS: labels, MC_LOGITS: mc_logits}
+        given |= {f"features/{layer}": value for layer, value in (features or {}).items()}
+        given |= {f"mc.features/{layer}": value for layer, value in (mc_features or {}).items()}
+        given |= {f"mc.entropy/{layer}": value for layer, value in (mc_entropy or {}).items()}
+        rows: dict[str, Rows] = {
+            key: _InMemory(_tensor(value)) for key, value in given.items() if value is not None
+        }
+        self._setup(rows, head, name, origin=uuid.uuid4().hex, offset=0)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Mapping[str, Rows],
+        *,
+        head: tuple[Any, Any] | None = None,
+        name: str = "latents",
+        origin: str | None = None,
+        offset: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> Latents:
+        """Wrap arrays that are read on demand.
+
+        Args:
+            rows: key → array.
+            head: As in the constructor.
+            name: What to call these rows in messages.
+            origin: Identity of the split these rows were taken from; equal origins mean the
+                same rows (a neighbour search then skips a row's match with itself).
+            offset: Position of the first row within its origin.
+            device: Where tensors handed out live.
+        """
+        latents = cls.__new__(cls)
+        latents._setup(dict(rows), head, name, origin=origin or uuid.uuid4().hex, offset=offset)
+        latents._device = torch.device(device)
+        return latents
+
+    def _setup(
+        self,
+        rows: dict[str, Rows],
+        head: tuple[Any, Any] | None,
+        name: str,
+        origin: str,
+        offset: int,
+    ) -> None:
+        if not rows:
+            raise DataError(f"{name}: no array was given; give at least one, e.g. logits=")
+        sizes = {key: array.shape[0] for key, array in rows.items()}
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{key} {size}" for key, size in sizes.items())
+            raise DataError(f"{name}: all arrays must have the same number of rows, got {listed}")
+        self._rows = rows
+        self._head = None if head is None else (_tensor(head[0]), _tensor(head[1]))
+        self._device = torch.device("cpu")
+        self._memo: dict[Hashable, Any] = {}
+        self._lock = threading.RLock()
+        self.name = name
+        self.origin = origin
+        self.offset = offset
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return next(iter(self._rows.values())).shape[0]
+
+    def __repr__(self) -> str:
+        """Show name, rows and keys."""
+        return f"Latents({self.name!r}, {len(self)} rows, keys: {', '.join(self.keys())})"
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays that are there (``head`` included)."""
+        return (*self._rows, HEAD) if self._head is not None else tuple(self._rows)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether an array is there."""
+        return key in self.keys()
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of an array, rows first."""
+        return self._array(key).shape
+
+    def __getitem__(self, key: str) -> Tensor:
+        """Read a whole array, in its stored dtype."""
+        return self.read(key, 0, len(self))
+
+    def read(self, key: str, start: int, stop: int) -> Tensor:
+        """Read rows ``start`` to ``stop`` of an array, in its stored dtype."""
+        return self._array(key).read(start, stop).to(self._device)
+
+    def double(self, key: str) -> Tensor:
+        """Read a whole array as float64, the dtype of all statistics."""
+        return self[key].double()
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Weight (C, D) and bias (C,) of the last linear layer, float64."""
+        if self._head is None:
+            raise self._missing(HEAD)
+        weight, bias = self._head
+        return weight.to(self._device).double(), bias.to(self._device).double()
+
+    def to(self, device: torch.device | str) -> Latents:
+        """Hand out tensors on another device; nothing is read or copied yet."""
+        return Latents.from_rows(
+            self._rows,
+            head=self._head,
+            name=self.name,
+            origin=self.origin,
+            offset=self.offset,
+            device=device,
+        )
+
+    def take(self, keys: Iterable[str], start: int, stop: int) -> Latents:
+        """Bring some arrays of some rows into memory.
+
+        The result holds only the keys asked for, so that nothing undeclared can be read.
+        """
+        wanted = tuple(keys)
+        rows: dict[str, Rows] = {
+            key: _InMemory(self.read(key, start, stop)) for key in wanted if key != HEAD
+        }
+        if not rows:  # a detector that reads the head alone still needs to know its rows
+            raise DataError(f"{self.name}: no array of rows was asked for")
+        head = self.head if HEAD in wanted else None
+        return Latents.from_rows(
+            rows,
+            head=head,
+            name=self.name,
+            origin=self.origin,
+            offset=self.offset + start,
+            device=self._device,
+        )
+
+    def blocks(self, keys: Iterable[str], rows: int = GROUP_ROWS) -> Iterator[Latents]:
+        """Stream some arrays in order, ``rows`` rows at a time."""
+        wanted = tuple(dict.fromkeys(keys))
+        for start in range(0, len(self), rows):
+            yield self.take(wanted, start, min(start + rows, len(self)))
+
+    def compute(self, statistic: Statistic[Answer]) -> Answer:
+        """Give a statistic of all rows; computed once, then remembered."""
+        self.gather([statistic])
+        return cast("Answer", self._memo[statistic])
+
+    def gather(self, statistics: Iterable[Statistic[Any]]) -> None:
+        """Compute many statistics from one read of the arrays they need.
+
+        Raises:
+            MissingInput: A statistic reads an array that is not there.
+            DataError: There are no rows, or a value is not finite (names the row).
+        """
+        with self._lock:
+            pending = [s for s in dict.fromkeys(statistics) if s not in self._memo]
+            if not pending:
+                return
+            if len(self) == 0:
+                raise DataError(f"{self.name}: there are no rows to fit on")
+            keys = tuple(dict.fromkeys(key for s in pending for key in s.keys()))  # noqa: SIM118
+            running = [(s, s.start(self)) for s in pending]
+            for block in self.blocks(keys):
+                block.require_finite()
+                for _, accumulator in running:
+                    accumulator.add(block)
+            for statistic, accumulator in running:
+                self._memo[statistic] = accumulator.result()
+
+    def require_finite(self) -> None:
+        """Refuse NaN and infinity.
+
+        Raises:
+            DataError: Names the array and the first bad row.
+        """
+        for key in self._rows:
+            values = self[key]
+            # A sum is finite only if every term is; the slow search runs on suspicion alone.
+            if values.is_floating_point() and not bool(torch.isfinite(values.sum())):
+                bad = ~torch.isfinite(values).flatten(1 if values.dim() > 1 else 0)
+                where = bad.any(dim=1) if bad.dim() > 1 else bad
+                if bool(where.any()):
+                    row = self.offset + int(where.nonzero()[0])
+                    raise DataError(
+                        f"{self.name}: {key} must be finite, got NaN or infinity in row {row}; "
+                        "look at that input or at the model's weights"
+                    )
+
+    def require(self, keys: Iterable[str], *, who: str) -> None:
+        """Check that all keys are there.
+
+        Raises:
+            MissingInput: Names the first missing one and what to add.
+        """
+        for key in keys:
+            if key not in self:
+                raise self._missing(key, who)
+
+    def _array(self, key: str) -> Rows:
+        try:
+            return self._rows[key]
+        except KeyError:
+            raise self._missing(key) from None
+
+    def _missing(self, key: str, who: str = "") -> MissingInput:
+        lead = f"{who}: needs {key!r}, but" if who else f"no {key!r}:"
+        return MissingInput(f"{lead} {self.name} has {_listed(self.keys())}; {_advice(key, self)}")
+
+
+def _tensor(value: Any) -> Tensor:
+    return value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
+
+
+def _listed(keys: tuple[str, ...]) -> str:
+    return ", ".join(repr(key) for key in keys)
+
+
+def _advice(key: str, latents: Latents) -> str:
+    """Say what to do so that a missing key is there."""
+    kind, _, layer = key.partition("/")
+    match kind:
+        case "head":
+            return "re-run extract with head: <layer name>, or give head=(W, b)"
+        case "labels":
+            return "use a split whose data set has labels, or give labels="
+        case "mc.logits" | "mc.entropy" | "mc.features":
+            kept = {"mc.logits": "logits", "mc.entropy": "entropy", "mc.features": "features"}[kind]
+            return f"re-run extract with monte_carlo: {{passes: 16, keep: [{kept}]}}"
+        case "features":
+            hint = suggest(key, [k for k in latents.keys() if k.startswith("features/")])  # noqa: SIM118
+            return f"{hint} or add {layer!r} to layers: and re-run extract"
+    return suggest(key, latents.keys())

@@ -1,0 +1,122 @@
+"""Means and scatter from one pass over rows, in float64, without cancellation.
+
+Blocks are merged by the pairwise update of T. Chan, G. Golub, R. LeVeque, "Algorithms for
+computing the sample variance", The American Statistician 37(3), 1983: every block is centred on
+its own mean, so an offset common to all rows costs no digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from latentood.stats.linalg import EPSILON, Covariance, self_product
+
+
+@dataclass(frozen=True, eq=False)
+class RowMoments:
+    """Count, mean and scatter of all rows.
+
+    Attributes:
+        count: Number of rows.
+        mean: (D,) float64.
+        scatter: (D, D) float64, Σ(h−mean)(h−mean)ᵀ, not divided by the count.
+    """
+
+    count: int
+    mean: Tensor  # (D,)
+    scatter: Tensor  # (D, D)
+
+    @cached_property
+    def noise(self) -> float:
+        """Rounding to expect in an eigenvalue of a covariance derived from this scatter."""
+        size = float(torch.linalg.matrix_norm(self.scatter)) / self.count
+        return EPSILON * len(self.mean) * size
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """Scatter divided by the count (maximum likelihood)."""
+        return Covariance(self.scatter / self.count, self.noise)
+
+    def tied(self, counts: Tensor, means: Tensor) -> Covariance:
+        """Covariance within classes: total scatter less the scatter of the class means.
+
+        Args:
+            counts: (K,) rows of each class.
+            means: (K, D) their means.
+
+        Returns:
+            Σ_c Σ_{i∈c} (h−μ_c)(h−μ_c)ᵀ / N.
+        """
+        between = self_product((means - self.mean) * counts.sqrt().unsqueeze(1))
+        return Covariance((self.scatter - between) / self.count, self.noise)
+
+    def about(self, origin: Tensor) -> Covariance:
+        """Mean of (h−origin)(h−origin)ᵀ for another origin (D,)."""
+        shift = self.mean - origin
+        return Covariance(self.covariance.matrix + torch.outer(shift, shift), self.noise)
+
+
+class MomentSums:
+    """Running count, mean and scatter."""
+
+    def __init__(self) -> None:
+        self._moments: RowMoments | None = None
+
+    def add(self, rows: Tensor) -> None:
+        """Merge the next rows.
+
+        Args:
+            rows: (n, D) float64, n ≥ 1; left untouched.
+        """
+        mean = rows.mean(dim=0)
+        block = RowMoments(len(rows), mean, self_product(rows - mean))
+        self._moments = block if self._moments is None else _merged(self._moments, block)
+
+    def result(self) -> RowMoments:
+        """Close the pass; at least one block must have been added."""
+        if self._moments is None:
+            raise RuntimeError("moments need at least one block of rows")
+        return self._moments
+
+
+def _merged(first: RowMoments, second: RowMoments) -> RowMoments:
+    """Moments of two sets of rows together."""
+    count = first.count + second.count
+    step = second.mean - first.mean
+    weight = first.count * second.count / count
+    return RowMoments(
+        count,
+        first.mean + step * (second.count / count),
+        first.scatter + second.scatter + weight * torch.outer(step, step),
+    )
+
+
+class GroupSums:
+    """Running count and sum of the rows of each group.
+
+    Args:
+        groups: Number of groups, K.
+        width: Width of a row, D.
+        device: Where the rows live.
+    """
+
+    def __init__(self, groups: int, width: int, device: torch.device) -> None:
+        self.counts = torch.zeros(groups, dtype=torch.float64, device=device)  # (K,)
+        self.sums = torch.zeros(groups, width, dtype=torch.float64, device=device)  # (K, D)
+
+    def add(self, rows: Tensor, group: Tensor) -> None:
+        """Add rows (n, D) float64 to their groups (n,) int64 in [0, K)."""
+        self.counts += torch.bincount(group, minlength=len(self.counts))
+        if rows.device.type == "cpu":
+            self.sums.index_add_(0, group, rows)
+        else:  # index_add_ adds in no fixed order there, so two fits would differ in a bit
+            member = torch.nn.functional.one_hot(group, len(self.counts)).to(rows.dtype)
+            self.sums.addmm_(member.mT, rows)
+
+    def means(self) -> Tensor:
+        """Mean of every group (K, D); 0 where a group is empty."""
+        return self.sums / self.counts.clamp(min=1).unsqueeze(1)
