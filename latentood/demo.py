@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from latentood.training.classifier import Progress, accuracy, save_weights, train_classifier
+from latentood.training.classifier import Progress, accuracy, train_classifier
+from latentood.training.weights import save_weights, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ def prepare(out_dir: Path | str, progress: Progress | None = None) -> Path:
     from latentood.data import Digits
     from latentood.models import digits_resnet
 
-    options = {"classes": CLASSES, "size": SIZE}
-    train, test = Digits(part="train", **options), Digits(part="test", **options)
+    train, test = (Digits(CLASSES, part, SIZE) for part in ("train", "test"))
     started = time.monotonic()
     with torch.random.fork_rng([]):
         torch.manual_seed(RECIPE["training"]["seed"])
@@ -70,7 +69,7 @@ def prepare(out_dir: Path | str, progress: Progress | None = None) -> Path:
         "training_seconds": round(seconds, 1),
         "torch": torch.__version__,
     }
-    _write(record, json.dumps(result, indent=2) + "\n")
+    write_whole(record, (json.dumps(result, indent=2) + "\n").encode())
     return weights
 
 
@@ -93,9 +92,3 @@ def _is_current(weights: Path, record: Path) -> bool:
 
 def _file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

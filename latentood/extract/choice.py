@@ -100,7 +100,9 @@ def _pooled(plain: Repeated, head: str | None, batch: Tensor) -> Pooled | None:
     ):
         return None
     for tap in plain.taps:
-        followed = tap.layer == PENULTIMATE or (tap.module == site.module and tap.reduce is mean)
+        followed = tap.layer == PENULTIMATE or (
+            tap.module == site.module and tap.reduction.name == "mean"
+        )
         if tap.layer in plain.varying and not followed:
             return None
     engine = Pooled(

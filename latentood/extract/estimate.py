@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +46,9 @@ def estimate(job: Job, store: Path | str) -> Estimate:
     """Lay out a job and time one batch; nothing is written."""
     return Estimate(
         rows={name: spec.rows for name, spec in job.specs.items()},
-        blocks={n: math.ceil(spec.rows / spec.block_rows) for n, spec in job.specs.items()},
+        blocks={n: spec.blocks for n, spec in job.specs.items()},
         array_bytes={
-            name: {array.key: array.row_bytes * spec.rows for array in spec.arrays}
+            name: {array.key: array.nbytes * spec.rows for array in spec.arrays}
             for name, spec in job.specs.items()
         },
         free_bytes=free_bytes(Path(store)),

@@ -75,7 +75,7 @@ def prepare(
     Args:
         pipeline: What to run.
         splits: Only these.
-        limit: Only the first rows of each split.
+        limit: Only so many rows of each split, evenly spaced.
         device: Instead of the pipeline's.
         batch_size: Instead of the pipeline's.
 
@@ -161,21 +161,22 @@ def _lay_out(pipeline: Pipeline, plan: Plan, rows: SplitRows) -> SplitSpec:
     """Lay out the arrays of a split."""
     dtype = pipeline.extract.dtype
     ids = rows.ids()
-    width = max(len(name.encode()) for name in ids)
+    width = max(len(name.encode("utf-8", "surrogateescape")) for name in ids)
     arrays = [ArraySpec(IDS, (width,), "uint8"), ArraySpec(LOGITS, (plan.classes,), dtype)]
     if rows.has_labels():
         arrays.append(ArraySpec(LABELS, (), "int64"))
-    arrays += [ArraySpec(features(layer), (d,), dtype) for layer, d in plan.widths.items()]
+    arrays += [ArraySpec(features(layer), tail, dtype) for layer, tail in plan.shapes.items()]
     if (passes := pipeline.monte_carlo) is not None:
-        followed = {layer: plan.widths[layer] for layer in plan.varying}
+        followed = {layer: plan.shapes[layer] for layer in plan.varying}
         if "logits" in passes.keep:
             arrays.append(ArraySpec(MC_LOGITS, (passes.passes, plan.classes), dtype))
         if "features" in passes.keep:
             arrays += [
-                ArraySpec(mc_features(n), (passes.passes, d), dtype) for n, d in followed.items()
+                ArraySpec(mc_features(n), (passes.passes, *tail), dtype)
+                for n, tail in followed.items()
             ]
         if "entropy" in passes.keep:
-            arrays += [ArraySpec(mc_entropy(n), (d,), dtype) for n, d in followed.items()]
+            arrays += [ArraySpec(mc_entropy(n), tail, dtype) for n, tail in followed.items()]
     config = pipeline.splits[rows.name]
     return SplitSpec(
         name=rows.name,

@@ -102,6 +102,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     state = _read_weights(path)
     expected = model.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    # BatchNorm's counter is not used in eval mode, and many published files leave it out.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     wrong = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in sorted(expected.keys() & state.keys())
@@ -114,7 +116,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f"weights {path}: keys do not fit {type(model).__name__}: "
             f"{'; '.join(problems)}; check model.target and its args"
         )
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

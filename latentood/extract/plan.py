@@ -27,14 +27,14 @@ class Plan:
         engine: Ready to run batches.
         head: Name of the last linear layer, if there is one.
         classes: C.
-        widths: layer → D.
+        shapes: layer → shape of one row, usually (D,).
         varying: Layers followed over the passes.
     """
 
     engine: Engine
     head: str | None
     classes: int
-    widths: dict[str, int]
+    shapes: dict[str, tuple[int, ...]]
     varying: tuple[str, ...]
 
 
@@ -56,18 +56,9 @@ def make_plan(model: nn.Module, pipeline: Pipeline, batch: Tensor) -> Plan:
     with capture(model, taps) as seen:
         logits = select_logits(model(batch), output)
     check_calls(taps, seen.calls)
-    widths = {layer: _width(layer, values, len(batch)) for layer, values in seen.outputs.items()}
+    shapes = {layer: tuple(values.shape[1:]) for layer, values in seen.outputs.items()}
     if pipeline.monte_carlo is None:
-        return Plan(Plain(model, taps, output), head, logits.shape[1], widths, ())
+        return Plan(Plain(model, taps, output), head, logits.shape[1], shapes, ())
     engine = choose_engine(model, taps, output, pipeline.monte_carlo, head, batch)
-    varying = tuple(layer for layer in widths if layer in engine.varying)
-    return Plan(engine, head, logits.shape[1], widths, varying)
-
-
-def _width(layer: str, values: Tensor, rows: int) -> int:
-    if values.dim() != 2 or len(values) != rows:
-        raise ModelError(
-            f"layer {layer!r}: must reduce to (B, D), got {tuple(values.shape)} for "
-            f"{rows} rows; choose another reduction"
-        )
-    return values.shape[1]
+    varying = tuple(layer for layer in shapes if layer in engine.varying)
+    return Plan(engine, head, logits.shape[1], shapes, varying)

@@ -32,7 +32,8 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
         name: Name of the split.
         source: The data set a pipeline names; items are an input or (input, label, …).
         transform: Applied to each input; ``None`` where inputs come ready.
-        size: How many of its rows to use.
+        size: How many of its rows to use, evenly spaced, so that a few rows of a data set that
+            is sorted by class still hold every class.
         classes: C, to check labels against; ``None`` where they may be anything (OOD splits).
     """
 
@@ -46,6 +47,10 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
         """Count the rows."""
         return self.size
 
+    def place(self, row: int) -> int:
+        """Say which item of the data set a row is."""
+        return row * len(self.source) // self.size
+
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
         """Load one row.
 
@@ -53,7 +58,7 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
             DataError: It cannot be read or has an impossible label (names split, row, file).
         """
         try:
-            item = self.source[row]
+            item = self.source[self.place(row)]
             value, label = (
                 (item[0], item[1]) if isinstance(item, tuple | list) else (item, NO_LABEL)
             )
@@ -74,15 +79,16 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
 
     def id_of(self, row: int) -> str:
         """Name a row so that a result leads back to its image: its file, else its number."""
+        place = self.place(row)
         ids = getattr(self.source, "ids", None)
         if isinstance(ids, Sequence):
-            return str(ids[row])
+            return str(ids[place])
         samples = getattr(self.source, "samples", None)
-        if isinstance(samples, Sequence) and isinstance(samples[row], tuple):
-            file, root = Path(str(samples[row][0])), getattr(self.source, "root", None)
+        if isinstance(samples, Sequence) and isinstance(samples[place], tuple):
+            file, root = Path(str(samples[place][0])), getattr(self.source, "root", None)
             inside = root is not None and file.is_relative_to(root)
             return str(file.relative_to(root)) if inside and root is not None else file.name
-        return str(row)
+        return str(place)
 
     def ids(self) -> list[str]:
         """Name all rows."""

@@ -72,7 +72,7 @@ def extract(
         pipeline: What to run.
         store: Folder of the cache.
         splits: Only these.
-        limit: Only the first rows of each split.
+        limit: Only so many rows of each split, evenly spaced.
         device: Instead of the pipeline's.
         batch_size: Instead of the pipeline's.
         overwrite: Throw an existing cache away first.
@@ -106,7 +106,7 @@ def run(
 
 def _missing_bytes(spec: SplitSpec, writer: SplitWriter) -> int:
     bounds = [writer.bounds(block) for block in writer.pending()]
-    return sum(stop - start for start, stop in bounds) * spec.row_bytes
+    return sum(stop - start for start, stop in bounds) * spec.nbytes
 
 
 @contextmanager
@@ -229,5 +229,5 @@ def _outputs(captured: Captured, wanted: Sequence[str]) -> dict[str, Tensor]:
         if mc_features(layer) in wanted:
             found[mc_features(layer)] = values
         if mc_entropy(layer) in wanted:
-            found[mc_entropy(layer)] = kl_entropy(values)
+            found[mc_entropy(layer)] = kl_entropy(values.flatten(2)).reshape(values[:, 0].shape)
     return found

@@ -24,14 +24,14 @@ class Tap:
         layer: Name in the cache, e.g. ``layer3`` or ``relu#2`` or ``penultimate``.
         module: Dotted name of the module.
         call: Which of its calls in one forward pass, from 1; ``None`` where it must be the only.
-        reduce: What to make of its output.
+        reduction: What to make of its output.
         of_input: Take what goes in (the penultimate features are the head's input).
     """
 
     layer: str
     module: str
     call: int | None
-    reduce: Reduction
+    reduction: Reduction
     of_input: bool = False
 
 
@@ -50,14 +50,14 @@ def plan_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tu
     modules = [name for name, _ in model.named_modules() if name]
     taps: dict[str, Tap] = {}
     for layer in layers:
-        reduce = reduction(layer.reduction)
+        how = reduction(layer.reduction)
         if layer.name == PENULTIMATE:
             if head is None:
                 raise ModelError(
                     "layer 'penultimate': no linear layer gives the logits of this model; "
                     "name the last linear layer with head: <module name>"
                 )
-            taps[PENULTIMATE] = Tap(PENULTIMATE, head, None, reduce, of_input=True)
+            taps[PENULTIMATE] = Tap(PENULTIMATE, head, None, how, of_input=True)
             continue
         pattern, _, index = layer.name.partition("#")
         matches = fnmatch.filter(modules, pattern)
@@ -71,7 +71,7 @@ def plan_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tu
             )
         for name in matches:
             key = f"{name}#{index}" if index else name
-            taps[key] = Tap(key, name, int(index) if index else None, reduce)
+            taps[key] = Tap(key, name, int(index) if index else None, how)
     return tuple(taps.values())
 
 
@@ -81,6 +81,21 @@ class Capture:
     def __init__(self) -> None:
         self.outputs: dict[str, Tensor] = {}
         self.calls: dict[str, int] = {}
+
+    def take(self, tap: Tap, value: Tensor) -> None:
+        """Reduce and keep a value.
+
+        Raises:
+            ModelError: The reduction does not give the shape that it declares.
+        """
+        declared = tap.reduction.shape(tuple(value.shape[1:]))
+        reduced = tap.reduction.apply(value)
+        if tuple(reduced.shape) != (len(value), *declared):
+            raise ModelError(
+                f"layer {tap.layer!r}: reduction {tap.reduction.name} must give {declared} per row, "
+                f"got {tuple(reduced.shape)} for {len(value)} rows; choose another reduction"
+            )
+        self.outputs[tap.layer] = reduced
 
 
 @contextmanager
@@ -103,8 +118,7 @@ def _hook(seen: Capture, name: str, taps: Sequence[Tap]) -> Any:
         call = seen.calls[name] = seen.calls.get(name, 0) + 1
         for tap in taps:
             if tap.call in (None, call):
-                value = args[0] if tap.of_input else first_tensor(output, tap.layer)
-                seen.outputs[tap.layer] = tap.reduce(value)
+                seen.take(tap, args[0] if tap.of_input else first_tensor(output, tap.layer))
 
     return take
 
