@@ -84,7 +84,9 @@ def extract(
     pipeline: PipelineFile,
     store: Annotated[Path, typer.Option(help="Folder of the cache; an existing one is resumed.")],
     split: Annotated[list[str], typer.Option(help="Only this split; may be repeated.")] = [],
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows of each split, evenly spaced.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many rows of each split, evenly spaced.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it costs, only.")] = False,
     device: Device = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows run together.")] = None,

@@ -78,8 +78,10 @@ class MonteCarlo(_Section):
 
     passes: int = Field(16, ge=2, description="T, how many stochastic passes.")
     insert: Insert | None = Field(None, description="Noise to add behind a layer.")
-    activate: bool | list[str] = Field(
-        False, description="Switch on the model's own dropout: all of it, or modules by glob."
+    activate: bool | Literal["functional"] | list[str] = Field(
+        False,
+        description="Switch on the model's own dropout: `true` all its dropout modules, a list of "
+        "globs some of them, `functional` every call of `F.dropout` and its kin.",
     )
     keep: list[Kept] = Field(["entropy", "logits"], min_length=1)
     layers: list[str] | None = Field(

@@ -26,7 +26,7 @@ SIZE = 32
 RECIPE: dict[str, Any] = {
     "model": {"target": "latentood.models.digits_resnet", "num_classes": len(CLASSES)},
     "data": {"target": "latentood.data.Digits", "classes": list(CLASSES), "size": SIZE},
-    "training": {"epochs": 12, "lr": 0.1, "batch_size": 64, "seed": 0},
+    "training": {"epochs": 8, "lr": 0.1, "batch_size": 32, "seed": 0},
     "revision": 1,  # raise when code that the keys above do not show changes the weights
 }
 

@@ -60,9 +60,8 @@ def _gpu() -> dict[str, Any]:
 
 def _faiss() -> dict[str, Any]:
     try:
+        import faiss
         import torch  # noqa: F401  (first: both bring an OpenMP runtime)
-
-        import faiss  # noqa: I001
     except ImportError:
         return {"available": False}
     gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0

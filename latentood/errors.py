@@ -7,12 +7,13 @@ LatentOODError
 ├── DataError            (ValueError)  an image, a label or a computed value is bad
 ├── DetectorError        (ValueError)  a detector cannot be fitted or scored with what it got
 │   └── MissingInput     (KeyError)    ... because an array it needs is not there
-└── StoreError           (OSError)     the cache on disk cannot be used as asked
-    ├── FingerprintMismatch            ... it holds the results of another run
-    ├── DamagedBlock                   ... its bytes are not those that were written
-    ├── IncompleteSplit                ... an extraction has not finished yet
-    ├── StoreLocked                    ... another process is writing
-    └── StoreFull                      ... the disk cannot hold the rest
+├── StoreError           (OSError)     the cache on disk cannot be used as asked
+│   ├── FingerprintMismatch            ... it holds the results of another run
+│   ├── DamagedBlock                   ... its bytes are not those that were written
+│   ├── IncompleteSplit                ... an extraction has not finished yet
+│   ├── StoreLocked                    ... another process is writing
+│   └── StoreFull                      ... the disk cannot hold the rest
+└── TrackingError        (OSError)     a comparison cannot be tracked, or its UI not shown
 
 Each message is one sentence with four facts (who, what is allowed, what it got, where) and
 then the next step. The command line prints it without a traceback and exits with 1.
@@ -78,6 +79,10 @@ class StoreLocked(StoreError):
 
 class StoreFull(StoreError):
     """The disk cannot hold the rest of the cache."""
+
+
+class TrackingError(LatentOODError, OSError):
+    """A comparison cannot be tracked, or its UI not shown."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

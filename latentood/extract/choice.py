@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from latentood.config import MonteCarlo
 from latentood.errors import ModelError, suggest
+from latentood.extract.finding import find_sites
 from latentood.extract.noise import Mask, row_keys
 from latentood.extract.passes import Captured, Noisy, Pooled, Repeated, Vmapped
 from latentood.extract.reductions import mean
-from latentood.extract.sites import find_sites
+from latentood.extract.sites import ModuleSite
 from latentood.extract.taps import Tap
 from latentood.latents import PENULTIMATE
 
@@ -42,7 +43,7 @@ def choose_engine(
     Raises:
         ModelError: Nothing is stochastic, or the passes do not differ.
     """
-    sites = find_sites(model, config)
+    sites = find_sites(model, config, batch)
     keys = row_keys(0, torch.arange(len(batch), device=batch.device))
     every = frozenset(tap.layer for tap in taps)
     repeated = Repeated(model, taps, output, sites, config.passes, every)
@@ -54,7 +55,7 @@ def choose_engine(
         return pooled
     vmapped = Vmapped(model, taps, output, sites, config.passes, repeated.varying)
     if _agree(vmapped, truth, batch, keys):
-        log.info("passes: vmap over everything behind %s", sites[0].module)
+        log.info("passes: vmap over everything behind %s", sites[0].where)
         return vmapped
     log.warning("passes: vmap cannot run this model; falling back to %d forwards", config.passes)
     return repeated
@@ -93,21 +94,18 @@ def _pooled(plain: Repeated, head: str | None, batch: Tensor) -> Pooled | None:
     """Build the pooling engine where all that follows the noise is mean pooling and the head."""
     linear = None if head is None else plain.model.get_submodule(head)
     site = plain.sites[0]
-    if (
-        len(plain.sites) != 1
-        or not isinstance(site.noise, Mask)
-        or not isinstance(linear, nn.Linear)
-    ):
+    if len(plain.sites) != 1 or not isinstance(linear, nn.Linear):
+        return None
+    if not isinstance(site, ModuleSite) or not isinstance(site.noise, Mask):
         return None
     for tap in plain.taps:
-        followed = tap.layer == PENULTIMATE or (
-            tap.module == site.module and tap.reduction.name == "mean"
-        )
-        if tap.layer in plain.varying and not followed:
+        of_site = tap.module == site.module and tap.reduction.name == "mean"
+        if tap.layer in plain.varying and tap.layer != PENULTIMATE and not of_site:
             return None
     engine = Pooled(
-        plain.model, plain.taps, plain.output, plain.sites, plain.passes, plain.varying, linear
-    )
+        plain.model, plain.taps, plain.output, plain.sites, plain.passes, plain.varying,
+        site, site.noise, linear,
+    )  # fmt: skip
     return engine if _pools_into_head(engine, batch) else None
 
 
@@ -124,7 +122,7 @@ def _pools_into_head(engine: Pooled, batch: Tensor) -> bool:
         sent.append(torch.randn(out.shape, generator=generator).to(out))
         return sent[-1]
 
-    module = engine.model.get_submodule(engine.sites[0].module)
+    module = engine.model.get_submodule(engine.site.module)
     handle = module.register_forward_hook(exchange)
     try:
         logits, _ = engine.forward(batch)

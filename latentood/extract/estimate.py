@@ -10,7 +10,7 @@ import torch
 
 from latentood.extract.job import Job
 from latentood.extract.noise import row_keys
-from latentood.store.writer import free_bytes
+from latentood.store.files import free_bytes
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def estimate(job: Job, store: Path | str) -> Estimate:
             name: {array.key: array.nbytes * spec.rows for array in spec.arrays}
             for name, spec in job.specs.items()
         },
-        free_bytes=free_bytes(Path(store)),
+        free_bytes=free_bytes(store),
         seconds_per_row=_seconds_per_row(job),
     )
 

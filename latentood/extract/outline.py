@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from latentood.config import Pipeline
+from latentood.extract.finding import noise_of
 from latentood.extract.head import find_head
 from latentood.extract.job import resolve_device
 from latentood.extract.loading import load_model
 from latentood.extract.rows import open_rows
-from latentood.extract.sites import noise_of
 
 
 @dataclass(frozen=True)

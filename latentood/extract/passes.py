@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from latentood.extract.head import select_logits
 from latentood.extract.noise import OFF, Mask
-from latentood.extract.sites import Site, Turn, noisy
+from latentood.extract.sites import ModuleSite, Site, Turn, noisy
 from latentood.extract.taps import Tap, capture
 
 
@@ -148,22 +148,25 @@ class Pooled(Noisy):
     """For noise → mean pooling → head: masking and pooling as one matrix product per row.
 
     Attributes:
+        site: The only site.
+        noise: Its noise.
         head: The linear layer after the pooling.
     """
 
+    site: ModuleSite
+    noise: Mask
     head: nn.Linear
 
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
         """Run one batch."""
-        (site,) = self.sites
         seen: list[Tensor] = []
-        module = self.model.get_submodule(site.module)
+        module = self.model.get_submodule(self.site.module)
         handle = module.register_forward_hook(lambda m, args, out: seen.append(out))
         try:
             logits, features = self.forward(batch)
         finally:
             handle.remove()
-        pooled = self._pool(seen[0], keys, site)
+        pooled = self._pool(seen[0], keys)
         return Captured(
             logits=logits,
             features=features,
@@ -171,14 +174,11 @@ class Pooled(Noisy):
             mc_features=dict.fromkeys(self.varying, pooled),
         )
 
-    def _pool(self, maps: Tensor, keys: Tensor, site: Site) -> Tensor:
+    def _pool(self, maps: Tensor, keys: Tensor) -> Tensor:
         """Mask and average: (B, C, …) → (B, T, C)."""
-        noise = site.noise
-        if not isinstance(noise, Mask):
-            raise TypeError(f"only masks can be pooled, got {type(noise).__name__}")
-        shape = tuple(maps.shape[1:])
+        noise, stream, shape = self.noise, self.site.stream, tuple(maps.shape[1:])
         turns = torch.arange(self.passes, device=keys.device)
-        masks = torch.func.vmap(lambda t: noise.mask(keys, t, site.stream, shape))(turns)
+        masks = torch.func.vmap(lambda turn: noise.mask(keys, turn, stream, shape))(turns)
         masks = masks.movedim(0, 1).to(maps.dtype)
         if maps.dim() == 2:
             return maps[:, None] * masks

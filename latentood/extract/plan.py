@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from latentood.config import Pipeline
-from latentood.errors import ModelError
 from latentood.extract.choice import choose_engine
 from latentood.extract.head import find_head, select_logits
 from latentood.extract.passes import Engine, Plain

@@ -92,8 +92,8 @@ class Capture:
         reduced = tap.reduction.apply(value)
         if tuple(reduced.shape) != (len(value), *declared):
             raise ModelError(
-                f"layer {tap.layer!r}: reduction {tap.reduction.name} must give {declared} per row, "
-                f"got {tuple(reduced.shape)} for {len(value)} rows; choose another reduction"
+                f"layer {tap.layer!r}: reduction {tap.reduction.name} must give {declared} per "
+                f"row, got {tuple(reduced.shape)} for {len(value)} rows; choose another reduction"
             )
         self.outputs[tap.layer] = reduced
 

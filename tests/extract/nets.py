@@ -58,6 +58,15 @@ class Branching(OwnDropout):
         return self.fc(self.conv2(x).mean(dim=(2, 3)))
 
 
+class FunctionalDropout(OwnDropout):
+    """Dropout called as a function inside forward, beside a dropout module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.conv1(x)))
+        x = F.dropout2d(self.conv2(self.drop1(x)), 0.3, self.training)
+        return self.fc(F.dropout(x.mean(dim=(2, 3)), p=0.2, training=self.training))
+
+
 class CalledTwice(Conv):
     """One activation module used in two places, and a layer that is never used."""
 

@@ -12,7 +12,14 @@ from latentood.errors import ModelError
 from latentood.extract.noise import row_keys
 from latentood.extract.passes import Plain, Pooled, Repeated, Vmapped
 from latentood.extract.plan import Plan, make_plan
-from tests.extract.nets import Branching, Conv, OwnDropout, ReluTail, inputs
+from tests.extract.nets import (
+    Branching,
+    Conv,
+    FunctionalDropout,
+    OwnDropout,
+    ReluTail,
+    inputs,
+)
 
 INSERTED = {"passes": 6, "insert": {"after": "conv2", "kind": "dropblock", "block_size": 3}}
 ACTIVATED = {"passes": 6, "activate": True}
@@ -140,6 +147,24 @@ def test_hooks_are_gone_after_an_exception(passes):
     with pytest.raises(RuntimeError):
         settled.engine.run(torch.randn(2, 99, 8, 8), row_keys(0, torch.arange(2)))
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_functional_dropout_is_reached_by_its_own_mode():
+    model = FunctionalDropout()
+    settled = plan(model, {"passes": 6, "activate": "functional"})
+    assert isinstance(settled.engine, Vmapped)
+    x, keys = inputs(5), row_keys(1, torch.arange(5))
+    got = settled.engine.run(x, keys)
+    assert_same(got, as_engine(Repeated, settled.engine).run(x, keys))
+    torch.testing.assert_close(got.logits, model(x))
+    share = (got.mc_features["conv2"] == got.mc_features["conv2"][:, :1]).float().mean()
+    assert share < 0.5, "drop1, before conv2, is reached too"
+
+
+def test_functional_dropout_that_would_stay_off_is_an_error():
+    with pytest.raises(ModelError, match=r"calls F.dropout 2 times outside dropout modules"):
+        plan(FunctionalDropout(), ACTIVATED)
+    assert plan(FunctionalDropout(), {"passes": 2, "activate": ["drop1"]}).varying
 
 
 def test_nothing_stochastic_is_an_error_that_says_what_to_insert():
