@@ -203,15 +203,17 @@ def score(
     """
     from latentood.compare import compare
 
-    comparison, files = compare(
-        store,
-        names=which,
-        layers=layers,
-        settings=settings,
-        out=out,
-        tracking=tracking,
-        device=device,
-    )
+    with console.row_progress() as progress:
+        comparison, files = compare(
+            store,
+            names=which,
+            layers=layers,
+            settings=settings,
+            out=out,
+            tracking=tracking,
+            device=device,
+            progress=progress,
+        )
     show.comparison(comparison, files, as_json=as_json)
     if show.failures(comparison, files.tracking_error):
         raise typer.Exit(1)

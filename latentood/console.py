@@ -27,17 +27,22 @@ err = Console(stderr=True, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):
-    """Rows per second."""
+    """Things done per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} rows/s" if task.speed else "")
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {self.unit}/s" if speed else "")
 
 
 @contextmanager
-def row_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show one bar per split, with rate and remaining time, on stderr."""
+def row_progress(unit: str = "rows") -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar per name, with rate and remaining time, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, _Rate(), TimeRemainingColumn(), console=err) as bars:
+    with Progress(*columns, _Rate(unit), TimeRemainingColumn(), console=err) as bars:
         tasks: dict[str, Any] = {}
 
         def advance(name: str, done: int, total: int) -> None:

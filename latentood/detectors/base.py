@@ -7,6 +7,7 @@ move and no file access happens inside one: :class:`Fitted` does all of that for
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from latentood.errors import DetectorError, unknown
-from latentood.latents import Latents, Statistic
+from latentood.latents import PENULTIMATE, Latents, Statistic, features
 
 State = dict[str, Tensor]
 """What fitting leaves behind: named tensors, nothing else."""
@@ -59,6 +60,13 @@ class Detector(ABC):
     name: ClassVar[str]
     family: ClassVar[str]
     paper: ClassVar[str]
+    """Where it comes from, with the equation."""
+    works: ClassVar[str]
+    """When it works: one or two sentences."""
+    fails: ClassVar[str]
+    """When it fails: one or two sentences."""
+    cost: ClassVar[str]
+    """Work to fit and to score, in the letters of the glossary."""
     per_layer: ClassVar[bool] = False
     """Whether ``layer`` may name any cached layer, so that a sweep over layers makes sense."""
 
@@ -87,12 +95,24 @@ class Detector(ABC):
         """
         return {}
 
+    def prepare(self, state: State) -> Any:
+        """Turn a state into what :meth:`score` takes: by default, the state itself.
+
+        What is quick to rebuild but large or not a tensor (a search index) is built here, once
+        for all rows, and never saved.
+        """
+        return state
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell what is worth knowing of a fitted state beside its scores, such as a rank."""
+        return {}
+
     @abstractmethod
-    def score(self, state: State, rows: Latents) -> Tensor:
+    def score(self, state: Any, rows: Latents) -> Tensor:
         """Score rows held in memory.
 
         Args:
-            state: What :meth:`fit` returned.
+            state: What :meth:`prepare` made of what :meth:`fit` returned.
             rows: N rows with the keys of ``needs().score``, and no others.
 
         Returns:
@@ -111,6 +131,19 @@ class Detector(ABC):
     def hyperparameters(self) -> dict[str, Any]:
         """Give the hyperparameters by name."""
         return {spec.name: getattr(self, spec.name) for spec in fields(self)}
+
+
+@dataclass(frozen=True)
+class FeatureDetector(Detector):
+    """A detector that reads the features of one layer, and may read those of any."""
+
+    per_layer = True
+    layer: str = hyper(PENULTIMATE, "layer whose features are read; mc.entropy/<layer> works too")
+
+    @property
+    def key(self) -> str:
+        """Name the array of features."""
+        return features(self.layer)
 
 
 def check_range(who: str, spec: Field[Any], value: Any) -> None:
@@ -137,10 +170,10 @@ def check_range(who: str, spec: Field[Any], value: Any) -> None:
     if value is None:
         return
     limits = (
-        ("low", "≥", lambda limit: value >= limit),
-        ("high", "≤", lambda limit: value <= limit),
-        ("above", ">", lambda limit: value > limit),
+        ("low", "≥", operator.ge),
+        ("high", "≤", operator.le),
+        ("above", ">", operator.gt),
     )
     for bound, sign, holds in limits:
-        if (limit := about.get(bound)) is not None and not holds(limit):
+        if (limit := about.get(bound)) is not None and not holds(value, limit):
             raise DetectorError(f"{who}: {spec.name} must be {sign} {limit}, got {value!r}")

@@ -6,14 +6,37 @@ name is the detector's name, its object the :class:`~latentood.detectors.base.De
 
 from __future__ import annotations
 
+from dataclasses import Field, fields
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
 from latentood.detectors.base import Detector
+from latentood.detectors.gaussian import Mahalanobis, RelativeMahalanobis
+from latentood.detectors.latent_entropy import LaRED, LaREM
+from latentood.detectors.logits import Energy, Entropy, MaxLogit, MaxSoftmax
+from latentood.detectors.monte_carlo import MutualInformation, PredictiveEntropy, Variance
+from latentood.detectors.neighbours import KNN
+from latentood.detectors.prototypes import SHE
+from latentood.detectors.subspace import ViM
 from latentood.errors import DetectorError, unknown
 
-BUILT_IN: tuple[type[Detector], ...] = ()
+BUILT_IN: tuple[type[Detector], ...] = (
+    MaxSoftmax,
+    MaxLogit,
+    Energy,
+    Entropy,
+    Mahalanobis,
+    RelativeMahalanobis,
+    ViM,
+    KNN,
+    SHE,
+    LaRED,
+    LaREM,
+    Variance,
+    PredictiveEntropy,
+    MutualInformation,
+)
 
 ENTRY_POINT_GROUP = "latentood.detectors"
 
@@ -60,3 +83,49 @@ def detector(name: str, **hyperparameters: Any) -> Detector:
     if name not in known:
         raise unknown("detector", name, known)
     return known[name].make(**hyperparameters)
+
+
+def detector_table() -> list[dict[str, Any]]:
+    """Describe every detector, for the command line and the generated docs.
+
+    Returns:
+        One mapping per detector, in the order of the registry: name, family, summary, paper,
+        works, fails, cost, per_layer, needs (``score``, ``fit`` and ``val``: keys) and
+        hyperparameters (each with name, default, range and doc).
+    """
+    return [_described(name, cls) for name, cls in registry().items()]
+
+
+def _described(name: str, cls: type[Detector]) -> dict[str, Any]:
+    needs = cls().needs()
+    return {
+        "name": name,
+        "family": cls.family,
+        "summary": (cls.__doc__ or "").partition("\n")[0],
+        "paper": cls.paper,
+        "works": cls.works,
+        "fails": cls.fails,
+        "cost": cls.cost,
+        "per_layer": cls.per_layer,
+        "needs": {"score": needs.score, "fit": needs.fit, "val": needs.val},
+        "hyperparameters": [
+            {
+                "name": spec.name,
+                "default": spec.default,
+                "range": allowed(spec),
+                "doc": spec.metadata["doc"],
+            }
+            for spec in fields(cls)
+        ],
+    }
+
+
+def allowed(spec: Field[Any]) -> str:
+    """Write the allowed values of a hyperparameter: ``int ≥ 1``, ``a | b``, ``str``."""
+    about = spec.metadata
+    if about["choices"] is not None:
+        return " | ".join(map(str, about["choices"]))
+    signs = (("low", "≥"), ("above", ">"), ("high", "≤"))
+    bounds = [f"{sign} {about[name]}" for name, sign in signs if about[name] is not None]
+    kind = type(spec.default).__name__
+    return f"{kind} {' and '.join(bounds)}".strip()

@@ -11,6 +11,12 @@ from torch import Tensor
 EPSILON = torch.finfo(torch.float64).eps
 
 
+def lengths(rows: Tensor) -> Tensor:
+    """Euclidean length of each row: (N, D) → (N,)."""
+    result: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return result
+
+
 def self_product(rows: Tensor) -> Tensor:
     """Give ``rowsᵀ·rows``.
 

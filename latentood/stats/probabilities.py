@@ -15,7 +15,8 @@ def entropy(probabilities: Tensor) -> Tensor:
     Returns:
         (...) nats, in [0, log C].
     """
-    return torch.special.entr(probabilities).sum(dim=-1)
+    terms: Tensor = torch.special.entr(probabilities)
+    return terms.sum(dim=-1)
 
 
 def softmax_entropy(logits: Tensor) -> Tensor:

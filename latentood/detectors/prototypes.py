@@ -1,0 +1,81 @@
+"""Detectors that compare a row with one stored pattern per class."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentood.detectors.base import FeatureDetector, Needs, State, hyper
+from latentood.detectors.statistics import CorrectClassMeans
+from latentood.latents import LABELS, LOGITS, Latents, Statistic
+from latentood.stats.linalg import lengths
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SHE(FeatureDetector):
+    """Simplified Hopfield energy: how little a row resembles the pattern of its predicted class.
+
+    ``−⟨h, S_ŷ⟩`` with S_c the mean of the correctly classified fit rows of c; Zhang et al. 2023.
+    Where the paper leaves S_c undefined (no row of c is classified correctly) it is the mean of
+    all rows of c, or of all rows if c does not occur, and a warning says so.
+    """
+
+    name = "she"
+    family = "prototypes"
+    paper = "openreview.net/forum?id=KkazG4lgKL, sec. 3"
+    works = "Features whose length carries confidence: OOD activates less along its class pattern."
+    fails = "OOD with large activations under the inner product; try similarity=cosine."
+    cost = "O(N·D) fit, O(D) per row"
+    similarity: str = hyper(
+        "inner", "how rows and patterns compare", choices=("inner", "cosine", "euclidean")
+    )
+
+    def needs(self) -> Needs:
+        """Declare features and logits, and labels to fit."""
+        both = (self.key, LOGITS)
+        return Needs(score=both, fit=(*both, LABELS))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the means of correctly classified rows."""
+        return (CorrectClassMeans(self.key),)
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the patterns (C, D)."""
+        patterns = train.compute(CorrectClassMeans(self.key))
+        if patterns.no_correct:
+            log.warning(
+                "%s: no fit row of class %s is classified correctly: its pattern is the mean of "
+                "all its rows",
+                self.name, ", ".join(map(str, patterns.no_correct)),
+            )  # fmt: skip
+        if patterns.absent:
+            log.warning(
+                "%s: class %s has no fit row: its pattern is the mean of all rows",
+                self.name, ", ".join(map(str, patterns.absent)),
+            )  # fmt: skip
+        filled = (*patterns.no_correct, *patterns.absent)
+        return {
+            "patterns": patterns.means,
+            "filled": torch.tensor(sorted(filled), dtype=torch.int64),
+        }
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the classes without a correctly classified fit row."""
+        return {"classes_without_correct_rows": state["filled"].tolist()}
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Compare each row with the pattern of its predicted class: (N,)."""
+        features = rows.double(self.key)
+        patterns = state["patterns"][rows[LOGITS].argmax(dim=1)]
+        match self.similarity:
+            case "cosine":
+                return -torch.cosine_similarity(features, patterns, dim=1)
+            case "euclidean":
+                return lengths(features - patterns)
+        return -(features * patterns).sum(dim=1)

@@ -1,0 +1,1 @@
+"""Scores become numbers: metrics, intervals, and the comparison of many detectors."""

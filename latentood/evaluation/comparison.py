@@ -1,0 +1,238 @@
+"""What a comparison of detectors found, as plain values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentood.evaluation.intervals import auroc_interval, mean_auroc
+from latentood.evaluation.metrics import (
+    Array,
+    accuracy,
+    aupr_in,
+    aupr_out,
+    auroc,
+    fpr95_id,
+    fpr95_ood,
+)
+
+Classes = NDArray[np.int64]
+"""(N,) class numbers."""
+
+NO_CLASS = -1
+"""The class number of a row without label or prediction."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One detector × layer × OOD split: a line of the results file.
+
+    ``fit_seconds`` leaves out the statistics gathered for all detectors in one read;
+    ``score_seconds`` is the time for this OOD split's rows, without reading them.
+    """
+
+    detector: str
+    layer: str
+    split: str
+    role: str
+    n_id: int
+    n_ood: int
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+    aupr_out: float
+    aupr_in: float
+    fpr95_ood: float
+    fpr95_id: float
+    fit_seconds: float
+    score_seconds: float
+    hyperparameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Average:
+    """The AUROC averaged over all OOD splits of one role, each with equal weight."""
+
+    role: str
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """A split that was scored: which rows, and what the model said of them."""
+
+    name: str
+    role: str
+    ids: Sequence[str]  # (N,)
+    labels: Classes  # (N,)
+    predictions: Classes  # (N,)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of labelled rows that the model classifies right, if it can be known."""
+        known = (self.labels != NO_CLASS) & (self.predictions != NO_CLASS)
+        return accuracy(self.predictions[known], self.labels[known]) if known.any() else None
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which detector was asked for, with which hyperparameters, on which layer."""
+
+    detector: str
+    layer: str
+    hyperparameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One detector × layer: its scores of every split and what they are worth."""
+
+    request: Request
+    scores: Mapping[str, Array]  # split → (N,)
+    fit_seconds: float
+    score_seconds: Mapping[str, float]  # split → seconds
+    rows: tuple[Row, ...]
+    averages: Mapping[str, Average]  # role → average
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def mean_auroc(self) -> float:
+        """The mean of the near and far averages: what tables are sorted by."""
+        return sum(a.auroc for a in self.averages.values()) / len(self.averages)
+
+    @property
+    def total_score_seconds(self) -> float:
+        """Seconds spent on scoring all splits."""
+        return sum(self.score_seconds.values())
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """A detector without scores, and why."""
+
+    request: Request
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Many detectors on the same rows.
+
+    ``failed`` are detectors that were asked for and raised an error; ``skipped`` those that
+    ``all`` named but whose inputs are not there. ``shared_seconds`` holds what was done once
+    for all: ``gather`` (statistics of the fit split) and ``read`` (rows to score).
+    """
+
+    splits: tuple[ScoredSplit, ...]  # ID first
+    results: tuple[Result, ...]
+    failed: tuple[Unscored, ...]
+    skipped: tuple[Unscored, ...]
+    shared_seconds: Mapping[str, float]
+    provenance: Mapping[str, Any]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All lines of the results file."""
+        return tuple(row for result in self.results for row in result.rows)
+
+    @property
+    def id_split(self) -> ScoredSplit:
+        """The ID split."""
+        return self.splits[0]
+
+    @property
+    def ood_splits(self) -> tuple[ScoredSplit, ...]:
+        """The OOD splits, near before far."""
+        return self.splits[1:]
+
+    @property
+    def ranked(self) -> tuple[Result, ...]:
+        """The results, best mean AUROC first."""
+        return tuple(sorted(self.results, key=lambda result: -result.mean_auroc))
+
+    def title(self, request: Request) -> str:
+        """Name a detector, with the hyperparameters that tell it from its siblings.
+
+        A grid scores one detector several times on one layer; ``knn`` alone would then not
+        say which one is meant, ``knn k=50`` does.
+        """
+        differing = self._differing().get((request.detector, request.layer), ())
+        chosen = (f"{name}={request.hyperparameters[name]}" for name in differing)
+        return " ".join((request.detector, *chosen))
+
+    def _differing(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        every = [result.request for result in self.results]
+        every += [failure.request for failure in self.failed]
+        counts = Counter((request.detector, request.layer) for request in every)
+        found = {}
+        for pair in (pair for pair, count in counts.items() if count > 1):
+            tried = [r.hyperparameters for r in every if (r.detector, r.layer) == pair]
+            names = [n for n in tried[0] if len({str(values[n]) for values in tried}) > 1]
+            found[pair] = tuple(names)
+        return found
+
+
+def measure(
+    request: Request,
+    splits: Sequence[ScoredSplit],
+    scores: Mapping[str, Array],
+    *,
+    fit_seconds: float,
+    score_seconds: Mapping[str, float],
+    provenance: Mapping[str, Any],
+) -> Result:
+    """Turn the scores of one detector into a result.
+
+    Args:
+        request: What was scored.
+        splits: The scored splits, ID first.
+        scores: split → (N,) scores.
+        fit_seconds: Time spent on fitting.
+        score_seconds: split → time spent on scoring.
+        provenance: What the fitted detector knows of its origin.
+
+    Raises:
+        DataError: A score is not finite.
+    """
+    id_scores = scores[splits[0].name]
+    rows = []
+    for split in splits[1:]:
+        ood_scores = scores[split.name]
+        low, high = auroc_interval(id_scores, ood_scores)
+        rows.append(
+            Row(
+                detector=request.detector,
+                layer=request.layer,
+                split=split.name,
+                role=split.role,
+                n_id=id_scores.size,
+                n_ood=ood_scores.size,
+                auroc=auroc(id_scores, ood_scores),
+                auroc_low=low,
+                auroc_high=high,
+                aupr_out=aupr_out(id_scores, ood_scores),
+                aupr_in=aupr_in(id_scores, ood_scores),
+                fpr95_ood=fpr95_ood(id_scores, ood_scores),
+                fpr95_id=fpr95_id(id_scores, ood_scores),
+                fit_seconds=fit_seconds,
+                score_seconds=score_seconds[split.name],
+                hyperparameters=request.hyperparameters,
+            )
+        )
+    averages = {
+        role: Average(role, *mean_auroc(id_scores, [scores[s.name] for s in of_role]))
+        for role in ("near", "far")
+        if (of_role := [s for s in splits if s.role == role])
+    }
+    return Result(request, scores, fit_seconds, score_seconds, tuple(rows), averages, provenance)
+
+
+ROW_COLUMNS = tuple(spec.name for spec in fields(Row))
+"""The columns of the results file, in order."""

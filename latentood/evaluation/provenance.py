@@ -1,0 +1,51 @@
+"""Where the numbers of a comparison come from."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from latentood.evaluation.splits import Splits
+
+_RECORDED = ("latentood", "numpy", "scipy", "scikit-learn")
+
+
+def provenance_of(splits: Splits, device: torch.device) -> dict[str, Any]:
+    """Collect what a reader needs to trace, and to repeat, a comparison.
+
+    Args:
+        splits: What was scored.
+        device: Where it was computed.
+
+    Returns:
+        JSON values: the pipeline, what the cache's numbers depend on (``fingerprint``, weights
+        hash and seed included) with its ``digest``, each split's role, rows and data
+        fingerprint, the library versions of extraction and of scoring, device and time (UTC).
+    """
+    header = splits.header
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "pipeline": dict(header.pipeline),
+        "fingerprint": dict(header.fingerprint),
+        "digest": header.digest,
+        "weights": header.fingerprint.get("weights"),
+        "seed": header.fingerprint.get("seed"),
+        "splits": {
+            name: {"role": facts.role, "rows": len(splits[name]), "data": dict(facts.data)}
+            for name, facts in splits.splits.items()
+        },
+        "versions": {
+            "extract": dict(header.versions),
+            "score": {name: version(name) for name in _RECORDED}
+            | {"python": platform.python_version(), "torch": torch.__version__},
+        },
+        "device": _describe(device),
+    }
+
+
+def _describe(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

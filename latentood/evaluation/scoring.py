@@ -1,0 +1,238 @@
+"""Fit many detectors from one read of the fit split, then score every split once.
+
+The fit split is read once for the statistics of all detectors; every other split is read once
+for all scores, a few thousand rows at a time. A detector that fails is recorded with its
+message and does not disturb the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from latentood.detectors.base import Detector
+from latentood.detectors.fitting import Fitted, fit
+from latentood.errors import LatentOODError, StoreError, UnknownName
+from latentood.evaluation.comparison import (
+    NO_CLASS,
+    Classes,
+    Comparison,
+    Request,
+    Result,
+    ScoredSplit,
+    Unscored,
+    measure,
+)
+from latentood.evaluation.metrics import Array
+from latentood.evaluation.provenance import provenance_of
+from latentood.evaluation.splits import Roles, Splits, require_inputs
+from latentood.latents import LABELS, LOGITS, Latents
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def score_all(
+    splits: Splits,
+    detectors: Sequence[Detector],
+    *,
+    skipped: Sequence[Unscored] = (),
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Fit detectors, score all ID and OOD splits, and compare.
+
+    Args:
+        splits: An open cache, or splits in memory; one of role ``fit``, at most one ``val``,
+            one ``id``, and at least one ``near`` or ``far``.
+        detectors: What to score, each with its layer and hyperparameters.
+        skipped: What the plan left out; recorded as it is.
+        device: Where to compute; default the CPU.
+        progress: Told of every fitted detector (``fit``) and of rows scored (``score <split>``).
+
+    Returns:
+        The comparison; detectors that raised an error are in ``failed``.
+
+    Raises:
+        ConfigError: The splits do not have the roles above.
+        StoreError: The cache cannot be read.
+    """
+    roles = Roles.of(splits)
+    session = _Session(splits, roles, torch.device(device or "cpu"), progress)
+    runs = [_Run(detector) for detector in detectors]
+    session.fit(runs)
+    scored = tuple(session.score(runs, name) for name in roles.scored)
+    results = tuple(result for run in runs if (result := run.finish(scored)) is not None)
+    return Comparison(
+        splits=scored,
+        results=results,
+        failed=tuple(Unscored(run.request, run.error) for run in runs if run.error is not None),
+        skipped=tuple(skipped),
+        shared_seconds=session.shared_seconds,
+        provenance=provenance_of(splits, session.device),
+    )
+
+
+def layer_of(detector: Detector) -> str:
+    """Name what a detector looks at: its layers, else ``mc.logits`` or ``logits``."""
+    keys = detector.needs().score
+    layers = [key.removeprefix("features/") for key in keys if "/" in key]
+    return "+".join(layers) or next((key for key in keys if key.startswith("mc.")), LOGITS)
+
+
+@dataclass
+class _Run:
+    """One detector on its way through the splits."""
+
+    detector: Detector
+    fitted: Fitted | None = None
+    error: str | None = None
+    fit_seconds: float = 0.0
+    score_seconds: dict[str, float] = field(default_factory=dict)  # split → seconds
+    scores: dict[str, list[Array]] = field(default_factory=dict)  # split → one array per block
+
+    @property
+    def request(self) -> Request:
+        detector = self.detector
+        return Request(detector.name, layer_of(detector), detector.hyperparameters())
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Record an error of this detector; what is wrong with the cache concerns all."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except LatentOODError as error:
+            log.warning("failed: %s", error)
+            self.error = str(error)
+
+    def score(self, split: str, block: Latents) -> None:
+        """Score some rows of a split, unless something went wrong before."""
+        if self.error is None and self.fitted is not None:
+            with self.guarded():
+                start = time.perf_counter()
+                scores = self.fitted.score(block).numpy()
+                spent = time.perf_counter() - start
+                self.scores.setdefault(split, []).append(scores)
+                self.score_seconds[split] = self.score_seconds.get(split, 0.0) + spent
+
+    def finish(self, splits: tuple[ScoredSplit, ...]) -> Result | None:
+        """Turn the scores into a result, if there are any."""
+        if self.error is None and self.fitted is not None:
+            with self.guarded():
+                return measure(
+                    self.request,
+                    splits,
+                    {name: np.concatenate(parts) for name, parts in self.scores.items()},
+                    fit_seconds=self.fit_seconds,
+                    score_seconds=self.score_seconds,
+                    provenance=self.fitted.provenance,
+                )
+        return None
+
+
+class _Session:
+    """The splits of one comparison, each opened once, and the time spent on reading them."""
+
+    def __init__(
+        self, splits: Splits, roles: Roles, device: torch.device, progress: Progress | None
+    ) -> None:
+        self.splits = splits
+        self.roles = roles
+        self.device = device
+        self.rows = roles.open(splits, device)
+        self.tell = progress or _silent
+        self.shared_seconds = {"gather": 0.0, "read": 0.0}
+
+    def fit(self, runs: Sequence[_Run]) -> None:
+        """Fit all detectors, after one shared read of the fit split."""
+        train = self.rows[self.roles.fit]
+        val = None if self.roles.val is None else self.rows[self.roles.val]
+        for run in runs:
+            with run.guarded():
+                require_inputs(run.detector, self.rows, self.roles)
+        ready = [run for run in runs if run.error is None]
+        start = time.perf_counter()
+        _gather(train, [run.detector for run in ready])
+        self.shared_seconds["gather"] = self._since(start)
+        for done, run in enumerate(ready, start=1):
+            with run.guarded():
+                start = time.perf_counter()
+                run.fitted = fit(run.detector, train, val)
+                run.fit_seconds = self._since(start)
+            self.tell("fit", done, len(ready))
+
+    def score(self, runs: Sequence[_Run], split: str) -> ScoredSplit:
+        """Score a split with all detectors, reading it once."""
+        rows = self.rows[split]
+        keys = [key for key in (LABELS, LOGITS) if key in rows]
+        keys += [key for run in runs if run.error is None for key in run.detector.needs().score]
+        labels, predictions = [], []
+        # With nothing left to score, some array must still tell how many rows there are.
+        for block in self._reads(rows.blocks(keys or rows.keys()[:1])):
+            labels.append(_classes(block, LABELS))
+            predictions.append(_classes(block, LOGITS))
+            for run in runs:
+                run.score(split, block)
+            self.tell(f"score {split}", block.offset + len(block) - rows.offset, len(rows))
+        return ScoredSplit(
+            name=split,
+            role=self.splits.splits[split].role,
+            ids=self._ids(split),
+            labels=np.concatenate(labels),
+            predictions=np.concatenate(predictions),
+        )
+
+    def _ids(self, split: str) -> Sequence[str]:
+        """Name the rows; by their numbers where a cache of other making has no ids."""
+        try:
+            return self.splits.ids(split)
+        except UnknownName:
+            return [str(row) for row in range(len(self.rows[split]))]
+
+    def _reads(self, blocks: Iterator[Latents]) -> Iterator[Latents]:
+        """Pass blocks on, adding up how long reading them takes."""
+        while True:
+            start = time.perf_counter()
+            block = next(blocks, None)
+            self.shared_seconds["read"] += self._since(start)
+            if block is None:
+                return
+            yield block
+
+    def _since(self, start: float) -> float:
+        if self.device.type == "cuda":  # a kernel may still run when the call that began it is over
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - start
+
+
+def _gather(train: Latents, detectors: Sequence[Detector]) -> None:
+    try:
+        train.gather(statistic for detector in detectors for statistic in detector.statistics())
+    except StoreError:
+        raise
+    except LatentOODError:
+        # Some layer holds a bad value. Each detector now gathers its own, so that only those
+        # that look at this layer fail, with a message of their own.
+        log.info("the shared read of %s failed; gathering per detector", train.name)
+
+
+def _classes(block: Latents, key: str) -> Classes:
+    """Give the true classes of rows, or with ``logits`` the predicted ones, where known."""
+    if key not in block:
+        return np.full(len(block), NO_CLASS, dtype=np.int64)
+    values = block[key]
+    return (values.argmax(dim=1) if key == LOGITS else values).cpu().numpy().astype(np.int64)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""

@@ -1,0 +1,1 @@
+"""Numbers become something people read: files, tables, figures, MLflow runs."""

@@ -1,0 +1,197 @@
+"""Figures of a comparison: ROC curves, score histograms, a ranking of detectors.
+
+Pure functions from results to figures. They never touch pyplot, whose list of open figures is
+global: a figure made here is gone when its last reference is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latentood.evaluation.comparison import Comparison, Result, Row
+from latentood.evaluation.metrics import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito 2008: told apart with any colour vision, and in print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_ID_COLOUR = "#6F6F6F"
+_LINES: Mapping[str, Any] = {"near": (0, (4, 1.5)), "far": "solid"}
+_POINTS = 1000
+_BINS = 60
+_REACH = 8
+"""How many times the spread of the ID scores an axis may reach beyond them."""
+
+
+def roc(result: Result, id_split: str, title: str) -> Figure:
+    """Draw one ROC curve per OOD split.
+
+    Args:
+        result: A detector's scores.
+        id_split: Name of the ID split.
+        title: Which detector on which layer.
+
+    Returns:
+        OOD rows caught over ID rows flagged; the legend holds AUROC and 95% interval.
+    """
+    figure, axes = _canvas(5.6, 5.2, title)
+    axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, linestyle=":", zorder=1)
+    for row, colour in _coloured(result.rows):
+        flagged, caught = roc_curve(result.scores[id_split], result.scores[row.split])
+        axes.plot(
+            flagged, caught, color=colour, linestyle=_LINES[row.role], linewidth=1.8,
+            label=_caption(row),
+        )  # fmt: skip
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.01)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"share of ID ({id_split}) flagged as OOD")
+    axes.set_ylabel("share of OOD caught")
+    axes.legend(loc="lower right", title="AUROC [95% interval]", **_LEGEND)
+    return figure
+
+
+def histogram(result: Result, id_split: str, title: str) -> Figure:
+    """Draw the scores of the ID split and of every OOD split.
+
+    Args:
+        result: A detector's scores.
+        id_split: Name of the ID split.
+        title: Which detector on which layer.
+
+    Returns:
+        Share of rows per score bin, and the score under which 95% of the ID rows lie.
+    """
+    figure, axes = _canvas(8.4, 4.2, title)
+    id_scores = result.scores[id_split]
+    oods = [result.scores[row.split] for row in result.rows]
+    low, high = _range(id_scores, oods)
+    edges = np.linspace(low, high, _BINS + 1)
+    axes.stairs(
+        _shares(id_scores, edges), edges, fill=True, color=_ID_COLOUR, alpha=0.45,
+        label=f"{id_split} (id)",
+    )  # fmt: skip
+    for (row, colour), scores in zip(_coloured(result.rows), oods, strict=True):
+        axes.stairs(
+            _shares(scores, edges), edges, color=colour, linestyle=_LINES[row.role],
+            linewidth=1.6, label=f"{row.split} ({row.role})",
+        )  # fmt: skip
+    kept = float(np.quantile(id_scores, 0.95, method="inverted_cdf"))
+    axes.axvline(kept, color="#333333", linewidth=1, linestyle=":", label="95% of ID at or below")
+    beyond = (
+        min(map(np.min, (id_scores, *oods))) < low or max(map(np.max, (id_scores, *oods))) > high
+    )
+    note = "; rows beyond the axis are in the outermost bins" if beyond else ""
+    axes.set_xlim(low, high)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"score (higher = more OOD{note})")
+    axes.set_ylabel("share of rows")
+    figure.legend(loc="outside right upper", **_LEGEND)  # inside it would hide some tail
+    return figure
+
+
+def ranking(comparison: Comparison) -> Figure:
+    """Draw near and far AUROC of every detector with their intervals, best on top.
+
+    Args:
+        comparison: At least one result.
+
+    Returns:
+        One line per detector × layer.
+    """
+    ranked = comparison.ranked
+    figure, axes = _canvas(7.2, 1.5 + 0.27 * len(ranked), "AUROC, mean over OOD splits")
+    places = np.arange(len(ranked))
+    shifts = {"near": -0.12, "far": 0.12}
+    styles = {"near": ("s", _COLOURS[1]), "far": ("o", _COLOURS[0])}
+    for role, (marker, colour) in styles.items():
+        averages = [result.averages.get(role) for result in ranked]
+        if any(average is None for average in averages):
+            continue
+        values = np.array([[a.auroc_low, a.auroc, a.auroc_high] for a in averages if a]).T
+        axes.errorbar(
+            values[1], places + shifts[role], xerr=np.abs(values[[0, 2]] - values[1]), fmt=marker,
+            color=colour, markersize=4.5, elinewidth=1.3, label=f"{role} OOD, 95% interval",
+        )  # fmt: skip
+    names = [f"{comparison.title(result.request)} · {result.request.layer}" for result in ranked]
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(ranked) - 0.5, -0.5)
+    axes.set_xlabel("AUROC")
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower right", ncols=2, **_LEGEND)
+    return figure
+
+
+def roc_curve(id_scores: Array, ood_scores: Array) -> tuple[Array, Array]:
+    """Give the points of an ROC curve from (0, 0) to (1, 1), about a thousand at most.
+
+    Args:
+        id_scores: (n,).
+        ood_scores: (m,).
+
+    Returns:
+        Shares of ID flagged and of OOD caught, at or above falling thresholds.
+    """
+    thresholds = np.unique(np.concatenate([id_scores, ood_scores]))[::-1]
+    if thresholds.size > _POINTS:  # more than a screen can show
+        kept = np.linspace(0, thresholds.size - 1, _POINTS).round().astype(int)
+        thresholds = thresholds[kept]
+    shares = [
+        1 - np.searchsorted(np.sort(scores), thresholds, side="left") / scores.size
+        for scores in (id_scores, ood_scores)
+    ]
+    flagged, caught = (np.concatenate([[0.0], share]) for share in shares)
+    return flagged, caught
+
+
+_LEGEND: Mapping[str, Any] = {
+    "fontsize": 8,
+    "title_fontsize": 8,
+    "frameon": True,
+    "framealpha": 0.9,
+    "edgecolor": "none",
+}
+
+
+def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11, loc="left", wrap=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#E8E8E8", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _coloured(rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    return [(row, _COLOURS[index % len(_COLOURS)]) for index, row in enumerate(rows)]
+
+
+def _caption(row: Row) -> str:
+    interval = f"[{row.auroc_low:.3f}, {row.auroc_high:.3f}]"
+    return f"{row.split} ({row.role})  {row.auroc:.3f} {interval}"
+
+
+def _shares(scores: Array, edges: Array) -> Array:
+    """Count rows per bin; those beyond the axis go into the outermost bins."""
+    counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
+    return np.asarray(counts / scores.size)
+
+
+def _range(id_scores: Array, oods: Sequence[Array]) -> tuple[float, float]:
+    """Choose an axis that shows nearly all rows, unless that would squeeze the ID scores flat."""
+    first, last = np.quantile(id_scores, [0.005, 0.995])
+    low = min(first, *(float(np.quantile(scores, 0.01)) for scores in oods))
+    high = max(last, *(float(np.quantile(scores, 0.99)) for scores in oods))
+    if (spread := last - first) > 0:
+        low, high = max(low, first - _REACH * spread), min(high, last + _REACH * spread)
+    if high <= low:  # one score for all rows
+        low, high = low - 0.5, high + 0.5
+    return float(low), float(high)

@@ -1,0 +1,214 @@
+"""Comparison files: what is left when everything else is gone.
+
+They are written before any tracking, each under another name first, so that a file that is there
+is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latentood.errors import ConfigError
+from latentood.evaluation.comparison import (
+    NO_CLASS,
+    ROW_COLUMNS,
+    Comparison,
+    Result,
+    ScoredSplit,
+    Unscored,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+"""Version of ``results.json``."""
+
+
+def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path]:
+    """Write a comparison as ``results.csv``, ``results.json`` and ``scores.parquet``.
+
+    Args:
+        comparison: What to write.
+        out_dir: Folder; made if it is not there. Files of these names are replaced.
+
+    Returns:
+        ``csv``, ``json`` and ``scores`` → path.
+
+    Raises:
+        ConfigError: The folder cannot be made or written to.
+    """
+    folder = Path(out_dir)
+    files = {
+        "csv": (folder / "results.csv", _write_csv),
+        "json": (folder / "results.json", _write_json),
+        "scores": (folder / "scores.parquet", _write_scores),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, write in files.values():
+            with _whole(path) as draft:
+                write(comparison, draft)
+    except OSError as error:
+        raise ConfigError(
+            f"results: {folder} must be a folder that can be written to, but it is not "
+            f"({error.strerror or error}); choose another --out"
+        ) from error
+    return {kind: path for kind, (path, _) in files.items()}
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Give a comparison, without its scores, as JSON values in full precision.
+
+    Args:
+        comparison: What to give.
+
+    Returns:
+        ``format``, ``provenance``, ``id`` (split, rows, accuracy), ``rows`` (one per detector ×
+        layer × OOD split), ``averages`` (one per detector × layer × role), ``fitted`` (what each
+        detector tells of its fit), ``failed``, ``skipped`` and ``shared_seconds``.
+    """
+    ids = comparison.id_split
+    document = {
+        "format": FORMAT,
+        "provenance": comparison.provenance,
+        "id": {"split": ids.name, "rows": len(ids.labels), "accuracy": ids.accuracy},
+        "rows": [asdict(row) for row in comparison.rows],
+        "averages": [
+            asdict(result.request) | asdict(average)
+            for result in comparison.results
+            for average in result.averages.values()
+        ],
+        "fitted": [asdict(r.request) | {"provenance": r.provenance} for r in comparison.results],
+        "failed": [_unscored(one) for one in comparison.failed],
+        "skipped": [_unscored(one) for one in comparison.skipped],
+        "shared_seconds": comparison.shared_seconds,
+    }
+    return {name: plain(value) for name, value in document.items()}
+
+
+def plain(value: Any) -> Any:
+    """Give a value as JSON has it: arrays as lists, NaN, infinity and the unknown as texts."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(part) for name, part in value.items()}
+    if hasattr(value, "tolist"):  # a tensor or an array, such as a vector of class weights
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def to_text(value: Any) -> str:
+    """Write a value as one line of JSON."""
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def _unscored(one: Unscored) -> dict[str, Any]:
+    return asdict(one.request) | {"reason": one.reason}
+
+
+def _write_csv(comparison: Comparison, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ROW_COLUMNS)
+        table.writeheader()
+        for row in comparison.rows:
+            table.writerow(asdict(row) | {"hyperparameters": to_text(row.hyperparameters)})
+
+
+def _write_json(comparison: Comparison, path: Path) -> None:
+    text = json.dumps(as_json(comparison), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_scores(comparison: Comparison, path: Path) -> None:
+    """Write one row group per detector × layer × split, so that a reader can skip the others."""
+    import pyarrow.parquet as pq
+
+    schema = _score_schema()
+    with pq.ParquetWriter(path, schema, compression="zstd") as table:
+        for split in comparison.splits:
+            shared = _row_columns(split)
+            for result in comparison.results:
+                table.write_table(_score_table(schema, shared, split, result))
+
+
+def _score_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    name = pa.dictionary(pa.int32(), pa.string())  # a few values, many times
+    return pa.schema(
+        {
+            "split": name,
+            "row": pa.int64(),
+            "id": pa.string(),
+            "label": pa.int64(),
+            "prediction": pa.int64(),
+            "detector": name,
+            "layer": name,
+            "score": pa.float64(),
+            "hyperparameters": name,
+        }
+    )
+
+
+def _row_columns(split: ScoredSplit) -> dict[str, Any]:
+    """Give the columns that are the same for every detector."""
+    import pyarrow as pa
+
+    return {
+        "row": pa.array(np.arange(len(split.labels))),
+        "id": pa.array([_unicode(name) for name in split.ids], pa.string()),
+        "label": pa.array(split.labels, mask=split.labels == NO_CLASS),
+        "prediction": pa.array(split.predictions, mask=split.predictions == NO_CLASS),
+    }
+
+
+def _unicode(name: str) -> str:
+    """Replace what is not Unicode: file names may hold it, Parquet may not."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _score_table(
+    schema: pa.Schema, shared: Mapping[str, Any], split: ScoredSplit, result: Result
+) -> pa.Table:
+    import pyarrow as pa
+
+    def repeated(text: str) -> pa.Array:
+        index = pa.array(np.zeros(len(split.labels), dtype=np.int32))
+        return pa.DictionaryArray.from_arrays(index, pa.array([text]))
+
+    request = result.request
+    columns = {
+        **shared,
+        "split": repeated(split.name),
+        "detector": repeated(request.detector),
+        "layer": repeated(request.layer),
+        "score": pa.array(result.scores[split.name]),
+        "hyperparameters": repeated(to_text(request.hyperparameters)),
+    }
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to that takes the place of ``path`` once it is complete."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

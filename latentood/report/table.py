@@ -1,0 +1,146 @@
+"""The comparison as a person reads it in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from latentood.evaluation.comparison import Average, Comparison, Result, Unscored
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """A table before it is drawn: the first two columns are texts, the others numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def render(comparison: Comparison, *, terminal: bool = False) -> RenderableType:
+    """Lay out a comparison, best detector first.
+
+    Args:
+        comparison: What to show.
+        terminal: Draw lines and colours; otherwise plain aligned text.
+
+    Returns:
+        What a rich console prints.
+    """
+    tables = _tables(comparison)
+    notes = _notes(comparison)
+    if terminal:
+        return Group(*(_drawn(table) for table in tables), Text("\n".join(notes), style="dim"))
+    return Text("\n\n".join([*map(_aligned, tables), "\n".join(notes)]), no_wrap=True)
+
+
+def as_text(comparison: Comparison) -> str:
+    """Lay out a comparison as plain aligned text."""
+    return str(render(comparison))
+
+
+def _tables(comparison: Comparison) -> list[_Cells]:
+    ranked = comparison.ranked
+    if not ranked:
+        return []
+    roles = [role for role in ("near", "far") if role in ranked[0].averages]
+    named = [(comparison.title(r.request), r.request.layer) for r in ranked]
+    summary = _Cells(
+        "mean over OOD splits ± half of the 95% interval",
+        (
+            "detector",
+            "layer",
+            *(f"AUROC {role}" for role in roles),
+            "FPR95-ood",
+            "FPR95-id",
+            "AUPR-out",
+            "fit s",
+            "score s",
+        ),
+        [
+            (*name, *(_interval(result.averages[role]) for role in roles), *_rest(result))
+            for name, result in zip(named, ranked, strict=True)
+        ],
+    )
+    by_split = _Cells(
+        "AUROC by OOD split",
+        ("detector", "layer", *(f"{s.name} ({s.role})" for s in comparison.ood_splits)),
+        [
+            (*name, *(f"{row.auroc:.4f}" for row in result.rows))
+            for name, result in zip(named, ranked, strict=True)
+        ],
+    )
+    return [summary, by_split]
+
+
+def _interval(average: Average) -> str:
+    return f"{average.auroc:.4f} ±{(average.auroc_high - average.auroc_low) / 2:.4f}"
+
+
+def _rest(result: Result) -> tuple[str, ...]:
+    """Give the columns averaged over OOD splits, and the seconds."""
+    rows = result.rows
+    means = [
+        sum(values) / len(rows)
+        for values in (
+            [row.fpr95_ood for row in rows],
+            [row.fpr95_id for row in rows],
+            [row.aupr_out for row in rows],
+        )
+    ]
+    seconds = (result.fit_seconds, result.total_score_seconds)
+    return (*(f"{mean:.4f}" for mean in means), *(f"{spent:.3f}" for spent in seconds))
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    ids = comparison.id_split
+    rows = ", ".join(f"{s.name} {len(s.labels):,} ({s.role})" for s in comparison.splits)
+    notes = [f"rows: {rows}"]
+    if ids.accuracy is not None:
+        notes.append(f"ID accuracy: {ids.accuracy:.4f} on {ids.name}")
+    notes += [
+        "FPR95-ood: share of ID at or above the threshold that catches 95% of OOD",
+        "FPR95-id: share of OOD accepted at the threshold that keeps 95% of ID",
+    ]
+    shared = comparison.shared_seconds
+    notes.append(
+        f"seconds shared by all detectors: {shared['gather']:.3f} for statistics of the fit split, "
+        f"{shared['read']:.3f} for reading rows to score"
+    )
+    notes += [f"failed: {_why(one)}" for one in comparison.failed]
+    notes += [f"skipped: {_why(one)}" for one in comparison.skipped]
+    return notes
+
+
+def _why(one: Unscored) -> str:
+    """Give the reason, which mostly but not always begins with the detector."""
+    who = one.request.detector
+    return one.reason if one.reason.startswith(who) else f"{who}: {one.reason}"
+
+
+def _drawn(cells: _Cells) -> Table:
+    table = Table(
+        title=cells.title, title_justify="left", title_style="italic", header_style="bold"
+    )
+    for index, column in enumerate(cells.columns):
+        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index >= 2)
+    for rank, row in enumerate(cells.rows):
+        table.add_row(*map(Text, row), style="green" if rank == 0 else "")
+    return table
+
+
+def _aligned(cells: _Cells) -> str:
+    lines = [cells.columns, *cells.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = [
+        "  ".join(
+            cell.ljust(width) if index < 2 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([cells.title, *texts])

@@ -1,0 +1,60 @@
+"""Exact Gaussian kernel density, streamed over the bank."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_ELEMENTS = 1 << 22  # pairs per step: 32 MiB of float64
+
+
+class KernelDensity:
+    """A Gaussian kernel on every row of a bank.
+
+    ``p(x) = mean_i N(x; x_i, b²·I)``. All pairs are summed: a tree gains nothing in the widths
+    met here, and its early stop is off by hundreds of nats at D = 512.
+
+    Args:
+        bank: (M, D), any float dtype; kept, not copied.
+        bandwidth: b, in units of the rows.
+    """
+
+    def __init__(self, bank: Tensor, bandwidth: float) -> None:
+        self._bank = bank
+        self._bandwidth = bandwidth
+        # The expanded square below cancels less around the middle of the bank.
+        self._centre = bank.mean(dim=0, dtype=torch.float64)
+
+    def log_density(self, rows: Tensor, own: Tensor | None = None) -> Tensor:
+        """Log density in nats.
+
+        Args:
+            rows: (N, D).
+            own: (N,) position of each row in the bank, −1 if it is not there: a row does not
+                count towards its own density.
+
+        Returns:
+            (N,) float64.
+        """
+        size, width = self._bank.shape
+        scaled = self._scaled(rows)
+        total = scaled.new_full((len(rows),), -torch.inf)
+        step = max(1, _ELEMENTS // max(1, len(rows)))
+        for start in range(0, size, step):
+            part = self._scaled(self._bank[start : start + step])
+            # log of exp(−‖x−x_i‖²/2): the square of x is the same for all i and added last
+            logs = torch.addmm(part.square().sum(dim=1).mul_(-0.5), scaled, part.mT)
+            if own is not None:
+                here = torch.arange(start, start + len(part), device=part.device)
+                logs.masked_fill_(here == own.unsqueeze(1), -torch.inf)
+            total = torch.logaddexp(total, logs.logsumexp(dim=1))
+        counted = size if own is None else size - (own >= 0).double()
+        log_norm = 0.5 * width * math.log(2 * math.pi) + width * math.log(self._bandwidth)
+        log_count = torch.as_tensor(counted, dtype=torch.float64, device=total.device).log()
+        return total - 0.5 * scaled.square().sum(dim=1) - log_norm - log_count
+
+    def _scaled(self, rows: Tensor) -> Tensor:
+        """Rows from the middle of the bank in units of the bandwidth, float64."""
+        return (rows.double() - self._centre) / self._bandwidth

@@ -1,0 +1,166 @@
+"""The ``zarr.json`` documents of a cache.
+
+They are written here, not by zarr, for two reasons: their bytes do not change with zarr's
+version, and every document of an array follows from its split, so that damage to one can be
+seen (and mended) without a backup. A test holds them to what zarr itself would write.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentood.errors import StoreError
+from latentood.store import files
+from latentood.store.fingerprint import digest, plain
+from latentood.store.schema import SCHEMA, ArraySpec, SplitSpec
+
+DOCUMENT = "zarr.json"
+OURS = "latentood"
+COMMITTED = "committed"
+
+_CHUNK_ROWS = 256
+_CHUNK_BYTES = (1 << 16, 1 << 21)
+"""Smallest and largest inner chunk: each costs 0.2 ms, and reading one row reads it whole."""
+
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+_CHECKSUM = {"name": "crc32c"}
+
+
+def group_document(attributes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe a group; our own attributes carry their digest, so that damage shows."""
+    sealed = {}
+    if attributes is not None:
+        sealed = {OURS: {**plain(attributes), "digest": digest(attributes)}}
+    return {"zarr_format": 3, "node_type": "group", "attributes": sealed}
+
+
+def array_document(shape: tuple[int, ...], block_rows: int, dtype: str) -> dict[str, Any]:
+    """Describe an array kept in one shard per block."""
+    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
+    chunk = [_chunk_rows(block_rows, row_bytes), *shape[1:]]
+    sharding = {
+        "chunk_shape": chunk,
+        "codecs": [_bytes_codec(dtype), _blosc(dtype), _CHECKSUM],
+        "index_codecs": [_LITTLE, _CHECKSUM],
+        "index_location": "end",
+    }
+    codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    return _array(shape, (block_rows, *shape[1:]), dtype, codecs)
+
+
+def log_document(blocks: int) -> dict[str, Any]:
+    """Describe a commit log: one digest of 8 bytes and one file for each block."""
+    return _array((blocks,), (1,), "uint64", [_LITTLE, _CHECKSUM])
+
+
+def split_documents(spec: SplitSpec) -> dict[str, dict[str, Any]]:
+    """Give all documents of a split: folder within the split → document, parents first."""
+    documents = {".": group_document(spec.to_json()), COMMITTED: log_document(spec.blocks)}
+    for array in spec.arrays:
+        for parent in reversed(Path(array.path).parents):
+            documents.setdefault(parent.as_posix(), group_document())
+        documents[array.path] = stored_document(spec, array)
+    return documents
+
+
+def stored_document(spec: SplitSpec, array: ArraySpec) -> dict[str, Any]:
+    """Describe one array of a split."""
+    return array_document((spec.rows, *array.tail), spec.block_rows, array.dtype)
+
+
+def write_document(folder: Path, document: dict[str, Any]) -> None:
+    """Put a document in place; its folder still has to be synced."""
+    # No newline at the end: a file that lost its last byte would still be the same document.
+    files.write_file(folder / DOCUMENT, json.dumps(document, indent=2).encode())
+
+
+def same_document(folder: Path, document: dict[str, Any]) -> bool:
+    """Tell whether a folder has exactly this document."""
+    try:
+        return bool(json.loads((folder / DOCUMENT).read_bytes()) == document)
+    except (OSError, ValueError):
+        return False
+
+
+def read_attributes(folder: Path) -> dict[str, Any] | None:
+    """Read our own attributes of a group.
+
+    Returns:
+        The attributes as they were written, or None if this is some other program's group.
+
+    Raises:
+        StoreError: The document is not what was written, or a newer latentood wrote it.
+        FileNotFoundError: There is none.
+    """
+    try:
+        document = json.loads((folder / DOCUMENT).read_bytes())
+        attributes = document["attributes"].get(OURS)
+        if attributes is None:
+            return None
+        _refuse_newer(folder, attributes.get("schema"))
+        content = {key: value for key, value in attributes.items() if key != "digest"}
+        if document == group_document(content):
+            return content
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise StoreError(
+        f"{folder / DOCUMENT}: the metadata are damaged (they do not match their own digest); "
+        f"restore that file, or delete {folder} and extract again"
+    )
+
+
+def _refuse_newer(folder: Path, schema: Any) -> None:
+    if type(schema) is int and schema > SCHEMA:
+        raise StoreError(
+            f"{folder}: this latentood reads caches of schema ≤ {SCHEMA}, but this one has schema "
+            f"{schema}; upgrade latentood or extract into another --store"
+        )
+
+
+def _array(
+    shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, codecs: list[dict[str, Any]]
+) -> dict[str, Any]:
+    grid = {"name": "regular", "configuration": {"chunk_shape": list(chunk)}}
+    # Files c.0.0, c.1.0, … in one folder: "/" would make a folder, with its own sync, per block.
+    encoding = {"name": "default", "configuration": {"separator": "."}}
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": grid,
+        "chunk_key_encoding": encoding,
+        "fill_value": "NaN" if dtype.startswith("float") else 0,
+        "codecs": codecs,
+        "attributes": {},
+        "storage_transformers": [],
+    }
+
+
+def _chunk_rows(block_rows: int, row_bytes: int) -> int:
+    """Choose the rows of an inner chunk: the divisor of R that is nearest to the wanted size."""
+    least, most = _CHUNK_BYTES
+    wanted = min(max(_CHUNK_ROWS, least // row_bytes), max(1, most // row_bytes))
+    small = [d for d in range(1, math.isqrt(block_rows) + 1) if block_rows % d == 0]
+    divisors = sorted({*small, *(block_rows // d for d in small)})
+    return min(divisors, key=lambda rows: abs(math.log(rows / wanted)))
+
+
+def _bytes_codec(dtype: str) -> dict[str, Any]:
+    return {"name": "bytes"} if np.dtype(dtype).itemsize == 1 else _LITTLE
+
+
+def _blosc(dtype: str) -> dict[str, Any]:
+    settings = {
+        "typesize": np.dtype(dtype).itemsize,
+        "cname": "lz4",
+        "clevel": 5,
+        "shuffle": "bitshuffle",
+        "blocksize": 0,
+    }
+    return {"name": "blosc", "configuration": settings}

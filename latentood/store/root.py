@@ -1,0 +1,181 @@
+"""The root of a store: its header and the classifier head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentood.errors import ConfigError, StoreError
+from latentood.store import files
+from latentood.store.documents import (
+    DOCUMENT,
+    array_document,
+    group_document,
+    read_attributes,
+    same_document,
+    write_document,
+)
+from latentood.store.schema import DTYPES, SCHEMA, Header
+from latentood.store.shards import Damage, StoredArray, Values, block_digest
+
+HEAD = "head"
+
+Head = tuple[Values, Values]
+
+
+@dataclass(frozen=True)
+class Root:
+    """What the root document says: the header, and shape, dtype and digest of the head."""
+
+    header: Header
+    head: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, header: Header, head: Head | None) -> Root:
+        """Describe a store that is to be made."""
+        if head is None:
+            return cls(header, None)
+        weight, bias = np.asarray(head[0]), np.asarray(head[1])
+        dtypes = (weight.dtype.name, bias.dtype.name)
+        if bias.ndim != 1 or weight.shape[:1] != bias.shape or weight.ndim != 2 or not weight.size:
+            raise ConfigError(
+                "head: weight must be (C, D) and bias (C,), got "
+                f"{weight.shape} and {bias.shape}; give those of the last linear layer"
+            )
+        if not set(dtypes) <= set(DTYPES):
+            raise ConfigError(
+                f"head: dtype must be one of {', '.join(DTYPES)}, got {' and '.join(dtypes)}; "
+                "convert it first"
+            )
+        about = {
+            "weight": {"shape": list(weight.shape), "dtype": dtypes[0]},
+            "bias": {"shape": list(bias.shape), "dtype": dtypes[1]},
+            "digest": f"{block_digest([('weight', weight), ('bias', bias)]):016x}",
+        }
+        return cls(header, about)
+
+    def write(self, store: Path) -> None:
+        """Put the root document in place."""
+        attributes = {
+            "schema": SCHEMA,
+            "pipeline": self.header.pipeline,
+            "fingerprint": self.header.fingerprint,
+            "versions": self.header.versions,
+            "head": self.head,
+        }
+        write_document(store, group_document(attributes))
+        files.sync_folder(store)
+
+
+class StoredHead:
+    """The classifier head on disk.
+
+    Args:
+        store: The store.
+        about: What the root document says of it.
+    """
+
+    def __init__(self, store: Path, about: dict[str, Any]) -> None:
+        self.folder = store / HEAD
+        self.digest: str = about["digest"]
+        self.arrays = {
+            key: StoredArray(self.folder / key, f"{HEAD}/{key}", _document(about[key]))
+            for key in ("weight", "bias")
+        }
+
+    def write(self, values: Mapping[str, Values]) -> None:
+        """Put the head in place, instead of what may be there."""
+        files.throw_away(self.folder)
+        with files.new_folder(self.folder) as draft:
+            write_document(draft, group_document())
+            for key, array in self.arrays.items():
+                (draft / key).mkdir()
+                write_document(draft / key, array.document)
+                StoredArray(draft / key, key, array.document).write(0, values[key])
+
+    def read(self) -> Head:
+        """Read weight and bias.
+
+        Raises:
+            Damage: They are not what was written.
+        """
+        weight, bias = (array.read(0, array.shape[0]) for array in self.arrays.values())
+        if f"{block_digest([('weight', weight), ('bias', bias)]):016x}" != self.digest:
+            raise Damage(0, "its bytes are not those that were written")
+        return weight, bias
+
+    def damage(self) -> str | None:
+        """Say what is wrong with the head, if anything is."""
+        try:
+            self.read()
+        except Damage as damage:
+            return damage.what
+        if not same_document(self.folder, group_document()):
+            return "its zarr.json is missing or was changed"
+        return None
+
+
+def read_root(store: Path) -> Root:
+    """Read the root document of a store.
+
+    Raises:
+        StoreError: This is no store, or one whose metadata are damaged or too new.
+    """
+    try:
+        attributes = read_attributes(store)
+        if attributes is None:
+            raise StoreError(_foreign(store))
+        header = Header(
+            dict(attributes["pipeline"]),
+            dict(attributes["fingerprint"]),
+            dict(attributes["versions"]),
+        )
+        root = Root(header, attributes["head"])
+        if root.head is not None:
+            StoredHead(store, root.head)
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(_foreign(store)) from None
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise StoreError(
+            f"{store}: the metadata must be as latentood wrote them, but cannot be used "
+            f"({error!r}); extract into another --store"
+        ) from error
+    return root
+
+
+def refuse_foreign(store: Path) -> None:
+    """Check that a path is free or already ours, before anything is written to it.
+
+    Raises:
+        StoreError: There is something that latentood did not make.
+    """
+    if not store.exists() and not store.is_symlink():
+        return
+    if store.is_dir():
+        ours = {files.LOCK, DOCUMENT + files.UNFINISHED}  # a creation killed at its start
+        if {entry.name for entry in store.iterdir()} <= ours:
+            return
+        if (store / DOCUMENT).is_file():
+            read_root(store)
+            return
+    raise StoreError(_foreign(store))
+
+
+def _foreign(store: Path) -> str:
+    if not store.exists():
+        return f"{store}: a cache must be a folder made by latentood extract, but nothing is there"
+    return (
+        f"{store}: a cache must be a folder made by latentood extract, but this is something else "
+        "and is left as it is; choose another --store"
+    )
+
+
+def _document(about: dict[str, Any]) -> dict[str, Any]:
+    shape, dtype = tuple(about["shape"]), about["dtype"]
+    if dtype not in DTYPES or not all(type(size) is int and size > 0 for size in shape):
+        raise ValueError(f"head of shape {shape} and dtype {dtype!r}")
+    return array_document(shape, shape[0], dtype)

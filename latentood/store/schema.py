@@ -1,0 +1,227 @@
+"""What a cache holds: arrays, splits, the header, and the names they may have.
+
+Values only: nothing here touches the disk, zarr or torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentood.errors import ConfigError, DataError, suggest
+from latentood.store.fingerprint import digest
+
+SCHEMA = 1
+"""Number of the format; a store with a higher one is refused."""
+
+ROLES = ("fit", "val", "id", "near", "far")
+DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
+IDS = "ids"
+SCORES = "scores"
+
+_PLAIN = ("logits", "labels", IDS, "mc.logits")
+_NAMED = ("features", "mc.features", "mc.entropy", SCORES)
+_NAME = re.compile(r"[A-Za-z0-9_#-][A-Za-z0-9_.#-]{0,199}", re.ASCII)
+
+
+def check_name(kind: str, name: str) -> str:
+    """Refuse names that could leave the store or collide with its own files.
+
+    Args:
+        kind: What is named, e.g. ``split``.
+        name: At most 200 of ``A-Z a-z 0-9 _ . - #``, not starting with ``.`` or ``__`` (which
+            Zarr reserves), and not ``zarr.json``.
+
+    Returns:
+        The name.
+
+    Raises:
+        ConfigError: It is anything else.
+    """
+    usable = isinstance(name, str) and _NAME.fullmatch(name) is not None
+    if not usable or name.startswith("__") or name.lower() == "zarr.json":
+        raise ConfigError(
+            f"{kind}: a name must be 1 to 200 letters, digits or any of _ . - # and not start "
+            f"with a dot or two underscores, got {name!r}; rename it"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of a split: its key, the shape of one row, its dtype.
+
+    Raises:
+        ConfigError: A key, shape or dtype that no cache can hold.
+    """
+
+    key: str
+    tail: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        """Check all three."""
+        kind, slash, name = self.key.partition("/")
+        if slash and kind in _NAMED:
+            check_name(kind, name)
+        elif self.key not in _PLAIN:
+            known = [*_PLAIN, *(f"{named}/<name>" for named in _NAMED)]
+            raise ConfigError(f"no array can be called {self.key!r}; {suggest(self.key, known)}")
+        if not all(type(size) is int and size > 0 for size in self.tail):
+            raise ConfigError(
+                f"{self.key}: the shape of a row must be made of whole numbers > 0, "
+                f"got {self.tail}; look at what the layer puts out"
+            )
+        if self.dtype not in DTYPES:
+            raise ConfigError(
+                f"{self.key}: dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}; "
+                "convert it first"
+            )
+
+    @property
+    def path(self) -> str:
+        """Where the array lies within its split: ``mc.features/a.b`` is in ``mc/features/a.b``."""
+        kind, slash, name = self.key.partition("/")
+        return kind.replace(".", "/") + slash + name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one row, uncompressed."""
+        return int(np.prod(self.tail, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """One split: its rows, how they are cut into blocks, and its arrays.
+
+    Args:
+        name: Name of the split and of its folder.
+        role: ``fit``, ``val``, ``id``, ``near`` or ``far``.
+        rows: N.
+        block_rows: R, the rows written and committed together; the last block may have fewer.
+        arrays: What is kept of each row.
+        data: Provenance of the data set as JSON, its fingerprint included.
+
+    Raises:
+        ConfigError: A name, role, number or combination that no cache can hold.
+    """
+
+    name: str
+    role: str
+    rows: int
+    block_rows: int
+    arrays: tuple[ArraySpec, ...]
+    data: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check everything that can be checked without the data."""
+        check_name("split", self.name)
+        if self.role not in ROLES:
+            raise ConfigError(
+                f"split {self.name!r}: role must be one of {', '.join(ROLES)}, got {self.role!r}; "
+                "change it in the pipeline"
+            )
+        for field in ("rows", "block_rows"):
+            if type(getattr(self, field)) is not int or getattr(self, field) < 1:
+                raise ConfigError(
+                    f"split {self.name!r}: {field} must be a whole number > 0, got "
+                    f"{getattr(self, field)!r}; give a data set that has rows"
+                )
+        counts = Counter(spec.key for spec in self.arrays)
+        twice = [key for key, count in counts.items() if count > 1]
+        if twice or not self.arrays:
+            raise ConfigError(
+                f"split {self.name!r}: must have at least one array and each only once, got "
+                f"{f'{twice[0]!r} twice' if twice else 'none'}; change the layers in the pipeline"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.rows // self.block_rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one row over all arrays, uncompressed."""
+        return sum(spec.nbytes for spec in self.arrays)
+
+    def bounds(self, block: int) -> tuple[int, int]:
+        """First row of a block, and the row after its last."""
+        return block * self.block_rows, min((block + 1) * self.block_rows, self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the split as JSON values."""
+        return asdict(self) | {
+            "arrays": [
+                {"key": spec.key, "tail": list(spec.tail), "dtype": spec.dtype}
+                for spec in self.arrays
+            ]
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> SplitSpec:
+        """Build from JSON values, checking them like any others."""
+        arrays = tuple(
+            ArraySpec(array["key"], tuple(array["tail"]), array["dtype"])
+            for array in stored["arrays"]
+        )
+        return cls(
+            stored["name"], stored["role"], stored["rows"], stored["block_rows"], arrays,
+            dict(stored["data"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """Where all numbers of a cache come from.
+
+    Args:
+        pipeline: The resolved pipeline, as JSON.
+        fingerprint: Field → JSON value; two runs may share a store only if all are equal.
+        versions: Library → version; provenance, never compared.
+    """
+
+    pipeline: dict[str, Any]
+    fingerprint: dict[str, Any]
+    versions: dict[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the fingerprint, 64 hex digits."""
+        return digest(self.fingerprint)
+
+
+def encode_ids(ids: Sequence[str], width: int) -> npt.NDArray[np.uint8]:
+    """Write ids as rows of bytes.
+
+    Args:
+        ids: N texts, e.g. file names; names that are not valid Unicode survive.
+        width: L, bytes of the longest.
+
+    Returns:
+        (N, L) UTF-8, padded with zeros.
+
+    Raises:
+        DataError: An id is longer than that, or holds a zero character.
+    """
+    encoded = [text.encode("utf-8", "surrogateescape") for text in ids]
+    for text, raw in zip(ids, encoded, strict=True):
+        if len(raw) > width or b"\0" in raw:
+            raise DataError(
+                f"ids: each must have at most {width} bytes of UTF-8 and no zero character, got "
+                f"{text!r} with {len(raw)}; shorten it or extract with a wider ids array"
+            )
+    return np.array(encoded, dtype=f"S{width}").view(np.uint8).reshape(len(encoded), width)
+
+
+def decode_ids(rows: npt.NDArray[np.uint8]) -> list[str]:
+    """Read ids back from their (N, L) bytes."""
+    texts = np.ascontiguousarray(rows).view(f"S{rows.shape[1]}").ravel().tolist()
+    return [raw.decode("utf-8", "surrogateescape") for raw in texts]

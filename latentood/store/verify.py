@@ -1,0 +1,122 @@
+"""Finding damage: every committed block is read and hashed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentood.store import files
+from latentood.store.documents import COMMITTED
+from latentood.store.files import disk_errors
+from latentood.store.root import HEAD, StoredHead, read_root
+from latentood.store.shards import Damage, Values, block_digest
+from latentood.store.splits import StoredSplit, list_splits, load_split
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One piece of damage.
+
+    Args:
+        split: Where it is; None for the classifier head.
+        block: The block, or None if it is a document that all blocks share.
+        array: The array; None if the arrays are readable but not those that were committed
+            together (e.g. files were swapped).
+        what: What is wrong with it, in words.
+    """
+
+    split: str | None
+    block: int | None
+    array: str | None
+    what: str
+
+    def __str__(self) -> str:
+        """Say where and what in one line."""
+        where = [] if self.split is None else [f"split {self.split!r}"]
+        where += [] if self.block is None else [f"block {self.block}"]
+        return f"{', '.join([*where, *([self.array] if self.array else [])])}: {self.what}"
+
+
+def verify(
+    path: str | Path, *, progress: Callable[[int, int], None] | None = None
+) -> list[Problem]:
+    """Read and hash everything a cache holds.
+
+    Args:
+        path: The cache.
+        progress: Called with (blocks done, blocks in all) after every block.
+
+    Returns:
+        All damage; blocks that were never committed are none.
+
+    Raises:
+        StoreError: The path is not a cache, or the metadata of the store or of a split are
+            damaged, so that nothing is known about its blocks.
+    """
+    store = Path(path)
+    about = read_root(store).head
+    problems: list[Problem] = []
+    if about is not None and (what := StoredHead(store, about).damage()) is not None:
+        problems.append(Problem(None, None, HEAD, what))
+    splits = [load_split(store, name) for name in list_splits(store)]
+    total = sum(split.spec.blocks for split in splits)
+    done = 0
+    for split in splits:
+        for folder in split.damaged_documents():
+            what = f"{folder}/zarr.json is missing or was changed"
+            problems.append(Problem(split.spec.name, None, folder, what))
+        for block, digest in enumerate(split.digests()):
+            problems += _check(split, block, digest)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    return problems
+
+
+def discard(path: str | Path, problems: Iterable[Problem]) -> None:
+    """Take back the commits of damaged blocks, so that ``extract`` computes exactly them again.
+
+    Damaged documents are written again at once, and a damaged head is removed for ``extract``
+    to write.
+
+    Raises:
+        StoreLocked: Another process is writing to the cache.
+        StoreError: The path is not a cache, or the disk refuses.
+    """
+    store = Path(path)
+    read_root(store)
+    with disk_errors(store):
+        lock = files.take_lock(store)
+        try:
+            for problem in problems:
+                _discard(store, problem)
+        finally:
+            lock.release()
+
+
+def _discard(store: Path, problem: Problem) -> None:
+    if problem.split is None:
+        files.throw_away(store / HEAD)
+        return
+    split = load_split(store, problem.split)
+    if problem.block is None:
+        split.mend_documents()
+    else:
+        split.commit(problem.block, 0)
+
+
+def _check(split: StoredSplit, block: int, digest: int | None) -> Iterator[Problem]:
+    name = split.spec.name
+    if digest == 0:
+        return
+    if digest is None:
+        yield Problem(name, block, COMMITTED, "its entry is missing or unreadable")
+    arrays: list[tuple[str, Values]] = []
+    for key, array in split.arrays.items():
+        try:
+            arrays.append((key, array.read_block(block)))
+        except Damage as damage:
+            yield Problem(name, block, key, damage.what)
+    if digest is not None and len(arrays) == len(split.arrays) and block_digest(arrays) != digest:
+        yield Problem(name, block, None, "its arrays are not those that were committed together")

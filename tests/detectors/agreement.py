@@ -1,0 +1,25 @@
+"""Checks that many test files of detectors share."""
+
+from typing import Any
+
+import torch
+
+from latentood.detectors.fitting import fit
+from latentood.detectors.registry import detector
+from tests.contract.blobs import Blobs
+from tests.contract.contract import assert_close
+from tests.reference import REFERENCES
+
+
+def assert_agrees(blobs: Blobs, name: str, **hyperparameters: Any) -> torch.Tensor:
+    """Scores of ID, far and fit rows equal the slow formula; gives those of the far rows."""
+    chosen = detector(name, **hyperparameters)
+    train = blobs.train.latents()
+    fitted = fit(chosen, train, blobs.id.latents("val"))
+    formula = REFERENCES[name]
+    for rows in (blobs.id, blobs.far):
+        expected = formula(chosen, blobs.train.numpy(), rows.numpy(), False)
+        assert_close(fitted.score(rows.latents()), expected)
+    own = formula(chosen, blobs.train.numpy(), blobs.train.numpy(), True)
+    assert_close(fitted.score(train), own)
+    return fitted.score(blobs.far.latents())

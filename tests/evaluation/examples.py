@@ -1,0 +1,137 @@
+"""Splits in memory and small detectors to compare on them."""
+
+from dataclasses import dataclass
+
+import torch
+
+from latentood.detectors.base import Detector, Needs, hyper
+from latentood.errors import DetectorError
+from latentood.evaluation.splits import KnownOrigin, Role, SplitsInMemory
+from latentood.latents import LABELS, LOGITS, PENULTIMATE, Latents, features, mc_entropy
+
+HEADER = KnownOrigin(
+    pipeline={"name": "blobs", "seed": 7, "monte_carlo": {"passes": 16}},
+    fingerprint={"weights": "a1" * 32, "seed": 7},
+    versions={"torch": "2.0"},
+    digest="f0" * 32,
+)
+
+
+@dataclass(frozen=True)
+class Distance(Detector):
+    """Distance to the mean of the fit rows."""
+
+    name = "distance"
+    family = paper = works = fails = cost = "test"
+    per_layer = True
+    layer: str = hyper(PENULTIMATE, "layer")
+    power: float = hyper(1.0, "exponent", above=0)
+    weights: tuple[float, ...] = hyper((), "factors")
+
+    def needs(self):
+        return Needs(score=(features(self.layer),), fit=(features(self.layer),))
+
+    def fit(self, train, val=None):
+        return {"mean": train.double(features(self.layer)).mean(dim=0)}
+
+    def score(self, state, rows):
+        return (rows.double(features(self.layer)) - state["mean"]).norm(dim=1) ** self.power
+
+
+@dataclass(frozen=True)
+class Peak(Detector):
+    """The largest logit, negated."""
+
+    name = "peak"
+    family = paper = works = fails = cost = "test"
+
+    def needs(self):
+        return Needs(score=(LOGITS,))
+
+    def score(self, state, rows):
+        return -rows.double(LOGITS).amax(dim=1)
+
+
+@dataclass(frozen=True)
+class Entropic(Detector):
+    """The mean entropy over the passes."""
+
+    name = "entropic"
+    family = paper = works = fails = cost = "test"
+    per_layer = True
+    layer: str = hyper(PENULTIMATE, "layer")
+
+    def needs(self):
+        return Needs(score=(mc_entropy(self.layer),), fit=(mc_entropy(self.layer),))
+
+    def score(self, state, rows):
+        return rows.double(mc_entropy(self.layer)).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Calibrated(Detector):
+    """Reads the ID validation split."""
+
+    name = "calibrated"
+    family = paper = works = fails = cost = "test"
+
+    def needs(self):
+        return Needs(score=(LOGITS,), val=(LOGITS, LABELS))
+
+    def fit(self, train, val=None):
+        return {"scale": val.double(LOGITS).std()}
+
+    def score(self, state, rows):
+        return -rows.double(LOGITS).amax(dim=1) / state["scale"]
+
+
+@dataclass(frozen=True)
+class Broken(Detector):
+    """Fails when it scores the second block."""
+
+    name = "broken"
+    family = paper = works = fails = cost = "test"
+
+    def needs(self):
+        return Needs(score=(LOGITS,))
+
+    def score(self, state, rows):
+        raise DetectorError("broken: must not be used, got used; leave it out")
+
+
+STAND_INS = {cls.name: cls for cls in (Distance, Peak, Entropic, Calibrated, Broken)}
+
+
+def latents(rows, shift, seed, *, name, entropy=True):
+    """Draw rows of three classes around their means, moved away by ``shift``."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(rows) % 3
+    means = torch.eye(3, 8)[labels] * 4
+    penultimate = means + torch.randn(rows, 8, generator=generator) + shift
+    return Latents(
+        logits=penultimate[:, :3] - abs(shift) * 2,
+        labels=labels,
+        features={"layer1": torch.randn(rows, 4, generator=generator), "penultimate": penultimate},
+        mc_entropy={"layer1": penultimate.abs()} if entropy else None,
+        name=name,
+    )
+
+
+def splits(*, sizes=(120, 60, 90, 70, 50), val=True, **options):
+    """Give splits in memory: train, val, id_test, close (near), noise and texture (far)."""
+    fit_rows, val_rows, id_rows, near_rows, far_rows = sizes
+    made = {
+        "train": ("fit", latents(fit_rows, 0.0, 0, name="train", **options)),
+        "val": ("val", latents(val_rows, 0.0, 1, name="val", **options)),
+        "id_test": ("id", latents(id_rows, 0.0, 2, name="id_test", **options)),
+        "close": ("near", latents(near_rows, 0.6, 3, name="close", **options)),
+        "noise": ("far", latents(far_rows, 3.0, 4, name="noise", **options)),
+        "texture": ("far", latents(far_rows, 1.5, 5, name="texture", **options)),
+    }
+    if not val:
+        del made["val"]
+    return SplitsInMemory(
+        {name: rows for name, (_, rows) in made.items()},
+        {name: Role(role, {"fingerprint": name[0] * 64}) for name, (role, _) in made.items()},
+        HEADER,
+    )

@@ -1,0 +1,209 @@
+"""Fitting and scoring many detectors from splits."""
+
+import numpy as np
+import pytest
+import torch
+
+from latentood import metrics
+from latentood.detectors.fitting import fit
+from latentood.detectors.gaussian import Mahalanobis, RelativeMahalanobis
+from latentood.errors import DamagedBlock
+from latentood.evaluation.comparison import NO_CLASS
+from latentood.evaluation.intervals import auroc_interval, mean_auroc
+from latentood.evaluation.scoring import layer_of, score_all
+from latentood.evaluation.splits import Role, SplitsInMemory
+from latentood.latents import GROUP_ROWS, Latents
+from tests.evaluation.examples import Broken, Calibrated, Distance, Entropic, Peak, latents, splits
+
+OOD = ("close", "noise", "texture")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return splits()
+
+
+@pytest.fixture(scope="module")
+def comparison(data):
+    return score_all(data, [Distance(), Distance(layer="layer1"), Peak(), Calibrated()])
+
+
+def test_there_is_one_row_per_detector_layer_and_ood_split(comparison):
+    found = [(row.detector, row.layer, row.split, row.role) for row in comparison.rows]
+    roles = {"close": "near", "noise": "far", "texture": "far"}
+    asked = [("distance", "penultimate"), ("distance", "layer1")]
+    asked += [("peak", "logits"), ("calibrated", "logits")]
+    assert found == [(*pair, split, roles[split]) for pair in asked for split in OOD]
+
+
+def test_scores_are_those_of_fitting_and_scoring_each_detector_alone(data, comparison):
+    alone = fit(Distance(), data["train"])
+    for split in ("id_test", *OOD):
+        expected = alone.score(data[split]).numpy()
+        np.testing.assert_array_equal(comparison.results[0].scores[split], expected)
+
+
+def test_numbers_are_the_metrics_of_the_scores(comparison):
+    for result in comparison.results:
+        ids = result.scores["id_test"]
+        for row in result.rows:
+            oods = result.scores[row.split]
+            assert (row.n_id, row.n_ood) == (len(ids), len(oods))
+            for name in ("auroc", "aupr_out", "aupr_in", "fpr95_ood", "fpr95_id"):
+                assert getattr(row, name) == getattr(metrics, name)(ids, oods)
+            assert (row.auroc_low, row.auroc_high) == auroc_interval(ids, oods)
+
+
+def test_averages_are_taken_per_role_over_its_splits(comparison):
+    result = comparison.results[0]
+    far = [result.scores["noise"], result.scores["texture"]]
+    average = result.averages["far"]
+    found = (average.auroc, average.auroc_low, average.auroc_high)
+    assert found == mean_auroc(result.scores["id_test"], far)
+    assert result.mean_auroc == (result.averages["near"].auroc + average.auroc) / 2
+    assert result.averages["near"].auroc == result.rows[0].auroc
+
+
+def test_labels_predictions_and_accuracy_come_along(data, comparison):
+    ids = comparison.id_split
+    assert ids.name == "id_test"
+    np.testing.assert_array_equal(ids.labels, data["id_test"]["labels"])
+    np.testing.assert_array_equal(ids.predictions, data["id_test"]["logits"].argmax(dim=1))
+    assert ids.accuracy == metrics.accuracy(ids.predictions, ids.labels)
+
+
+def test_rows_without_label_do_not_count_for_accuracy(data):
+    rows = data["id_test"]
+    labels = rows["labels"].clone()
+    labels[:45] = NO_CLASS
+    changed = Latents(
+        logits=rows["logits"],
+        labels=labels,
+        features={"penultimate": rows["features/penultimate"]},
+        name="id_test",
+    )
+    swapped = SplitsInMemory({**data.latents, "id_test": changed}, data.splits)
+    expected = metrics.accuracy(rows["logits"][45:].argmax(dim=1), labels[45:])
+    assert score_all(swapped, [Distance()]).id_split.accuracy == expected
+
+
+def test_the_fit_split_is_read_once_for_all_detectors(data):
+    reads = []
+
+    class Counted:
+        def __init__(self, key):
+            self.key = key
+            self.shape = data["train"].shape(key)
+
+        def read(self, start, stop):
+            reads.append(self.key)
+            return data["train"].read(self.key, start, stop)
+
+    rows = {key: Counted(key) for key in ("features/penultimate", "labels")}
+    watched = SplitsInMemory(
+        {**data.latents, "train": Latents.from_rows(rows, name="train")}, data.splits
+    )
+    score_all(watched, [Mahalanobis(), RelativeMahalanobis(), Mahalanobis(ridge=0.1)])
+    assert reads.count("features/penultimate") == 1
+
+
+def test_a_failing_detector_does_not_disturb_the_others(data, comparison):
+    found = score_all(data, [Broken(), Distance(), Entropic(layer="nowhere")])
+    np.testing.assert_array_equal(
+        found.results[0].scores["noise"], comparison.results[0].scores["noise"]
+    )
+    assert [result.request.detector for result in found.results] == ["distance"]
+    reasons = {failure.request.detector: failure.reason for failure in found.failed}
+    assert reasons["broken"] == "broken: must not be used, got used; leave it out"
+    assert reasons["entropic"].startswith("entropic: needs 'mc.entropy/nowhere', but train has ")
+
+
+def test_nothing_but_failures_is_still_a_comparison(data):
+    found = score_all(data, [Broken()])
+    assert found.results == ()
+    assert found.id_split.accuracy is not None
+
+
+def test_a_bad_value_fails_only_the_detectors_that_read_it(data):
+    rows = data["train"]
+    spoiled = rows["features/layer1"].clone()
+    spoiled[7, 1] = torch.nan
+    train = Latents(
+        labels=rows["labels"],
+        features={"layer1": spoiled, "penultimate": rows["features/penultimate"]},
+        name="train",
+    )
+    swapped = SplitsInMemory({**data.latents, "train": train}, data.splits)
+    found = score_all(swapped, [Mahalanobis(layer="layer1"), Mahalanobis()])
+    assert [result.request.layer for result in found.results] == ["penultimate"]
+    assert "features/layer1 must be finite, got NaN or infinity in row 7" in found.failed[0].reason
+
+
+def test_damage_to_the_cache_is_not_a_failure_of_a_detector(data):
+    class Damaged:
+        shape = (50, 8)
+
+        def read(self, start, stop):
+            raise DamagedBlock("cache: split 'noise', block 0 is damaged")
+
+    noise = Latents.from_rows({"features/penultimate": Damaged()}, name="noise")
+    swapped = SplitsInMemory({**data.latents, "noise": noise}, data.splits)
+    with pytest.raises(DamagedBlock):
+        score_all(swapped, [Distance()])
+
+
+def test_splits_longer_than_a_block_keep_their_order(data):
+    long = latents(GROUP_ROWS + 5, 1.0, 9, name="noise")
+    swapped = SplitsInMemory({**data.latents, "noise": long}, data.splits)
+    told = []
+    found = score_all(swapped, [Distance()], progress=lambda *news: told.append(news))
+    whole = fit(Distance(), data["train"]).score(long).numpy()
+    np.testing.assert_allclose(found.results[0].scores["noise"], whole, rtol=1e-12)
+    assert ("fit", 1, 1) in told
+    rows = [done for what, done, total in told if what == "score noise"]
+    assert rows == [GROUP_ROWS, GROUP_ROWS + 5]
+
+
+def test_far_alone_is_enough(data):
+    far = {"train": "fit", "id_test": "id", "noise": "far"}
+    found = score_all(
+        SplitsInMemory(data.latents, {name: Role(role) for name, role in far.items()}),
+        [Distance()],
+    )
+    assert found.results[0].averages.keys() == {"far"}
+    assert found.results[0].mean_auroc == found.rows[0].auroc
+
+
+def test_time_is_kept_apart_for_fitting_and_scoring(comparison):
+    for result in comparison.results:
+        assert result.fit_seconds > 0
+        assert set(result.score_seconds) == {"id_test", *OOD}
+        assert result.rows[1].score_seconds == result.score_seconds["noise"] > 0
+    assert comparison.shared_seconds["read"] > 0
+
+
+def test_provenance_leads_back_to_model_and_data(data, comparison):
+    found = comparison.provenance
+    assert found["digest"] == data.header.digest
+    assert found["weights"] == "a1" * 32
+    assert found["seed"] == 7
+    assert found["splits"]["noise"] == {
+        "role": "far",
+        "rows": 50,
+        "data": {"fingerprint": "n" * 64},
+    }
+    assert found["versions"]["score"]["torch"] == torch.__version__
+    assert comparison.results[0].provenance["fit"]["rows"] == 120
+
+
+def test_the_layer_of_a_detector_is_what_it_reads():
+    assert layer_of(Distance(layer="layer1")) == "layer1"
+    assert layer_of(Distance(layer="mc.entropy/layer1")) == "mc.entropy/layer1"
+    assert layer_of(Entropic(layer="layer1")) == "mc.entropy/layer1"
+    assert layer_of(Peak()) == "logits"
+
+
+def test_siblings_of_a_grid_are_told_apart_by_what_differs(data):
+    found = score_all(data, [Distance(), Distance(power=2.0), Distance(layer="layer1"), Peak()])
+    titles = [found.title(result.request) for result in found.results]
+    assert titles == ["distance power=1.0", "distance power=2.0", "distance", "peak"]

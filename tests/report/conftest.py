@@ -1,0 +1,42 @@
+"""One comparison, written once and tracked once, for all tests of this room."""
+
+import dataclasses
+
+import pytest
+
+from latentood.evaluation.comparison import Comparison, Request, Unscored
+from latentood.evaluation.scoring import score_all
+from latentood.report.results import write_results
+from latentood.report.tracking import sqlite_uri, track
+from tests.evaluation.examples import Broken, Distance, Peak, splits
+
+
+@pytest.fixture(scope="session")
+def comparison() -> Comparison:
+    """Two settings of one detector, another detector, one that fails, one that was skipped."""
+    skipped = Unscored(Request("entropic", "", {}), "entropic: needs entropies; re-run extract")
+    asked = [Peak(), Distance(), Distance(power=2.0, weights=(0.5, 1.5)), Broken()]
+    return score_all(splits(), asked, skipped=[skipped])
+
+
+@pytest.fixture(scope="session")
+def files(comparison, tmp_path_factory):
+    """The results files."""
+    return write_results(comparison, tmp_path_factory.mktemp("results") / "new" / "folder")
+
+
+@pytest.fixture(scope="session")
+def tracked(comparison, files, tmp_path_factory):
+    """Address of a tracking store and id of the parent run."""
+    uri = sqlite_uri(tmp_path_factory.mktemp("tracking"))
+    return uri, track(comparison, uri=uri, results=files)
+
+
+@pytest.fixture
+def renamed(comparison):
+    """Give the comparison with other data in its provenance."""
+
+    def change(**provenance):
+        return dataclasses.replace(comparison, provenance={**comparison.provenance, **provenance})
+
+    return change

@@ -1,0 +1,126 @@
+"""Results files hold the comparison, whole or not at all."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from latentood.errors import ConfigError
+from latentood.evaluation.comparison import Request, Unscored
+from latentood.report import results
+from latentood.report.results import as_json, plain, write_results
+
+COLUMNS = [
+    "detector", "layer", "split", "role", "n_id", "n_ood", "auroc", "auroc_low", "auroc_high",
+    "aupr_out", "aupr_in", "fpr95_ood", "fpr95_id", "fit_seconds", "score_seconds",
+    "hyperparameters",
+]  # fmt: skip
+
+
+def test_the_csv_gives_every_number_back(comparison, files):
+    with files["csv"].open(newline="") as file:
+        reader = csv.DictReader(file)
+        lines = list(reader)
+    assert reader.fieldnames == COLUMNS
+    assert len(lines) == 9
+    for line, row in zip(lines, comparison.rows, strict=True):
+        for name in COLUMNS[6:15]:
+            assert float(line[name]) == getattr(row, name)
+        assert (line["split"], int(line["n_ood"])) == (row.split, row.n_ood)
+    assert json.loads(lines[-1]["hyperparameters"])["weights"] == [0.5, 1.5]
+
+
+def test_the_json_gives_rows_averages_and_provenance_back(comparison, files):
+    found = json.loads(files["json"].read_text())
+    assert found == as_json(comparison)
+    assert found["rows"][4]["auroc"] == comparison.rows[4].auroc
+    far = [entry for entry in found["averages"] if entry["role"] == "far"]
+    assert far[1]["auroc_low"] == comparison.results[1].averages["far"].auroc_low
+    assert found["provenance"]["weights"] == "a1" * 32
+    assert found["id"] == {"split": "id_test", "rows": 90, "accuracy": comparison.id_split.accuracy}
+    assert found["failed"][0]["reason"].startswith("broken: ")
+    assert found["skipped"][0]["detector"] == "entropic"
+    assert found["fitted"][1]["provenance"]["fit"]["rows"] == 120
+
+
+def test_the_parquet_gives_every_score_back(comparison, files):
+    table = pq.read_table(files["scores"])
+    assert table.column_names == [
+        "split", "row", "id", "label", "prediction", "detector", "layer", "score",
+        "hyperparameters",
+    ]  # fmt: skip
+    frame = table.to_pandas()
+    assert len(frame) == 3 * (90 + 70 + 50 + 50)
+    settings = frame["hyperparameters"].astype(str)
+    squared = frame[settings.str.contains('"power": 2.0') & (frame["split"] == "noise")]
+    result, split = comparison.results[2], comparison.splits[2]
+    assert split.name == "noise"
+    np.testing.assert_array_equal(squared["score"], result.scores["noise"])
+    np.testing.assert_array_equal(squared["label"], split.labels)
+    np.testing.assert_array_equal(squared["prediction"], split.predictions)
+    np.testing.assert_array_equal(squared["row"], np.arange(50))
+    assert list(squared["id"]) == list(split.ids)
+    assert set(squared["detector"]) == {"distance"}
+    assert set(squared["layer"]) == {"penultimate"}
+
+
+def test_the_parquet_has_a_row_group_per_detector_and_split(files):
+    assert pq.ParquetFile(files["scores"]).num_row_groups == 3 * 4
+
+
+def test_rows_without_label_are_null_and_odd_file_names_are_kept_readable(comparison, tmp_path):
+    split = comparison.splits[0]
+    ids = ["caf\udce9.png", *split.ids[1:]]  # é in Latin-1, as a file system may hold it
+    changed = dataclasses.replace(split, ids=ids, labels=np.full_like(split.labels, -1))
+    odd = dataclasses.replace(comparison, splits=(changed, *comparison.splits[1:]))
+    table = pq.read_table(write_results(odd, tmp_path)["scores"])
+    assert table["id"][0].as_py() == "caf\N{REPLACEMENT CHARACTER}.png"
+    assert table["label"][0].as_py() is None
+    assert table["prediction"][0].as_py() is not None
+
+
+def test_a_comparison_of_failures_alone_is_written(comparison, tmp_path):
+    empty = dataclasses.replace(comparison, results=())
+    written = write_results(empty, tmp_path)
+    assert pq.read_table(written["scores"]).num_rows == 0
+    assert json.loads(written["json"].read_text())["failed"]
+
+
+def test_a_crash_half_way_leaves_the_old_file_and_nothing_else(comparison, tmp_path, monkeypatch):
+    write_results(comparison, tmp_path)
+    before = (tmp_path / "results.json").read_bytes()
+
+    def torn(comparison, path):
+        path.write_text("{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "_write_json", torn)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(comparison, tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == before
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["results.csv", "results.json", "scores.parquet"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(comparison, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(
+        ConfigError, match=r"^results: .*taken must be a folder that .* another --out"
+    ):
+        write_results(comparison, tmp_path / "taken")
+
+
+def test_what_json_cannot_hold_is_written_as_it_is_called():
+    value = {"w": torch.tensor([1.0, float("nan")]), "k": (1, float("inf")), "none": None}
+    assert plain(value) == {"w": [1.0, "nan"], "k": [1, "inf"], "none": None}
+
+
+def test_hyperparameters_that_are_tensors_can_be_written(comparison, tmp_path):
+    request = Request("weighted", "logits", {"w": torch.ones(3)})
+    odd = dataclasses.replace(comparison, failed=(Unscored(request, "weighted: no"),))
+    found = json.loads(write_results(odd, tmp_path)["json"].read_text())
+    assert found["failed"][0]["hyperparameters"] == {"w": [1.0, 1.0, 1.0]}

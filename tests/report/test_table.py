@@ -1,0 +1,97 @@
+"""The comparison table, drawn and plain."""
+
+import dataclasses
+import io
+
+from rich.console import Console
+
+from latentood.report.table import as_text, render
+
+
+def printed(comparison, *, terminal):
+    console = Console(
+        file=io.StringIO(), force_terminal=terminal, width=160, color_system="standard"
+    )
+    console.print(render(comparison, terminal=terminal))
+    return console.file.getvalue()
+
+
+def test_plain_text_has_no_colours_and_no_lines_drawn(comparison):
+    text = printed(comparison, terminal=False)
+    assert "\x1b" not in text
+    assert not set(text) & set("│┃─━┏┓┗┛├┤|")
+    assert text.rstrip("\n") == as_text(comparison)
+
+
+def test_the_best_detector_comes_first_and_columns_are_aligned(comparison):
+    lines = as_text(comparison).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("detector"))
+    header, body = lines[start], lines[start + 1 : start + 4]
+    assert header.split("  ")[0] == "detector"
+    best = max(comparison.results, key=lambda result: result.mean_auroc)
+    assert body[0].startswith(comparison.title(best.request))
+    assert {len(line) for line in [header, *body]} == {len(header)}
+
+
+def test_every_number_says_what_it_is(comparison):
+    text = as_text(comparison)
+    result = comparison.ranked[0]
+    near = result.averages["near"]
+    half = (near.auroc_high - near.auroc_low) / 2
+    assert f"{near.auroc:.4f} ±{half:.4f}" in text
+    for name in (
+        "AUROC near",
+        "AUROC far",
+        "FPR95-ood",
+        "FPR95-id",
+        "AUPR-out",
+        "fit s",
+        "score s",
+    ):
+        assert name in text
+    assert "FPR95-ood: share of ID at or above the threshold that catches 95% of OOD" in text
+    assert f"ID accuracy: {comparison.id_split.accuracy:.4f} on id_test" in text
+
+
+def test_fpr95_and_aupr_are_means_over_all_ood_splits(comparison):
+    rows = comparison.ranked[0].rows
+    line = next(x for x in as_text(comparison).splitlines() if x.startswith(rows[0].detector))
+    numbers = line.split()
+    assert f"{sum(row.fpr95_ood for row in rows) / 3:.4f}" in numbers
+    assert f"{sum(row.fpr95_id for row in rows) / 3:.4f}" in numbers
+    assert f"{sum(row.aupr_out for row in rows) / 3:.4f}" in numbers
+
+
+def test_every_ood_split_has_its_column(comparison):
+    text = as_text(comparison)
+    assert "close (near)  noise (far)  texture (far)" in text
+    assert f"{comparison.ranked[0].rows[2].auroc:.4f}" in text
+
+
+def test_siblings_of_a_grid_are_told_apart(comparison):
+    assert "distance power=1.0 weights=()" in as_text(comparison)
+
+
+def test_what_failed_and_what_was_skipped_is_said_once(comparison):
+    text = as_text(comparison)
+    assert "failed: broken: must not be used, got used; leave it out" in text
+    assert "skipped: entropic: needs entropies; re-run extract" in text
+
+
+def test_a_terminal_gets_lines_and_colours(comparison):
+    text = printed(comparison, terminal=True)
+    assert "\x1b[" in text
+    assert "┃" in text
+
+
+def test_brackets_in_a_reason_are_not_taken_for_markup(comparison):
+    reason = "broken: must be one of [red], got [/red]"
+    odd = dataclasses.replace(comparison.failed[0], reason=reason)
+    changed = dataclasses.replace(comparison, failed=(odd,))
+    assert reason in printed(changed, terminal=True)
+    assert reason in printed(changed, terminal=False)
+
+
+def test_a_comparison_of_failures_alone_can_be_shown(comparison):
+    text = as_text(dataclasses.replace(comparison, results=()))
+    assert "failed: broken" in text

@@ -1,0 +1,199 @@
+"""What is in the MLflow store, read back by its own client."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from latentood.errors import TrackingError
+from latentood.report.results import write_results
+from latentood.report.tracking import sqlite_uri, track
+
+
+@pytest.fixture(scope="module")
+def client(tracked):
+    return MlflowClient(tracking_uri=tracked[0])
+
+
+@pytest.fixture(scope="module")
+def parent(client, tracked):
+    return client.get_run(tracked[1])
+
+
+@pytest.fixture(scope="module")
+def children(client, parent):
+    found = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    )
+    return {run.info.run_name: run for run in found}
+
+
+@pytest.fixture(scope="module")
+def child(children):
+    return children["distance power=2.0 weights=(0.5, 1.5) · penultimate"]
+
+
+def artifacts(client, run):
+    return {entry.path for entry in client.list_artifacts(run.info.run_id)}
+
+
+def test_there_is_one_child_per_detector_and_layer(children, parent):
+    assert set(children) == {
+        "peak · logits",
+        "distance power=1.0 weights=() · penultimate",
+        "distance power=2.0 weights=(0.5, 1.5) · penultimate",
+        "broken · logits",
+    }
+    assert parent.info.status == "FINISHED"
+    assert parent.info.run_name == "4 detectors"
+
+
+def test_a_failed_detector_is_a_failed_run_that_says_why(children):
+    assert children["broken · logits"].info.status == "FAILED"
+    reason = children["broken · logits"].data.tags["latentood.error"]
+    assert reason == "broken: must not be used, got used; leave it out"
+    assert children["peak · logits"].info.status == "FINISHED"
+
+
+def test_metrics_are_those_of_the_comparison(child, comparison):
+    result, found = comparison.results[2], child.data.metrics
+    for row in result.rows:
+        for name in ("auroc", "auroc_low", "auroc_high", "aupr_out", "aupr_in"):
+            assert found[f"{name}.{row.split}"] == getattr(row, name)
+        assert found[f"fpr95_ood.{row.split}"] == row.fpr95_ood
+        assert found[f"fpr95_id.{row.split}"] == row.fpr95_id
+    assert found["near.auroc"] == result.averages["near"].auroc
+    assert found["far.auroc_high"] == result.averages["far"].auroc_high
+    assert found["mean.auroc"] == result.mean_auroc
+    assert found["id_accuracy"] == comparison.id_split.accuracy
+    assert found["fit_seconds"] == result.fit_seconds
+    assert found["score_seconds"] == result.total_score_seconds
+
+
+def test_the_parent_says_which_score_is_best(parent, comparison):
+    assert parent.data.metrics["best.mean.auroc"] == comparison.ranked[0].mean_auroc
+    assert parent.data.metrics["failed"] == 1
+
+
+def test_params_are_hyperparameters_layer_detector_passes_and_pipeline(child):
+    assert child.data.params == {
+        "power": "2.0",
+        "weights": "[0.5, 1.5]",
+        "layer": "penultimate",
+        "detector": "distance",
+        "T": "16",
+        "pipeline": "blobs",
+        "pipeline.seed": "7",
+    }
+
+
+def test_tags_lead_back_to_model_and_cache(child, parent):
+    for run in (child, parent):
+        assert run.data.tags["latentood.fingerprint"] == "f0" * 32
+        assert run.data.tags["latentood.weights"] == "a1" * 32
+        assert run.data.tags["latentood.pipeline"] == "blobs"
+    assert child.data.tags["latentood.layer"] == "penultimate"
+
+
+def test_figures_and_the_table_of_ood_splits_are_artifacts(client, child, comparison, tmp_path):
+    assert artifacts(client, child) == {"roc.png", "histogram.png", "ood_splits.json"}
+    local = client.download_artifacts(child.info.run_id, "ood_splits.json", str(tmp_path))
+    table = json.loads(Path(local).read_text())
+    column = table["columns"].index("auroc")
+    expected = [row.auroc for row in comparison.results[2].rows]
+    assert [line[column] for line in table["data"]] == pytest.approx(expected, abs=1e-9)
+    png = client.download_artifacts(child.info.run_id, "roc.png", str(tmp_path))
+    assert Path(png).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_parent_keeps_the_results_files(client, parent, files, tmp_path):
+    assert artifacts(client, parent) == {
+        "results.csv", "results.json", "scores.parquet", "table.txt", "ranking.png",
+    }  # fmt: skip
+    local = client.download_artifacts(parent.info.run_id, "results.json", str(tmp_path))
+    assert Path(local).read_bytes() == files["json"].read_bytes()
+
+
+def test_data_sets_carry_our_fingerprint_as_digest(child, parent):
+    for run in (child, parent):
+        found = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
+        assert set(found) == {"train", "val", "id_test", "close", "noise", "texture"}
+        noise = found["noise"]
+        assert noise.dataset.digest == "n" * 36
+        assert json.loads(noise.dataset.profile)["rows"] == 50
+        assert [(tag.key, tag.value) for tag in noise.tags] == [("mlflow.data.context", "far")]
+
+
+def test_artifacts_lie_beside_the_database_by_absolute_path(client, parent, tracked):
+    folder = Path(tracked[0].removeprefix("sqlite:///")).parent
+    assert folder.is_absolute()
+    assert parent.info.artifact_uri.startswith((folder / "mlartifacts").as_uri())
+
+
+def test_a_second_comparison_joins_the_experiment(comparison, files, client, parent, tracked):
+    told = []
+    run = track(comparison, uri=tracked[0], results=files, progress=lambda *news: told.append(news))
+    assert client.get_run(run).info.experiment_id == parent.info.experiment_id
+    assert told[-1] == ("track", 4, 4)
+
+
+def test_results_outlive_a_tracking_server_that_is_not_there(comparison, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    written = write_results(comparison, tmp_path)
+    contents = {path: path.read_bytes() for path in written.values()}
+    start = time.monotonic()
+    message = (
+        rf"^tracking: http://127\.0\.0\.1:{port} must take the runs, but does not \(.*\); "
+        r"the results are safe in .*results\.csv.*: start the server or name another store"
+    )
+    with pytest.raises(TrackingError, match=message) as caught:
+        track(comparison, uri=f"http://127.0.0.1:{port}", results=written)
+    assert time.monotonic() - start < 15
+    assert isinstance(caught.value, OSError)
+    assert {path: path.read_bytes() for path in written.values()} == contents
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_a_folder_that_cannot_hold_the_store_is_a_named_error(comparison, files, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(TrackingError, match="the results are safe in"):
+        track(comparison, uri=sqlite_uri(tmp_path / "taken"), results=files)
+
+
+def test_a_run_that_cannot_be_finished_is_marked_failed(comparison, client, tracked, tmp_path):
+    with pytest.raises(TrackingError):
+        track(comparison, uri=tracked[0], results={"csv": tmp_path / "gone"}, experiment="torn")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "torn")
+    statuses = {run.info.status for run in client.search_runs([experiment.experiment_id])}
+    assert statuses == {"FAILED"}
+
+
+def test_importing_the_room_loads_no_mlflow_and_no_matplotlib():
+    heavy = "{'mlflow', 'matplotlib', 'pyarrow', 'zarr', 'faiss'}"
+    code = f"import sys, latentood.report.tracking; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_telemetry_is_off_unless_the_user_decided():
+    code = (
+        "import os; os.environ['DO_NOT_TRACK'] = 'false';"
+        "from latentood.report import tracking as t;"
+        "t._experiment = lambda *a: (_ for _ in ()).throw(OSError('stop'));\n"
+        "class C: provenance = {'pipeline': {}}\n"
+        "try: t.track(C(), uri='http://127.0.0.1:9', results={})\n"
+        "except OSError: pass\n"
+        "print(os.environ['MLFLOW_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_DISABLE_TELEMETRY",)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert found.stdout.split() == ["true", "false"]

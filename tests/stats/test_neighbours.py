@@ -1,0 +1,135 @@
+import builtins
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latentood.errors import MissingInput
+from latentood.stats import neighbours
+from latentood.stats.neighbours import Neighbours, choose_engine
+
+BOTH = ("faiss", "torch")
+CPU = torch.device("cpu")
+
+
+def brute_force(bank, rows, k, own=None):
+    """Float64 differences to every row, sorted."""
+    distances = (rows.double().unsqueeze(1) - bank.double()).square().sum(dim=2).sqrt()
+    if own is not None:
+        distances[torch.arange(len(rows))[own >= 0], own[own >= 0]] = torch.inf
+    return distances.sort(dim=1).values[:, k - 1]
+
+
+@pytest.mark.parametrize("engine", BOTH)
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 80),
+    width=st.integers(1, 6),
+    levels=st.sampled_from([2, 5, 10_000]),  # few levels: many rows are equal
+    offset=st.sampled_from([0.0, 1e4]),
+    seed=st.integers(0, 999),
+    data=st.data(),
+)
+def test_the_kth_distance_is_that_of_a_float64_search(
+    engine, size, width, levels, offset, seed, data
+):
+    draw = torch.Generator().manual_seed(seed)
+    bank = torch.randint(levels, (size, width), generator=draw).double() / 7 + offset
+    rows = torch.randint(levels, (9, width), generator=draw).double() / 7 + offset
+    k = data.draw(st.integers(1, size))
+    found = Neighbours(bank, engine=engine).kth_distance(rows, k)
+    torch.testing.assert_close(found, brute_force(bank, rows, k), rtol=1e-12, atol=1e-12)
+
+
+def test_both_engines_give_the_same_bits_over_many_chunks(monkeypatch):
+    monkeypatch.setattr(neighbours, "_CHUNK", 64)
+    monkeypatch.setattr(neighbours, "_QUERIES", 50)
+    bank, rows = torch.randn(1000, 32), torch.randn(120, 32)
+    for k in (1, 10, 200, 1000):
+        answers = [Neighbours(bank, engine=engine).kth_distance(rows, k) for engine in BOTH]
+        assert torch.equal(*answers)
+        torch.testing.assert_close(answers[0], brute_force(bank, rows, k), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", BOTH)
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-18, 1e18, 1e30])
+def test_scales_beyond_float32_are_searched_in_float64(engine, scale):
+    bank, rows = torch.randn(400, 3).double() * scale, torch.randn(5, 3).double() * scale
+    found = Neighbours(bank, engine=engine).kth_distance(rows, 3)
+    torch.testing.assert_close(found, brute_force(bank, rows, 3), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("engine", BOTH)
+def test_neighbours_that_differ_below_float32_are_told_apart(engine):
+    steps = torch.arange(200, dtype=torch.float64) * 1e-10
+    bank = torch.stack([1.0 + steps, torch.zeros(200)], dim=1)[torch.randperm(200)]
+    rows = torch.tensor([[0.0, 0.0], [3.0, 0.0]], dtype=torch.float64)
+    for k in (1, 7, 60, 200):
+        found = Neighbours(bank, engine=engine).kth_distance(rows, k)
+        assert torch.equal(found, brute_force(bank, rows, k))
+
+
+@pytest.mark.parametrize("engine", BOTH)
+def test_a_row_is_not_its_own_neighbour(engine):
+    bank = torch.randn(60, 4)
+    bank[33] = bank[5]  # an equal row is a neighbour all the same
+    own = torch.arange(60)
+    own[7] = -1
+    search = Neighbours(bank, engine=engine)
+    for k in (1, 5, 59):
+        found = search.kth_distance(bank, k, own)
+        torch.testing.assert_close(found, brute_force(bank, bank, k, own), rtol=1e-12, atol=1e-12)
+    nearest = search.kth_distance(bank, 1, own)
+    assert nearest[5] == nearest[33] == nearest[7] == 0.0
+    assert (nearest > 0).sum() == 57
+
+
+@pytest.mark.parametrize("engine", BOTH)
+def test_own_rows_among_many_equal_ones_are_left_out_once(engine):
+    bank = torch.cat([torch.zeros(90, 2), torch.ones(10, 2)])
+    search = Neighbours(bank, engine=engine)
+    found = search.kth_distance(bank[:3], 90, torch.arange(3))
+    torch.testing.assert_close(found, torch.full((3,), 2.0, dtype=torch.float64).sqrt())
+    assert search.kth_distance(bank[:3], 89, torch.arange(3)).tolist() == [0.0] * 3
+
+
+def test_rows_are_compared_as_vectors_made_from_them():
+    bank, rows = torch.randn(30, 5), torch.randn(4, 5)
+
+    def doubled(part: torch.Tensor) -> torch.Tensor:
+        return 2 * part.double()
+
+    plain, twice = Neighbours(bank), Neighbours(bank, vectors=doubled)
+    torch.testing.assert_close(twice.kth_distance(rows, 3), 2 * plain.kth_distance(rows, 3))
+
+
+def test_no_queries_give_no_distances():
+    found = Neighbours(torch.randn(5, 2)).kth_distance(torch.empty(0, 2), 1)
+    assert found.shape == (0,)
+    assert found.dtype == torch.float64
+
+
+def test_faiss_is_chosen_on_the_cpu_and_torch_elsewhere():
+    assert choose_engine("auto", CPU) == "faiss"
+    assert choose_engine("torch", CPU) == "torch"
+    assert choose_engine("auto", torch.device("cuda")) == "torch"
+    assert Neighbours(torch.randn(5, 2)).engine == "faiss"
+
+
+def test_without_faiss_torch_does_the_same_and_asking_for_faiss_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "faiss":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert choose_engine("auto", CPU) == "torch"
+    with pytest.raises(MissingInput) as caught:
+        choose_engine("faiss", CPU)
+    assert str(caught.value) == (
+        "neighbours: engine must be 'auto' or 'torch' where FAISS is not installed, got 'faiss'; "
+        'run pip install "latentood[cpu]" or choose engine=torch'
+    )

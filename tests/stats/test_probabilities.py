@@ -1,0 +1,27 @@
+import math
+
+import torch
+
+from latentood.stats.probabilities import entropy, softmax_entropy
+
+
+def test_a_certain_answer_has_no_entropy_even_at_probability_zero():
+    assert entropy(torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)) == 0.0
+    assert softmax_entropy(torch.tensor([2000.0, 0.0, -2000.0], dtype=torch.float64)) == 0.0
+
+
+def test_a_uniform_answer_has_the_most():
+    assert math.isclose(entropy(torch.full((7,), 1 / 7, dtype=torch.float64)), math.log(7))
+    assert math.isclose(softmax_entropy(torch.full((7,), 300.0, dtype=torch.float64)), math.log(7))
+
+
+def test_both_agree_on_any_logits_and_any_leading_axes():
+    logits = torch.randn(3, 4, 5, dtype=torch.float64) * 4
+    torch.testing.assert_close(
+        softmax_entropy(logits), entropy(logits.softmax(dim=-1)), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_an_underflowing_probability_still_counts():
+    logits = torch.tensor([0.0, -700.0], dtype=torch.float64)
+    assert math.isclose(softmax_entropy(logits), 700 * math.exp(-700), rel_tol=1e-12)
