@@ -118,7 +118,11 @@ class SplitConfig(Target):
 class Extract(_Section):
     """How to run; none of it changes what is computed, but for `dtype`."""
 
-    batch_size: int | None = Field(None, ge=1, description="Default: 50 on a CPU, 256 on a GPU.")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None,
+        description="Rows run together. Default: 50 on a CPU, 256 on a GPU; `auto` times a few "
+        "sizes first.",
+    )
     block_rows: int = Field(1024, ge=1, description="Rows committed together.")
     dtype: Literal["float32", "float16"] = Field("float32", description="Stored dtype.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` …")

@@ -13,6 +13,8 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +106,10 @@ def prepare(out_dir: Path | str, progress: Progress | None = None) -> Path:
 
     train, test = (Digits(CLASSES, part, SIZE) for part in ("train", "test"))
     started = time.monotonic()
-    with torch.random.fork_rng([]):
+    with torch.random.fork_rng([]), _one_thread():
         torch.manual_seed(RECIPE["training"]["seed"])
         model = digits_resnet(len(CLASSES))
-    train_classifier(model, train, progress=progress, **RECIPE["training"])
+        train_classifier(model, train, progress=progress, **RECIPE["training"])
     seconds = time.monotonic() - started
     save_weights(model, weights)
     result = {
@@ -126,6 +128,21 @@ def prepare(out_dir: Path | str, progress: Progress | None = None) -> Path:
 def recipe_digest() -> str:
     """Digest of everything that decides the weights."""
     return hashlib.sha256(json.dumps(RECIPE, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread, as fast as several for a network this small.
+
+    The weights then do not depend on the number of cores, and busy cores slow it down no more
+    than they must.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _is_current(weights: Path, record: Path) -> bool:

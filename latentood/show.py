@@ -32,7 +32,8 @@ def estimate(found: Estimate, *, as_json: bool) -> None:
     console.table("", ("split", "array", "rows", "blocks", "size"), rows)
     console.say(
         f"in all {human_bytes(found.total_bytes)} before compression; "
-        f"{human_bytes(found.free_bytes)} free; about {human_time(found.total_seconds)} in the model"
+        f"{human_bytes(found.free_bytes)} free; "
+        f"about {human_time(found.total_seconds)} in the model"
     )
 
 
@@ -72,12 +73,11 @@ def contents(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         console.show_json(found)
         return
-    header = found["header"]
-    console.say(f"schema {found['schema']}, run {header['digest'][:16]}")
-    console.say(
-        f"pipeline {header['pipeline'].get('name', '')}, seed {header['fingerprint'].get('seed')}"
-    )
-    console.say(f"weights {str(header['fingerprint'].get('weights'))[:16]}")
+    fingerprint, versions = found["fingerprint"], found["versions"]
+    console.say(f"schema {found['schema']}, run {found['digest'][:16]}")
+    console.say(f"pipeline {found['pipeline'].get('name', '')}, seed {fingerprint.get('seed')}")
+    console.say(f"weights {str(fingerprint.get('weights'))[:16]}")
+    console.say("written by " + ", ".join(f"{name} {number}" for name, number in versions.items()))
     rows = [
         (
             split,
@@ -87,7 +87,7 @@ def contents(found: dict[str, Any], *, as_json: bool) -> None:
             array["key"],
             "×".join(map(str, array["shape"])),
             array["dtype"],
-            human_bytes(array["stored_bytes"]),
+            human_bytes(array["stored"]),
             "" if not array["ratio"] else f"{array['ratio']:.2f}",
         )
         for split, facts in found["splits"].items()
@@ -95,7 +95,7 @@ def contents(found: dict[str, Any], *, as_json: bool) -> None:
     ]
     columns = ("split", "role", "rows", "blocks", "array", "shape", "dtype", "on disk", "ratio")
     console.table("", columns, rows)
-    console.say(f"in all {human_bytes(found['total']['stored_bytes'])} on disk")
+    console.say(f"in all {human_bytes(found['total']['stored'])} on disk")
 
 
 def problems(found: Sequence[Problem], *, as_json: bool) -> None:

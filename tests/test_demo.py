@@ -4,6 +4,7 @@ import inspect
 import json
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from latentood import demo
@@ -92,6 +93,15 @@ def test_damaged_or_missing_files_train_anew(quick, tmp_path, damage):
         victim.write_bytes(victim.read_bytes()[:-10])
     assert epochs_run(tmp_path) == 1
     assert epochs_run(tmp_path) == 0
+
+
+def test_the_number_of_threads_decides_nothing_and_stays_as_it_was(quick, tmp_path):
+    weights = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        weights.append(demo.prepare(tmp_path / str(threads)).read_bytes())
+        assert torch.get_num_threads() == threads
+    assert weights[0] == weights[1]
 
 
 def test_the_record_tells_how_the_weights_came_about(quick, tmp_path):

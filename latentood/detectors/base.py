@@ -7,6 +7,7 @@ move and no file access happens inside one: :class:`Fitted` does all of that for
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -169,6 +170,8 @@ def check_range(who: str, spec: Field[Any], value: Any) -> None:
         raise DetectorError(f"{who}: {spec.name} must be one of {list(choices)}, got {value!r}")
     if value is None:
         return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DetectorError(f"{who}: {spec.name} must be finite, got {value!r}")
     limits = (
         ("low", "≥", operator.ge),
         ("high", "≤", operator.le),

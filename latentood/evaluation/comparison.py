@@ -202,36 +202,45 @@ def measure(
         DataError: A score is not finite.
     """
     id_scores = scores[splits[0].name]
-    rows = []
-    for split in splits[1:]:
-        ood_scores = scores[split.name]
-        low, high = auroc_interval(id_scores, ood_scores)
-        rows.append(
-            Row(
-                detector=request.detector,
-                layer=request.layer,
-                split=split.name,
-                role=split.role,
-                n_id=id_scores.size,
-                n_ood=ood_scores.size,
-                auroc=auroc(id_scores, ood_scores),
-                auroc_low=low,
-                auroc_high=high,
-                aupr_out=aupr_out(id_scores, ood_scores),
-                aupr_in=aupr_in(id_scores, ood_scores),
-                fpr95_ood=fpr95_ood(id_scores, ood_scores),
-                fpr95_id=fpr95_id(id_scores, ood_scores),
-                fit_seconds=fit_seconds,
-                score_seconds=score_seconds[split.name],
-                hyperparameters=request.hyperparameters,
-            )
-        )
+    rows = tuple(
+        _row(request, split, id_scores, scores[split.name], fit_seconds, score_seconds[split.name])
+        for split in splits[1:]
+    )
     averages = {
         role: Average(role, *mean_auroc(id_scores, [scores[s.name] for s in of_role]))
         for role in ("near", "far")
         if (of_role := [s for s in splits if s.role == role])
     }
-    return Result(request, scores, fit_seconds, score_seconds, tuple(rows), averages, provenance)
+    return Result(request, scores, fit_seconds, score_seconds, rows, averages, provenance)
+
+
+def _row(
+    request: Request,
+    split: ScoredSplit,
+    id_scores: Array,
+    ood_scores: Array,
+    fit_seconds: float,
+    score_seconds: float,
+) -> Row:
+    low, high = auroc_interval(id_scores, ood_scores)
+    return Row(
+        detector=request.detector,
+        layer=request.layer,
+        split=split.name,
+        role=split.role,
+        n_id=id_scores.size,
+        n_ood=ood_scores.size,
+        auroc=auroc(id_scores, ood_scores),
+        auroc_low=low,
+        auroc_high=high,
+        aupr_out=aupr_out(id_scores, ood_scores),
+        aupr_in=aupr_in(id_scores, ood_scores),
+        fpr95_ood=fpr95_ood(id_scores, ood_scores),
+        fpr95_id=fpr95_id(id_scores, ood_scores),
+        fit_seconds=fit_seconds,
+        score_seconds=score_seconds,
+        hyperparameters=request.hyperparameters,
+    )
 
 
 ROW_COLUMNS = tuple(spec.name for spec in fields(Row))

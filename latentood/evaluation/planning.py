@@ -67,7 +67,6 @@ def plan(
         ConfigError: A setting cannot be read, or the splits lack a role.
     """
     asked = _listed(names)
-    everything = ALL in asked
     chosen = _chosen(asked)
     grids = _grids(settings, chosen)
     roles = Roles.of(splits)
@@ -83,7 +82,8 @@ def plan(
                 require_inputs(candidate, rows, roles)
             ready += found
         except DetectorError as error:
-            if not everything or (name in grids and not isinstance(error, MissingInput)):
+            # With `all`, only what nobody asked for by name may be left out quietly.
+            if ALL not in asked or (name in grids and not isinstance(error, MissingInput)):
                 raise
             log.info("skipped: %s", error)
             skipped.append(Unscored(Request(name, "", {}), str(error)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from latentood.extract.batching import seconds_per_row
 from latentood.extract.job import Job
-from latentood.extract.noise import row_keys
 from latentood.store.files import free_bytes
 
 
@@ -52,17 +51,12 @@ def estimate(job: Job, store: Path | str) -> Estimate:
             for name, spec in job.specs.items()
         },
         free_bytes=free_bytes(store),
-        seconds_per_row=_seconds_per_row(job),
+        seconds_per_row=_timed(job),
     )
 
 
-@torch.no_grad()
-def _seconds_per_row(job: Job) -> float:
+def _timed(job: Job) -> float:
     rows = next(iter(job.rows.values()))
     count = min(job.batch_size, len(rows))
     batch = torch.stack([rows[row][0] for row in range(count)]).to(job.device)
-    keys = row_keys(0, torch.arange(count, device=job.device))
-    job.plan.engine.run(batch, keys)  # the first run also pays for warming up
-    start = time.perf_counter()
-    job.plan.engine.run(batch, keys).logits.sum().item()  # reading a value waits for a GPU
-    return (time.perf_counter() - start) / count
+    return seconds_per_row(job.plan.engine, batch)

@@ -16,6 +16,7 @@ from torch import nn
 
 from latentood.config import Pipeline
 from latentood.errors import ConfigError, ModelError, unknown
+from latentood.extract.batching import choose_batch_size
 from latentood.extract.loading import load_model
 from latentood.extract.plan import Plan, make_plan
 from latentood.extract.rows import SplitRows, open_rows
@@ -89,7 +90,7 @@ def prepare(
     where = resolve_device(device or pipeline.extract.device)
     model = load_model(pipeline.model, pipeline.seed)
     weights = hash_tensors(model.state_dict())
-    model = model.to(where)
+    model.to(memory_format=torch.channels_last).to(where)
     first = open_rows(pipeline, names[0], limit=limit, classes=None)
     probe = torch.stack([first[row][0] for row in range(min(2, len(first)))]).to(where)
     plan = make_plan(model, pipeline, probe)
@@ -102,9 +103,9 @@ def prepare(
         rows=rows,
         specs={name: _lay_out(pipeline, plan, data) for name, data in rows.items()},
         device=where,
-        batch_size=batch_size
-        or pipeline.extract.batch_size
-        or (CPU_BATCH if where.type == "cpu" else GPU_BATCH),
+        batch_size=choose_batch_size(
+            batch_size or pipeline.extract.batch_size, plan.engine, probe[:1]
+        ),
     )
 
 

@@ -119,7 +119,7 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
         return digest.hexdigest()
 
     def batches(
-        self, wanted: Sequence[Sequence[int]], *, workers: int, pin: bool
+        self, wanted: Sequence[list[int]], *, workers: int, pin: bool
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Load rows batch by batch, in order.
 

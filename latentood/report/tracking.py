@@ -38,13 +38,14 @@ __all__ = ["default_uri", "serve", "sqlite_uri", "track", "ui_command"]
 Progress = Callable[[str, int, int], None]
 
 # A server that does not answer must cost seconds: results are safe, and can be tracked later.
-_IMPATIENT: Mapping[str, str] = {
+_ONE_RETRY: Mapping[str, str] = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-_NOISY = ("alembic", "mlflow.store.db.utils")
+_FIRST_ANSWER: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
+_UPLOAD: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+_NOISY = ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool")
 _BATCH = 500  # metrics of one request; MLflow takes 1000 entries
 
 
@@ -74,12 +75,14 @@ def track(
     name = experiment or comparison.provenance["pipeline"].get("name") or "latentood"
     for variable, value in NO_TELEMETRY.items():
         os.environ.setdefault(variable, value)
-    with _quiet(), _defaults(_IMPATIENT), _named_errors(uri, results):
+    with _quiet(), _defaults(_ONE_RETRY), _named_errors(uri, results):
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        recorder = _Recorder(client, _experiment(client, name, uri), comparison)
-        return recorder.record(results, progress or _silent)
+        with _defaults(_FIRST_ANSWER):
+            home = _experiment(client, name, uri)
+        with _defaults(_UPLOAD):
+            return _Recorder(client, home, comparison).record(results, progress or _silent)
 
 
 class _Recorder:
@@ -190,11 +193,16 @@ def _artifacts(client: MlflowClient, run: str) -> Iterator[Path]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what MLflow and its own libraries have to settle between them off the screen."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, _NOISY)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        for name in _NOISY:
-            logging.getLogger(name).setLevel(logging.WARNING)
-        yield
+        for logger in levels:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in levels.items():
+                logger.setLevel(level)
 
 
 @contextmanager

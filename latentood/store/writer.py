@@ -7,7 +7,7 @@ its block is on the disk. Whatever else a killed run leaves behind is thrown awa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,19 +57,20 @@ def open_writer(
             files.sync_folder(store.parent)
         lock = files.take_lock(store)
         try:
-            _prepare(store, root, head, overwrite=overwrite)
+            root = _prepare(store, root, head, overwrite=overwrite)
         except BaseException:
             lock.release()
             raise
-    return StoreWriter(store, lock)
+    return StoreWriter(store, lock, root)
 
 
 class StoreWriter:
     """The one writer of a cache; use :func:`open_writer`."""
 
-    def __init__(self, path: Path, lock: FileLock) -> None:
+    def __init__(self, path: Path, lock: FileLock, root: Root) -> None:
         self.path = path
         self._lock = lock
+        self._root = root
 
     def __enter__(self) -> Self:
         """Go on being the writer."""
@@ -87,6 +88,27 @@ class StoreWriter:
     def close(self) -> None:
         """Let others write."""
         self._lock.release()
+
+    def splits(self, specs: Iterable[SplitSpec]) -> dict[str, SplitWriter]:
+        """Create or resume splits; if one does not fit, nothing is changed.
+
+        Raises:
+            FingerprintMismatch: One was begun with other rows, arrays or data (names the field).
+            StoreError: One is damaged, or the disk refuses.
+        """
+        wanted = list(specs)
+        with disk_errors(self.path):
+            there = list_splits(self.path)
+            for spec in wanted:
+                if spec.name in there:
+                    stored = load_split(self.path, spec.name).spec
+                    _refuse_other_split(self.path, stored, spec)
+            # The pipeline may name more splits now. The versions stay those of the first blocks.
+            if canonical(read_root(self.path).header.pipeline) != canonical(
+                self._root.header.pipeline
+            ):
+                self._root.write(self.path)
+        return {spec.name: self.split(spec) for spec in wanted}
 
     def split(self, spec: SplitSpec) -> SplitWriter:
         """Create a split, or resume it.
@@ -170,8 +192,12 @@ class SplitWriter:
                 )
 
 
-def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> None:
-    """Make a store ready for its splits; every step may have been done by a killed run."""
+def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> Root:
+    """Make a store ready for its splits; every step may have been done by a killed run.
+
+    Returns:
+        The root as it will be once the splits are known to fit.
+    """
     files.sweep(store)
     if overwrite and (store / DOCUMENT).exists():
         read_root(store)  # only what is ours is ever deleted
@@ -181,10 +207,8 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
     elif (store / DOCUMENT).exists():
         found = read_root(store)
         _refuse_other_run(store, found, root)
-        if canonical(found.header.pipeline) != canonical(root.header.pipeline):
-            # It names more splits now. The versions stay those of the first blocks.
-            newest = Header(root.header.pipeline, found.header.fingerprint, found.header.versions)
-            Root(newest, found.head).write(store)
+        kept = found.header
+        root = Root(Header(root.header.pipeline, kept.fingerprint, kept.versions), found.head)
     else:
         root.write(store)
     if root.head is not None and head is not None:
@@ -196,6 +220,7 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
         write_document(store / SPLITS, group_document())
         files.sync_folder(store / SPLITS)
         files.sync_folder(store)
+    return root
 
 
 def _refuse_other_run(store: Path, found: Root, given: Root) -> None:

@@ -57,8 +57,7 @@ def train_classifier(
     model.to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        order = torch.Generator().manual_seed(seed)
-        loader = DataLoader(dataset, batch_size, shuffle=True, generator=order)
+        loader = DataLoader(dataset, batch_size, shuffle=True)
         optimizer = torch.optim.SGD(
             model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True
         )

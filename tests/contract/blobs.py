@@ -22,6 +22,7 @@ class Arrays:
     logits: torch.Tensor  # (N, C)
     labels: torch.Tensor  # (N,)
     features: torch.Tensor  # (N, D)
+    gram: torch.Tensor  # (N, 5·CHANNELS), made by the extractor's reduction
     mc_logits: torch.Tensor  # (N, T, C)
     mc_features: torch.Tensor  # (N, T, D)
     mc_entropy: torch.Tensor  # (N, D)
@@ -29,12 +30,12 @@ class Arrays:
 
     def rows(self, chosen: Any) -> "Arrays":
         """Pick rows by index, mask or slice."""
-        names = ("logits", "labels", "features", "mc_logits", "mc_features", "mc_entropy")
+        names = ("logits", "labels", "features", "gram", "mc_logits", "mc_features", "mc_entropy")
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def cast(self, dtype: torch.dtype) -> "Arrays":
         """Round all float arrays to another type."""
-        names = ("logits", "features", "mc_logits", "mc_features", "mc_entropy")
+        names = ("logits", "features", "gram", "mc_logits", "mc_features", "mc_entropy")
         changed = {name: getattr(self, name).to(dtype) for name in names}
         return replace(self, head=tuple(t.to(dtype) for t in self.head), **changed)
 
@@ -44,7 +45,7 @@ class Arrays:
         return Latents(
             logits=give(self.logits),
             labels=give(self.labels),
-            features={"penultimate": give(self.features)},
+            features={"penultimate": give(self.features), "gram": give(self.gram)},
             mc_logits=give(self.mc_logits),
             mc_features={"penultimate": give(self.mc_features)},
             mc_entropy={"penultimate": give(self.mc_entropy)},
@@ -58,6 +59,7 @@ class Arrays:
             "logits": self.logits.double().numpy(),
             "labels": self.labels.numpy(),
             "features/penultimate": self.features.double().numpy(),
+            "features/gram": self.gram.double().numpy(),
             "mc.logits": self.mc_logits.double().numpy(),
             "mc.entropy/penultimate": self.mc_entropy.double().numpy(),
             "head": tuple(t.double().numpy() for t in self.head),

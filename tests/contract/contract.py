@@ -52,6 +52,11 @@ def only(latents: Latents, keys: tuple[str, ...]) -> Latents:
     return latents.take(keys, 0, len(latents))
 
 
+def fit_arrays(train: Arrays, val: Arrays) -> dict[str, Any]:
+    """What a slow formula gets to fit on: the fit arrays, and under ``val`` those of ID val."""
+    return train.numpy() | {"val": val.numpy()}
+
+
 def assert_close(scores: torch.Tensor, expected: np.ndarray, relative: float = RELATIVE) -> None:
     """Equal up to rounding, relative to the size of the scores."""
     found = as_numpy(scores)
@@ -83,17 +88,17 @@ class DetectorContract:
     def fitted(self, detector: Detector, blobs: Blobs) -> Fitted:
         return fit(detector, blobs.train.latents(), blobs.id.latents("val"))
 
-    def check(self, case, detector, formula, train: Arrays, rows: Arrays) -> None:
+    def check(self, case, detector, formula, train: Arrays, rows: Arrays, val: Arrays) -> None:
         """Scores equal the slow formula, or the expected error is raised and well worded."""
         if error := self.refused.get(case):
             with pytest.raises(error) as caught:
-                fit(detector, train.latents(), train.latents("val")).score(rows.latents("rows"))
+                fit(detector, train.latents(), val.latents("val")).score(rows.latents("rows"))
             assert FOUR_FACTS.match(str(caught.value)), str(caught.value)
             return
-        scores = fit(detector, train.latents(), train.latents("val")).score(rows.latents("rows"))
+        scores = fit(detector, train.latents(), val.latents("val")).score(rows.latents("rows"))
         assert bool(scores.isfinite().all())
         if formula is not None:
-            assert_close(scores, formula(detector, train.numpy(), rows.numpy(), False))
+            assert_close(scores, formula(detector, fit_arrays(train, val), rows.numpy(), False))
 
     # declarations
 
@@ -130,14 +135,15 @@ class DetectorContract:
         if formula is None:
             pytest.skip("this detector brings no slow formula")
         for rows in (blobs.id, blobs.far):
-            expected = formula(detector, blobs.train.numpy(), rows.numpy(), False)
+            expected = formula(detector, fit_arrays(blobs.train, blobs.id), rows.numpy(), False)
             assert_close(fitted.score(rows.latents()), expected)
 
     def test_fit_rows_score_as_the_slow_formula_says(self, detector, formula, blobs):
         if formula is None:
             pytest.skip("this detector brings no slow formula")
         train = blobs.train.latents()
-        expected = formula(detector, blobs.train.numpy(), blobs.train.numpy(), True)
+        given = fit_arrays(blobs.train, blobs.id)
+        expected = formula(detector, given, blobs.train.numpy(), True)
         assert_close(fit(detector, train, blobs.id.latents()).score(train), expected)
 
     def test_blocks_score_as_the_whole(self, fitted, blobs, monkeypatch):
@@ -186,7 +192,8 @@ class DetectorContract:
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
     def test_every_float_type_is_computed_in_float64(self, detector, formula, blobs, dtype):
-        self.check(str(dtype), detector, formula, blobs.train.cast(dtype), blobs.far.cast(dtype))
+        train, rows, val = (split.cast(dtype) for split in (blobs.train, blobs.far, blobs.id))
+        self.check(str(dtype), detector, formula, train, rows, val)
 
     def test_numpy_arrays_do_as_well(self, detector, fitted, blobs):
         train, rows = (split.latents(numpy=True) for split in (blobs.train, blobs.far))
@@ -230,23 +237,25 @@ class DetectorContract:
 
     def test_one_class(self, detector, formula, blobs):
         train = blobs.train.rows(blobs.train.labels == 0)
-        self.check("one class", detector, formula, train, blobs.far)
+        self.check("one class", detector, formula, train, blobs.far, blobs.id)
 
     def test_a_class_without_fit_rows(self, detector, formula, blobs):
         train = blobs.train.rows(blobs.train.labels != 1)
-        self.check("absent class", detector, formula, train, blobs.far)
+        self.check("absent class", detector, formula, train, blobs.far, blobs.id)
 
     def test_constant_columns(self, detector, formula, blobs):
-        train, rows = blobs.train.rows(slice(None)), blobs.far.rows(slice(None))
-        for arrays in (train, rows):
-            for name in ("features", "mc_entropy"):
+        train, rows, val = (s.rows(slice(None)) for s in (blobs.train, blobs.far, blobs.id))
+        for arrays in (train, rows, val):
+            for name in ("features", "gram", "mc_entropy"):
                 spoilt = getattr(arrays, name).clone()
                 spoilt[:, [2, 11]] = 0.1
                 object.__setattr__(arrays, name, spoilt)
-        self.check("constant columns", detector, formula, train, rows)
+        self.check("constant columns", detector, formula, train, rows, val)
 
     def test_fewer_rows_than_dimensions(self, detector, formula, blobs):
-        self.check("few rows", detector, formula, blobs.train.rows(slice(12)), blobs.far)
+        train = blobs.train.rows(slice(12))
+        self.check("few rows", detector, formula, train, blobs.far, blobs.id)
 
     def test_a_single_fit_row(self, detector, formula, blobs):
-        self.check("one row", detector, formula, blobs.train.rows(slice(1)), blobs.far)
+        train = blobs.train.rows(slice(1))
+        self.check("one row", detector, formula, train, blobs.far, blobs.id)

@@ -7,7 +7,7 @@ import torch
 from latentood.detectors.fitting import fit
 from latentood.detectors.registry import detector
 from tests.contract.blobs import Blobs
-from tests.contract.contract import assert_close
+from tests.contract.contract import assert_close, fit_arrays
 from tests.reference import REFERENCES
 
 
@@ -18,8 +18,8 @@ def assert_agrees(blobs: Blobs, name: str, **hyperparameters: Any) -> torch.Tens
     fitted = fit(chosen, train, blobs.id.latents("val"))
     formula = REFERENCES[name]
     for rows in (blobs.id, blobs.far):
-        expected = formula(chosen, blobs.train.numpy(), rows.numpy(), False)
+        expected = formula(chosen, fit_arrays(blobs.train, blobs.id), rows.numpy(), False)
         assert_close(fitted.score(rows.latents()), expected)
-    own = formula(chosen, blobs.train.numpy(), blobs.train.numpy(), True)
+    own = formula(chosen, fit_arrays(blobs.train, blobs.id), blobs.train.numpy(), True)
     assert_close(fitted.score(train), own)
     return fitted.score(blobs.far.latents())

@@ -51,5 +51,7 @@ def test_a_head_of_another_layer_is_refused(blobs):
         features={"penultimate": blobs.train.features},
         head=(torch.zeros(4, 7), torch.zeros(4)),
     )
-    with pytest.raises(DetectorError, match=r"^vim: the head must read the 16 features .* \(4, 7\)"):
+    with pytest.raises(
+        DetectorError, match=r"^vim: the head must read the 16 features .* \(4, 7\)"
+    ):
         fit(detector("vim"), train)

@@ -7,7 +7,7 @@ import torch
 from latentood import metrics
 from latentood.detectors.fitting import fit
 from latentood.detectors.gaussian import Mahalanobis, RelativeMahalanobis
-from latentood.errors import DamagedBlock
+from latentood.errors import DamagedBlock, UnknownName
 from latentood.evaluation.comparison import NO_CLASS
 from latentood.evaluation.intervals import auroc_interval, mean_auroc
 from latentood.evaluation.scoring import layer_of, score_all
@@ -139,15 +139,16 @@ def test_a_bad_value_fails_only_the_detectors_that_read_it(data):
     assert "features/layer1 must be finite, got NaN or infinity in row 7" in found.failed[0].reason
 
 
-def test_damage_to_the_cache_is_not_a_failure_of_a_detector(data):
+@pytest.mark.parametrize("split", ["train", "noise"])
+def test_damage_to_the_cache_is_not_a_failure_of_a_detector(data, split):
     class Damaged:
         shape = (50, 8)
 
         def read(self, start, stop):
-            raise DamagedBlock("cache: split 'noise', block 0 is damaged")
+            raise DamagedBlock(f"cache: split {split!r}, block 0 is damaged")
 
-    noise = Latents.from_rows({"features/penultimate": Damaged()}, name="noise")
-    swapped = SplitsInMemory({**data.latents, "noise": noise}, data.splits)
+    rows = Latents.from_rows({"features/penultimate": Damaged()}, name=split)
+    swapped = SplitsInMemory({**data.latents, split: rows}, data.splits)
     with pytest.raises(DamagedBlock):
         score_all(swapped, [Distance()])
 
@@ -207,3 +208,11 @@ def test_siblings_of_a_grid_are_told_apart_by_what_differs(data):
     found = score_all(data, [Distance(), Distance(power=2.0), Distance(layer="layer1"), Peak()])
     titles = [found.title(result.request) for result in found.results]
     assert titles == ["distance power=1.0", "distance power=2.0", "distance", "peak"]
+
+
+def test_rows_of_a_cache_without_ids_are_named_by_their_number(data, monkeypatch):
+    def no_ids(self, split):
+        raise UnknownName("no array in split 'noise' named 'ids'")
+
+    monkeypatch.setattr(SplitsInMemory, "ids", no_ids)
+    assert score_all(data, [Peak()]).splits[2].ids[-1] == "49"

@@ -13,10 +13,11 @@ import torch
 
 from latentood.config import parse_pipeline
 from latentood.errors import ConfigError, DataError, FingerprintMismatch, ModelError, UnknownName
+from latentood.extract.batching import choose_batch_size
 from latentood.extract.estimate import estimate
 from latentood.extract.job import prepare
 from latentood.extract.outline import outline
-from latentood.extract.runner import extract
+from latentood.extract.runner import extract, run
 from latentood.stats.entropy import kl_entropy
 from latentood.store.cache import open_cache
 from latentood.store.verify import verify
@@ -196,6 +197,40 @@ def test_a_store_of_another_run_is_refused_by_the_field_that_differs(store, chan
     with pytest.raises(FingerprintMismatch, match=field):
         extract(pipeline(**changes), store)
     assert tree(store) == before
+
+
+def test_running_out_of_gpu_memory_halves_the_batch_with_the_same_masks(
+    store, tmp_path, monkeypatch, caplog
+):
+    job = prepare(pipeline())
+    real = type(job.plan.engine).run
+
+    def small(engine, batch, keys):
+        if len(batch) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return real(engine, batch, keys)
+
+    monkeypatch.setattr(type(job.plan.engine), "run", small)
+    run(job, tmp_path / "s")
+    assert "going on with halves" in caplog.text
+    whole, halved = open_cache(store)["id"], open_cache(tmp_path / "s")["id"]
+    for key in ("logits", "mc.logits", "mc.features/conv2"):
+        torch.testing.assert_close(whole[key], halved[key], rtol=1e-5, atol=1e-5)
+
+
+def test_an_automatic_batch_size_is_one_that_was_timed():
+    engine = prepare(pipeline()).plan.engine
+    assert choose_batch_size("auto", engine, torch.zeros(1, 3, 8, 8)) in (
+        8,
+        16,
+        32,
+        50,
+        64,
+        128,
+        256,
+    )
+    assert choose_batch_size(None, engine, torch.zeros(1, 3, 8, 8)) == 50
+    assert choose_batch_size(7, engine, torch.zeros(1, 3, 8, 8)) == 7
 
 
 def test_limit_takes_rows_evenly(tmp_path):

@@ -17,6 +17,10 @@ from latentood.errors import TrackingError
 from latentood.report import serving
 from latentood.report.serving import artifact_location, default_uri, serve, sqlite_uri, ui_command
 
+linux = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="looks at processes in /proc"
+)
+
 
 def free_port():
     with socket.socket() as probe:
@@ -58,7 +62,7 @@ def group_members(group):
     return members
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+@linux
 def test_the_ui_answers_shows_artifacts_and_stops_by_its_process_id(tracked):
     uri, run = tracked
     port = free_port()
@@ -86,22 +90,38 @@ def test_the_ui_answers_shows_artifacts_and_stops_by_its_process_id(tracked):
         process.wait(30)
 
 
-def test_being_asked_to_end_also_ends_the_server(monkeypatch, tmp_path):
+# Like MLflow's, a server with a process of its own.
+SLEEPING_SERVER = """
+import os, pathlib, subprocess, sys, time
+sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+subprocess.Popen(sleep)
+pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@linux
+def test_being_asked_to_end_also_ends_the_server_and_what_it_started(monkeypatch, tmp_path):
     note = tmp_path / "pid"
-    code = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    command = [sys.executable, "-c", SLEEPING_SERVER, str(note)]
     monkeypatch.setattr(serving, "_check_store", lambda uri: None)
-    monkeypatch.setattr(serving, "ui_command", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr(serving, "ui_command", lambda *_: command)
+    members = []
 
     def end_once_it_runs():
         while not (note.exists() and note.read_text()):
             time.sleep(0.05)
+        members.extend(group_members(int(note.read_text())))
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=end_once_it_runs).start()
     assert serve("sqlite:///x.db", free_port()) == 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(note.read_text()), 0)
+    assert len(members) == 2
+    deadline = time.monotonic() + 5
+    while group_members(int(note.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert group_members(int(note.read_text())) == []
     assert signal.getsignal(signal.SIGTERM) is before
 
 

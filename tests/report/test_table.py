@@ -3,6 +3,7 @@
 import dataclasses
 import io
 
+import pytest
 from rich.console import Console
 
 from latentood.report.table import as_text, render
@@ -84,12 +85,18 @@ def test_a_terminal_gets_lines_and_colours(comparison):
     assert "┃" in text
 
 
-def test_brackets_in_a_reason_are_not_taken_for_markup(comparison):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_brackets_are_not_taken_for_markup(comparison, terminal):
     reason = "broken: must be one of [red], got [/red]"
-    odd = dataclasses.replace(comparison.failed[0], reason=reason)
-    changed = dataclasses.replace(comparison, failed=(odd,))
-    assert reason in printed(changed, terminal=True)
-    assert reason in printed(changed, terminal=False)
+    failure = dataclasses.replace(comparison.failed[0], reason=reason)
+    result = comparison.results[0]
+    request = dataclasses.replace(result.request, layer="blocks[0]/[red]")
+    changed = dataclasses.replace(
+        comparison, failed=(failure,), results=(dataclasses.replace(result, request=request),)
+    )
+    text = printed(changed, terminal=terminal)
+    assert reason in text
+    assert "blocks[0]/[red]" in text
 
 
 def test_a_comparison_of_failures_alone_can_be_shown(comparison):

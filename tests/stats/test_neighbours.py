@@ -53,7 +53,7 @@ def test_both_engines_give_the_same_bits_over_many_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("engine", BOTH)
-@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-18, 1e18, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-20, 1e18, 1e30])
 def test_scales_beyond_float32_are_searched_in_float64(engine, scale):
     bank, rows = torch.randn(400, 3).double() * scale, torch.randn(5, 3).double() * scale
     found = Neighbours(bank, engine=engine).kth_distance(rows, 3)
@@ -64,10 +64,14 @@ def test_scales_beyond_float32_are_searched_in_float64(engine, scale):
 def test_neighbours_that_differ_below_float32_are_told_apart(engine):
     steps = torch.arange(200, dtype=torch.float64) * 1e-10
     bank = torch.stack([1.0 + steps, torch.zeros(200)], dim=1)[torch.randperm(200)]
+    bank[::20] += 50.0  # far rows, so that the middle of the bank is no help to float32
     rows = torch.tensor([[0.0, 0.0], [3.0, 0.0]], dtype=torch.float64)
-    for k in (1, 7, 60, 200):
-        found = Neighbours(bank, engine=engine).kth_distance(rows, k)
-        assert torch.equal(found, brute_force(bank, rows, k))
+    search = Neighbours(bank, engine=engine)
+    for k in (1, 7, 60, 199):
+        assert torch.equal(search.kth_distance(rows, k), brute_force(bank, rows, k))
+        own = torch.arange(200)
+        found = search.kth_distance(bank, k, own)
+        torch.testing.assert_close(found, brute_force(bank, bank, k, own), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("engine", BOTH)

@@ -1,0 +1,132 @@
+"""Our scores beside those of pytorch-ood 0.4.0, where that follows the paper.
+
+It computes in float32, so values agree to 1e-5 of their size once its constants are taken out.
+"""
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from latentood.detectors.fitting import fit
+from latentood.detectors.registry import detector
+from tests.contract.blobs import Arrays, Blobs, make_blobs
+
+peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
+
+
+@pytest.fixture(scope="module")
+def single() -> Blobs:
+    """Blobs in float32, as a cache stores them; more rows, so that covariances are well off."""
+    blobs = make_blobs(rows=1200, scored=200)
+    return Blobs(*(split.cast(torch.float32) for split in (blobs.train, blobs.id, blobs.far)))
+
+
+def ours(blobs: Blobs, name: str, **options) -> torch.Tensor:
+    fitted = fit(detector(name, **options), blobs.train.latents())
+    return torch.cat([fitted.score(rows.latents()) for rows in (blobs.id, blobs.far)])
+
+
+def both(blobs: Blobs, array: str) -> torch.Tensor:
+    return torch.cat([getattr(blobs.id, array), getattr(blobs.far, array)])
+
+
+def head_of(arrays: Arrays) -> nn.Linear:
+    weight, bias = arrays.head
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    head.load_state_dict({"weight": weight, "bias": bias})
+    return head
+
+
+def assert_same(found: torch.Tensor, theirs: torch.Tensor) -> None:
+    """Values to 1e-5 of the largest, and the same order but for ties in float32."""
+    theirs = theirs.detach().double()
+    assert (found - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    assert spearmanr(found, theirs).statistic > 1 - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reference"),
+    [
+        ("msp", {}, lambda: peer.MaxSoftmax(None)),
+        ("msp", {"temperature": 2.0}, lambda: peer.MaxSoftmax(None, t=2.0)),
+        ("max_logit", {}, lambda: peer.MaxLogit(None)),
+        ("energy", {}, lambda: peer.EnergyBased(None)),
+        ("energy", {"temperature": 3.0}, lambda: peer.EnergyBased(None, t=3.0)),
+    ],
+)
+def test_logit_scores(single, name, options, reference):
+    theirs = reference().predict_logits(both(single, "logits").double())
+    assert_same(ours(single, name, **options), theirs)
+
+
+def test_entropy_but_for_the_probabilities_it_clips(single):
+    """It clips p at 1e-7, which adds up to (C−1)·1.6e-6 nats."""
+    theirs = peer.Entropy(None).predict_logits(both(single, "logits").double())
+    found = ours(single, "entropy")
+    assert (found - theirs).abs().max() < 3 * 1.7e-6
+    sure = both(single, "logits").double().softmax(dim=1).amin(dim=1) > 1e-7
+    assert_same(found[sure], theirs[sure])
+
+
+def test_mahalanobis_is_theirs_times_two_n(single):
+    """Theirs has a factor ½ and does not divide the scatter by N; its ridge is absolute."""
+    theirs = peer.Mahalanobis(None).fit_features(single.train.features, single.train.labels)
+    scale = 2 * len(single.train.labels)
+    found = ours(single, "mahalanobis", ridge=0.0)
+    assert_same(found, scale * theirs.predict_features(both(single, "features")))
+
+
+def test_rmd_is_theirs_times_n(single):
+    theirs = peer.RMD(None).fit_features(single.train.features, single.train.labels)
+    scale = len(single.train.labels)
+    found = ours(single, "rmd", ridge=0.0)
+    assert_same(found, scale * theirs.predict_features(both(single, "features")))
+
+
+@pytest.mark.parametrize("dim", [4, 8, 12])
+def test_vim(single, dim):
+    theirs = peer.ViM(None, dim, *single.train.head)
+    theirs.fit_features(single.train.features, single.train.labels)
+    assert_same(ours(single, "vim", dim=dim), theirs.predict_features(both(single, "features")))
+
+
+def test_vim_refuses_a_subspace_as_wide_as_the_features_where_theirs_scores_nonsense(single):
+    """With d = D nothing is left over: α is a ratio to zero and every score is NaN."""
+    theirs = peer.ViM(None, 16, *single.train.head)
+    theirs.fit_features(single.train.features, single.train.labels)
+    assert theirs.predict_features(both(single, "features")).isnan().all()
+    with pytest.raises(ValueError, match="vim: dim must be < the width 16"):
+        ours(single, "vim", dim=16)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("k", [1, 50, 200])
+def test_knn(single, k, normalise):
+    theirs = peer.KNN(None, k=k, normalize=normalise, algorithm="brute")
+    theirs.fit_features(single.train.features, single.train.labels)
+    found = ours(single, "knn", k=k, normalise=normalise)
+    assert_same(found, theirs.predict_features(both(single, "features")))
+
+
+def test_she(single):
+    theirs = peer.SHE(None, head_of(single.train))
+    theirs.fit_features(single.train.features, single.train.labels)
+    assert_same(ours(single, "she"), theirs.predict_features(both(single, "features")))
+
+
+def test_mcd_variance_is_theirs_with_the_divisor_t(single):
+    """Theirs divides by T−1; ours by T. Its model is replaced by one that replays our passes."""
+
+    class Replay(nn.Module):
+        def __init__(self, passes: torch.Tensor) -> None:
+            super().__init__()
+            self.passes = iter(passes.unbind(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return next(self.passes)
+
+    passes = both(single, "mc_logits").double()
+    t = passes.shape[1]
+    theirs = peer.MCD(Replay(passes), samples=t, mode="var").predict(passes[:, 0])
+    assert_same(ours(single, "mcd_variance"), theirs * (t - 1) / t)

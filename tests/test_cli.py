@@ -1,0 +1,211 @@
+"""The command line: exit codes, one-line errors, JSON, and nothing lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latentood.cli import main
+from latentood.store.cache import open_cache
+from tests.extract.test_runner import pipeline
+
+COMMANDS = ["demo", "extract", "layers", "inspect", "verify", "detectors", "score", "ui", "doctor"]
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    """Run the command line in this process: exit status, stdout, stderr."""
+    try:
+        main([str(argument) for argument in arguments])
+        status = 0
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pipelines") / "small.yaml"
+    raw = pipeline(monte_carlo__keep=["entropy", "logits"]).model_dump(mode="json")
+    raw["splits"]["train"]["args"]["rows"] = 120
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(file, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("stores") / "small.zarr"
+    with pytest.raises(SystemExit) as stop:
+        main(["extract", str(file), "--store", str(path)])
+    assert not stop.value.code
+    return path
+
+
+def test_help_lists_every_command_and_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom latentood.cli import main\n"
+        "try: main(['--help'])\nfinally: print(sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    help_text, _, modules = done.stdout.rpartition("\n[")
+    for command in [
+        "demo",
+        "extract",
+        "layers",
+        "inspect",
+        "verify",
+        "detectors",
+        "score",
+        "ui",
+        "doctor",
+    ]:
+        assert f"│ {command}" in help_text or f" {command} " in help_text
+    loaded = {name.strip(" '").partition(".")[0] for name in modules.rstrip("]\n").split(",")}
+    assert not loaded & {"torch", "mlflow", "faiss", "zarr", "sklearn", "matplotlib", "pandas"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    COMMANDS,
+)
+def test_every_command_has_an_example(capsys, command):
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0
+    assert f"latentood {command}" in " ".join(out.split())
+
+
+def test_wrong_usage_exits_2(capsys):
+    assert run(capsys, "extract")[0] == 2
+    assert run(capsys, "no-such-command")[0] == 2
+
+
+def test_a_dry_run_writes_nothing(capsys, file, tmp_path):
+    status, out, _ = run(capsys, "extract", file, "--store", tmp_path / "s", "--dry-run", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["rows"] == {"train": 120, "id": 23, "far": 17}
+    assert found["total_bytes"] > 0
+    assert not (tmp_path / "s").exists()
+    assert (
+        "before compression"
+        in run(capsys, "extract", file, "--store", tmp_path / "s", "--dry-run")[1]
+    )
+
+
+def test_extract_resumes_and_reports_as_json(capsys, file, store):
+    status, out, _ = run(capsys, "extract", file, "--store", store, "--json")
+    assert status == 0
+    assert json.loads(out)["computed"] == {"train": 0, "id": 0, "far": 0}
+
+
+def test_inspect_verify_layers_detectors_doctor(capsys, file, store):
+    for command, expected in (
+        (("inspect", store), "features/penultimate"),
+        (("verify", store), "all blocks are as they were written"),
+        (("layers", file), "head; its input is penultimate"),
+        (("detectors",), "mahalanobis"),
+        (("doctor",), "torch"),
+    ):
+        status, out, err = run(capsys, *command)
+        assert status == 0, err
+        assert expected in out
+        status, out, err = run(capsys, *command, "--json")
+        assert status == 0, err
+        json.loads(out)
+
+
+def test_score_writes_results_first_and_prints_the_table(capsys, store, tmp_path):
+    names = "msp,mahalanobis,lared"
+    status, out, err = run(
+        capsys, "score", store, "--detectors", names, "--out", tmp_path, "--tracking", "none"
+    )
+    assert status == 0, err
+    assert "mahalanobis" in out
+    assert "\x1b[" not in out, "no colours where the output is not a terminal"
+    assert {f.name for f in tmp_path.iterdir()} == {"results.csv", "results.json", "scores.parquet"}
+
+
+def test_score_sweeps_layers_and_hyperparameters(capsys, store, tmp_path):
+    arguments = ("--detectors", "knn", "--layers", "conv*", "--set", "knn.k=3,5", "--json")
+    status, out, err = run(
+        capsys, "score", store, *arguments, "--out", tmp_path, "--tracking", "none"
+    )
+    assert status == 0, err
+    rows = json.loads(out)["rows"]
+    assert {(row["layer"], row["hyperparameters"]["k"]) for row in rows} == {
+        ("conv1", 3), ("conv1", 5), ("conv2", 3), ("conv2", 5),
+    }  # fmt: skip
+
+
+def test_a_dead_tracking_server_costs_the_exit_code_not_the_results(capsys, store, tmp_path):
+    dead = "http://127.0.0.1:9"
+    status, _, err = run(
+        capsys, "score", store, "--detectors", "msp", "--out", tmp_path, "--tracking", dead
+    )
+    assert status == 1
+    assert "results are written, but not tracked" in err
+    assert (tmp_path / "results.csv").exists()
+    assert (tmp_path / "scores.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "{store}", "--detectors", "mahalanobs"], "did you mean 'mahalanobis'"),
+        (
+            ["score", "{store}", "--detectors", "knn", "--set", "knn.kk=3"],
+            "no hyperparameter of knn",
+        ),
+        (["score", "{store}", "--detectors", "knn", "--layers", "layer9"], "layer9"),
+        (["score", "{tmp}/none.zarr"], "none.zarr"),
+        (["inspect", "{tmp}"], "must be a folder made by latentood extract"),
+        (["extract", "{tmp}/none.yaml", "--store", "{tmp}/s"], "cannot be read"),
+        (["extract", "{file}", "--store", "{tmp}/s", "--set", "sed=3"], "did you mean 'seed'"),
+        (["extract", "{file}", "--store", "{tmp}/s", "--split", "trian"], "did you mean 'train'"),
+        (
+            ["extract", "{file}", "--store", "{store}", "--set", "seed=9"],
+            "seed is 0 there but 9 here",
+        ),
+        (
+            ["extract", "{file}", "--store", "{tmp}/s", "--set", "model.weights=none.pt"],
+            "no such file; check model.weights",
+        ),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_1(
+    capsys, file, store, tmp_path, arguments, message
+):
+    filled = [a.format(store=store, file=file, tmp=tmp_path) for a in arguments]
+    status, out, err = run(capsys, *filled)
+    assert status == 1, (out, err)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in err
+    assert open_cache(store).splits["train"].complete
+
+
+def test_damage_is_found_named_and_repaired(capsys, file, tmp_path):
+    path = tmp_path / "s.zarr"
+    assert run(capsys, "extract", file, "--store", path)[0] == 0
+    shard = max((path / "splits/train/features/conv1").glob("c*"), key=lambda f: f.name)
+    intact = shard.read_bytes()
+    shard.write_bytes(bytes([intact[0] ^ 1]) + intact[1:])
+    status, out, err = run(capsys, "verify", path)
+    assert status == 1
+    assert "features/conv1" in out
+    assert "train" in out
+    status, _, err = run(capsys, "score", path, "--detectors", "mahalanobis", "--layers", "conv1",
+                         "--out", tmp_path / "r", "--tracking", "none")  # fmt: skip
+    assert status == 1
+    assert "features/conv1" in err
+    assert run(capsys, "verify", path, "--discard")[0] == 1
+    status, out, _ = run(capsys, "extract", file, "--store", path, "--json")
+    assert status == 0
+    assert json.loads(out)["computed"]["train"] == 8, "one block, the last and short one"
+    assert shard.read_bytes() == intact
+    assert run(capsys, "verify", path)[0] == 0
