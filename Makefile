@@ -46,10 +46,8 @@ docs: $(DOCS) ## build the documentation into site/
 
 check: test lint types docs ## all of what CI runs
 
-bench: $(TEST) ## run the benchmarks in tests/benchmarks
-	@for script in $(wildcard tests/benchmarks/bench_*.py); do \
-	    echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
-	done
+bench: $(TEST) ## measure speed and memory (tests/benchmarks)
+	$(BIN)/python -m tests.benchmarks
 
 clean: ## remove build outputs, caches of tools and the demo's folder (keeps .venv)
 	rm -rf build dist site .hypothesis .mypy_cache .ruff_cache *.egg-info $(DEMO)

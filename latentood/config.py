@@ -20,7 +20,9 @@ from latentood.errors import ConfigError, suggest
 
 Role = Literal["fit", "val", "id", "near", "far"]
 Kept = Literal["entropy", "logits", "features"]
-PATH_KEYS = frozenset({"root", "path", "paths", "folder", "data_dir", "file", "filename"})
+PATH_KEYS = frozenset(
+    {"root", "path", "paths", "labels_path", "folder", "data_dir", "file", "filename"}
+)
 """Arguments of targets that are paths: relative ones are resolved against the pipeline file."""
 
 
@@ -112,6 +114,12 @@ class SplitConfig(Target):
     role: Role
     transform: Chain | None = Field(
         None, description="Replaces the pipeline's transform; null applies none."
+    )
+    input: str | None = Field(
+        None, description="Field of an item that is the input, where items are mappings."
+    )
+    label: str | None = Field(
+        None, description="Field of an item that is the label, where items are mappings."
     )
 
 

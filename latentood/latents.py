@@ -1,19 +1,8 @@
 """Latents: named arrays of rows, in memory or read lazily from a cache.
 
 This is all that a detector ever sees of the outside world. Row ``i`` of every array belongs
-to the same input. The names of the arrays ("keys") are those of the glossary:
-
-======================  ===========  =====================================================
-key                     shape        what
-======================  ===========  =====================================================
-``logits``              (N, C)       output of the deterministic forward pass
-``labels``              (N,)         true classes, int64
-``features/<layer>``    (N, D)       pooled activations, dropout off
-``mc.logits``           (N, T, C)    logits of T stochastic passes
-``mc.features/<layer>`` (N, T, D)    pooled activations of T stochastic passes
-``mc.entropy/<layer>``  (N, D)       entropy of each dimension over the T passes, nats
-``head``                             the last linear layer: weight (C, D) and bias (C,)
-======================  ===========  =====================================================
+to the same input. The names of the arrays are in
+:mod:`latentood.keys`.
 """
 
 from __future__ import annotations
@@ -21,18 +10,29 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from latentood.errors import DataError, MissingInput, suggest
+from latentood.errors import DataError, MissingInput
+from latentood.keys import (
+    HEAD,
+    LABELS,
+    LOGITS,
+    MC_LOGITS,
+    PENULTIMATE,
+    features,
+    mc_entropy,
+    mc_features,
+    missing,
+)  # fmt: skip
+from latentood.rows import InMemory, Rows, as_tensor, first_not_finite
 
-LOGITS = "logits"
-LABELS = "labels"
-HEAD = "head"
-MC_LOGITS = "mc.logits"
-PENULTIMATE = "penultimate"
+__all__ = [
+    "GROUP_ROWS", "HEAD", "LABELS", "LOGITS", "MC_LOGITS", "PENULTIMATE", "Accumulator", "Latents",
+    "Rows", "Statistic", "features", "mc_entropy", "mc_features",
+]  # fmt: skip
 
 GROUP_ROWS = 4096
 """Rows that are reduced together. Fixed, so that no sum depends on how a cache is laid out."""
@@ -40,33 +40,6 @@ GROUP_ROWS = 4096
 
 Result = TypeVar("Result", covariant=True)
 Answer = TypeVar("Answer")
-
-
-def features(layer: str) -> str:
-    """Name the key of a layer's features; ``mc.entropy/<layer>`` is taken as it is."""
-    return layer if layer.startswith("mc.entropy/") else f"features/{layer}"
-
-
-def mc_features(layer: str) -> str:
-    """Name the key of a layer's features over T passes."""
-    return f"mc.features/{layer}"
-
-
-def mc_entropy(layer: str) -> str:
-    """Name the key of a layer's entropies over T passes."""
-    return layer if layer.startswith("mc.entropy/") else f"mc.entropy/{layer}"
-
-
-@runtime_checkable
-class Rows(Protocol):
-    """An array whose rows are read on demand."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape with the number of rows first."""
-
-    def read(self, start: int, stop: int) -> Tensor:
-        """Read rows ``start`` to ``stop`` as a CPU tensor of the stored dtype."""
 
 
 class Statistic(Protocol[Result]):
@@ -93,17 +66,6 @@ class Accumulator(Protocol[Result]):
 
     def result(self) -> Result:
         """Close the pass."""
-
-
-class _InMemory:
-    """Rows of a tensor that is already there."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-        self.shape = tuple(tensor.shape)
-
-    def read(self, start: int, stop: int) -> Tensor:
-        return self.tensor[start:stop]
 
 
 class Latents:
@@ -142,7 +104,7 @@ class Latents:
         given |= {f"mc.features/{layer}": value for layer, value in (mc_features or {}).items()}
         given |= {f"mc.entropy/{layer}": value for layer, value in (mc_entropy or {}).items()}
         rows: dict[str, Rows] = {
-            key: _InMemory(_tensor(value)) for key, value in given.items() if value is not None
+            key: InMemory(as_tensor(value)) for key, value in given.items() if value is not None
         }
         self._setup(rows, head, name, origin=uuid.uuid4().hex, offset=0)
 
@@ -188,7 +150,7 @@ class Latents:
             listed = ", ".join(f"{key} {size}" for key, size in sizes.items())
             raise DataError(f"{name}: all arrays must have the same number of rows, got {listed}")
         self._rows = rows
-        self._head = None if head is None else (_tensor(head[0]), _tensor(head[1]))
+        self._head = None if head is None else (as_tensor(head[0]), as_tensor(head[1]))
         self._device = torch.device("cpu")
         self._memo: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
@@ -238,6 +200,8 @@ class Latents:
 
     def to(self, device: torch.device | str) -> Latents:
         """Hand out tensors on another device; nothing is read or copied yet."""
+        if torch.device(device) == self._device:
+            return self  # with all statistics that are known already
         return Latents.from_rows(
             self._rows,
             head=self._head,
@@ -254,7 +218,7 @@ class Latents:
         """
         wanted = tuple(keys)
         rows: dict[str, Rows] = {
-            key: _InMemory(self.read(key, start, stop)) for key in wanted if key != HEAD
+            key: InMemory(self.read(key, start, stop)) for key in wanted if key != HEAD
         }
         if not rows:  # a detector that reads the head alone still needs to know its rows
             raise DataError(f"{self.name}: no array of rows was asked for")
@@ -308,17 +272,11 @@ class Latents:
             DataError: Names the array and the first bad row.
         """
         for key in self._rows:
-            values = self[key]
-            # A sum is finite only if every term is; the slow search runs on suspicion alone.
-            if values.is_floating_point() and not bool(torch.isfinite(values.sum())):
-                bad = ~torch.isfinite(values).flatten(1 if values.dim() > 1 else 0)
-                where = bad.any(dim=1) if bad.dim() > 1 else bad
-                if bool(where.any()):
-                    row = self.offset + int(where.nonzero()[0])
-                    raise DataError(
-                        f"{self.name}: {key} must be finite, got NaN or infinity in row {row}; "
-                        "look at that input or at the model's weights"
-                    )
+            if (bad := first_not_finite(self[key])) is not None:
+                raise DataError(
+                    f"{self.name}: {key} must be finite, got NaN or infinity in row "
+                    f"{self.offset + bad}; look at that input or at the model's weights"
+                )
 
     def require(self, keys: Iterable[str], *, who: str) -> None:
         """Check that all keys are there.
@@ -337,30 +295,4 @@ class Latents:
             raise self._missing(key) from None
 
     def _missing(self, key: str, who: str = "") -> MissingInput:
-        lead = f"{who}: needs {key!r}, but" if who else f"no {key!r}:"
-        return MissingInput(f"{lead} {self.name} has {_listed(self.keys())}; {_advice(key, self)}")
-
-
-def _tensor(value: Any) -> Tensor:
-    return value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
-
-
-def _listed(keys: tuple[str, ...]) -> str:
-    return ", ".join(repr(key) for key in keys)
-
-
-def _advice(key: str, latents: Latents) -> str:
-    """Say what to do so that a missing key is there."""
-    kind, _, layer = key.partition("/")
-    match kind:
-        case "head":
-            return "re-run extract with head: <layer name>, or give head=(W, b)"
-        case "labels":
-            return "use a split whose data set has labels, or give labels="
-        case "mc.logits" | "mc.entropy" | "mc.features":
-            kept = {"mc.logits": "logits", "mc.entropy": "entropy", "mc.features": "features"}[kind]
-            return f"re-run extract with monte_carlo: {{passes: 16, keep: [{kept}]}}"
-        case "features":
-            hint = suggest(key, [k for k in latents.keys() if k.startswith("features/")])  # noqa: SIM118
-            return f"{hint} or add {layer!r} to layers: and re-run extract"
-    return suggest(key, latents.keys())
+        return missing(key, self.keys(), where=self.name, who=who)

@@ -1,6 +1,5 @@
 """The detectors, from the registry."""
 
-from itertools import groupby
 from typing import Any
 
 from fragments.markdown import code, codes, docstring, inline, linked, table
@@ -22,12 +21,13 @@ def detector_overview() -> str:
 
 
 def detector_cards() -> str:
-    """Give one card per detector, grouped by family."""
+    """Give one card per detector, grouped by family in the order of the registry."""
+    found = detector_table()
     parts = []
-    for family, members in groupby(detector_table(), key=lambda one: one["family"]):
-        title = family.replace("_", " ")
-        parts.append(f"## {title.capitalize()} {{ #family-{family} }}")
-        parts += [_card(one) for one in members]
+    for family in dict.fromkeys(one["family"] for one in found):
+        title = family.replace("_", " ").capitalize()
+        parts.append(f"## {title} {{ #family-{family} }}")
+        parts += [_card(one) for one in found if one["family"] == family]
     return "\n\n".join(parts)
 
 

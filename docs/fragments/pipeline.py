@@ -70,8 +70,8 @@ def _type(node: Schema, known: Schema) -> str:
     """Write the allowed values of a key."""
     if "anyOf" in node:
         return " or ".join(dict.fromkeys(_type(option, known) for option in node["anyOf"]))
-    if "enum" in node:
-        return ", ".join(code(value) for value in node["enum"])
+    if "enum" in node or "const" in node:
+        return codes(node.get("enum", [node.get("const")]))
     if node.get("type") == "array":
         return f"list of {_type(node['items'], known)}"
     if "$ref" in node or node.get("type") == "object":

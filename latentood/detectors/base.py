@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from latentood.errors import DetectorError, unknown
+from latentood.errors import DetectorError, MissingInput, unknown
 from latentood.latents import PENULTIMATE, Latents, Statistic, features
 
 State = dict[str, Tensor]
@@ -95,6 +95,19 @@ class Detector(ABC):
             Named tensors.
         """
         return {}
+
+    def val_rows(self, val: Latents | None) -> Latents:
+        """Give the ID val rows of a detector that declares them.
+
+        Raises:
+            MissingInput: There are none.
+        """
+        if val is None:
+            raise MissingInput(
+                f"{self.name}: needs {', '.join(map(repr, self.needs().val))} of an ID validation "
+                "split, but none was given; pass val="
+            )
+        return val
 
     def prepare(self, state: State) -> Any:
         """Turn a state into what :meth:`score` takes: by default, the state itself.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import Detector, State
-from latentood.errors import DataError, DetectorError, MissingInput
+from latentood.errors import DataError, DetectorError
 from latentood.latents import GROUP_ROWS, HEAD, LABELS, LOGITS, Latents
 
 Shapes = dict[str, tuple[int, ...]]
@@ -53,11 +53,8 @@ def fit(
     if device is not None:
         train = train.to(device)
         val = None if val is None else val.to(device)
-    if needs.val and val is None:
-        raise MissingInput(
-            f"{detector.name}: needs {', '.join(map(repr, needs.val))} of an ID validation split, "
-            "but none was given; pass val="
-        )
+    if needs.val:
+        val = detector.val_rows(val)
     for rows, keys in ((train, needs.fit), (val, needs.val)):
         if keys and rows is not None:
             _check_fit_rows(detector.name, rows, keys)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import FeatureDetector, Needs, State, hyper
-from latentood.detectors.statistics import ClassMoments, Moments
+from latentood.detectors.neighbours import unit_rows
+from latentood.detectors.statistics import ClassMoments, Moments, Pass
 from latentood.errors import DetectorError
-from latentood.latents import LABELS, Latents, Statistic
+from latentood.latents import LABELS, Accumulator, Latents, Statistic
 from latentood.stats.linalg import Covariance, nearest_squared
+from latentood.stats.moments import MomentSums, RowMoments
 
 RIDGE = 1e-6
 
@@ -136,3 +138,64 @@ class RelativeMahalanobis(Mahalanobis):
         centred = rows.double(self.key) - state["mean"]
         nearest = nearest_squared(centred @ state["whitener"], state["means"])
         return nearest - (centred @ state["background"]).square().sum(dim=1)
+
+
+@dataclass(frozen=True)
+class UnitMoments:
+    """Moments of rows scaled to length 1."""
+
+    key: str
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key,)
+
+    def start(self, source: Latents) -> Accumulator[RowMoments]:
+        """Begin a pass over ``source``."""
+        sums = MomentSums()
+        return Pass(lambda block: sums.add(unit_rows(block[self.key])), sums.result)
+
+
+@dataclass(frozen=True)
+class SSD(FeatureDetector):
+    """Squared Mahalanobis distance to one Gaussian of all fit rows; needs no labels.
+
+    ``(h−μ)ᵀ Σ⁻¹ (h−μ)`` with Σ divided by N and a ridge; Sehwag et al. 2021, with one cluster as
+    they choose. Their code scales features to length 1 first: ``normalise=True``.
+    """
+
+    name = "ssd"
+    family = "gaussian"
+    paper = "arXiv:2103.12051, sec. 3"
+    works = "Self-supervised and contrastive features, and far OOD; no labels."
+    fails = "Classes far apart: the one Gaussian spans the gaps between them as well."
+    cost = "O(N·D² + D³) fit, O(D²) per row"
+    normalise: bool = hyper(False, "whether features are scaled to length 1 first")
+    ridge: float = ridge_share()
+
+    def needs(self) -> Needs:
+        """Declare features."""
+        return Needs(score=(self.key,), fit=(self.key,))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for mean and scatter."""
+        return (UnitMoments(self.key) if self.normalise else Moments(self.key),)
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the mean (D,) and the whitener (D, D)."""
+        moments = train.compute(*self.statistics())
+        who = f"{self.name}: {self.key}"
+        return {
+            "mean": moments.mean,
+            "whitener": checked_whitener(who, moments.covariance, self.ridge, train),
+            "rank": torch.tensor(moments.covariance.rank),
+        }
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the rank of the covariance."""
+        return {"rank": int(state["rank"]), "width": len(state["mean"])}
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Square the whitened length: (N,) ≥ 0."""
+        vectors = unit_rows(rows[self.key]) if self.normalise else rows.double(self.key)
+        return ((vectors - state["mean"]) @ state["whitener"]).square().sum(dim=1)

@@ -178,7 +178,7 @@ class Bank:
 
     def start(self, source: Latents) -> Accumulator[BankRows]:
         """Begin a pass over ``source``."""
-        chosen = drawn(len(source), self.share, self.seed)
+        chosen = self.chosen(source)
         bank = source.read(self.key, 0, 1).new_empty(len(chosen), *source.shape(self.key)[1:])
 
         def take(block: Latents) -> None:
@@ -191,6 +191,10 @@ class Bank:
             return BankRows(bank, positions, origin_digest(source).to(bank.device))
 
         return Pass(take, finish)
+
+    def chosen(self, source: Latents) -> Tensor:
+        """Draw the row numbers to keep, ascending, on the CPU."""
+        return drawn(len(source), self.share, self.seed)
 
 
 def drawn(rows: int, share: float, seed: int) -> Tensor:

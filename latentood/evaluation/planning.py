@@ -62,7 +62,7 @@ def plan(
 
     Raises:
         UnknownName: No such detector, layer or hyperparameter (names the nearest).
-        MissingInput: A detector named explicitly lacks an array it reads.
+        MissingInput: A detector named explicitly lacks an array it reads, or every one does.
         DetectorError: A hyperparameter is outside its range.
         ConfigError: A setting cannot be read, or the splits lack a role.
     """
@@ -87,6 +87,8 @@ def plan(
                 raise
             log.info("skipped: %s", error)
             skipped.append(Unscored(Request(name, "", {}), str(error)))
+    if not ready:
+        raise MissingInput(f"score: no detector finds all it reads; the first: {skipped[0].reason}")
     if patterns and not any(candidate.per_layer for candidate in ready):
         log.warning("layers: none of these detectors can look at another layer than its own")
     return Plan(tuple(ready), tuple(skipped))

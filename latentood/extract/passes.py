@@ -14,6 +14,7 @@ engine               repeats per pass                            where it applie
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,10 @@ class Vmapped(Noisy):
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
         """Run one batch."""
         turns = torch.arange(OFF, self.passes, device=keys.device)
-        logits, outputs = torch.func.vmap(lambda index: self.turn(batch, keys, index))(turns)
+        with warnings.catch_warnings():
+            # Operations without a batching rule run in a loop: slower, but right.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            logits, outputs = torch.func.vmap(lambda index: self.turn(batch, keys, index))(turns)
         return Captured(
             logits=logits[0],
             features={layer: values[0] for layer, values in outputs.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from latentood.extract.loading import build
 log = logging.getLogger(__name__)
 
 NO_LABEL = -1
+_INPUT_FIELDS = ("image", "img", "pixel_values", "input")
+_LABEL_FIELDS = ("label", "labels", "fine_label")
 _PROBES = 8  # items whose bytes stand for a data set's contents
 
 
@@ -35,6 +37,8 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
         size: How many of its rows to use, evenly spaced, so that a few rows of a data set that
             is sorted by class still hold every class.
         classes: C, to check labels against; ``None`` where they may be anything (OOD splits).
+        input: Field of an item that is the input, for items that are mappings.
+        label: Field of an item that is the label, for items that are mappings.
     """
 
     name: str
@@ -42,6 +46,8 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
     transform: Callable[[Any], Any] | None
     size: int
     classes: int | None = None
+    input: str | None = None
+    label: str | None = None
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -139,6 +145,28 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
         )
 
 
+def split_item(item: Any, input_field: str | None, label_field: str | None) -> tuple[Any, Any]:
+    """Take input and label out of what a data set gives for a row.
+
+    Args:
+        item: An input, (input, label, …), or a mapping as Hugging Face data sets give.
+        input_field: Name of the input in a mapping; default: the first usual name that is there.
+        label_field: Name of the label in a mapping; likewise.
+
+    Raises:
+        KeyError: The mapping has no such field.
+    """
+    if isinstance(item, Mapping):
+        if input_field is None:
+            input_field = next((name for name in _INPUT_FIELDS if name in item), None)
+        if label_field is None:
+            label_field = next((name for name in _LABEL_FIELDS if name in item), None)
+        if input_field is None or input_field not in item:
+            raise KeyError(f"items have the fields {', '.join(item)}; say which with input:")
+        return item[input_field], NO_LABEL if label_field is None else item[label_field]
+    return (item[0], item[1]) if isinstance(item, tuple | list) else (item, NO_LABEL)
+
+
 def open_rows(
     pipeline: Pipeline, name: str, *, limit: int | None, classes: int | None
 ) -> SplitRows:
@@ -160,7 +188,8 @@ def open_rows(
         raise DataError(f"split {name!r}: has no rows; check {config.target} and its args")
     size = size if limit is None else min(size, limit)
     known = classes if config.role in ("fit", "val", "id") else None
-    return SplitRows(name, source, _transform(pipeline, config, source), size, known)
+    transform = _transform(pipeline, config, source)
+    return SplitRows(name, source, transform, size, known, config.input, config.label)
 
 
 def _transform(pipeline: Pipeline, config: SplitConfig, source: Any) -> Callable[[Any], Any] | None:

@@ -19,11 +19,13 @@ class KernelDensity:
     Args:
         bank: (M, D), any float dtype; kept, not copied.
         bandwidth: b, in units of the rows.
+        log_weights: (M,), logarithm of what each kernel counts in :meth:`log_sum`; default 0.
     """
 
-    def __init__(self, bank: Tensor, bandwidth: float) -> None:
+    def __init__(self, bank: Tensor, bandwidth: float, log_weights: Tensor | None = None) -> None:
         self._bank = bank
         self._bandwidth = bandwidth
+        self._log_weights = log_weights
         # The expanded square below cancels less around the middle of the bank.
         self._centre = bank.mean(dim=0, dtype=torch.float64)
 
@@ -39,21 +41,38 @@ class KernelDensity:
             (N,) float64.
         """
         size, width = self._bank.shape
+        total = self.log_sum(rows, own)
+        counted = size if own is None else size - (own >= 0).double()
+        log_norm = 0.5 * width * math.log(2 * math.pi) + width * math.log(self._bandwidth)
+        log_count = torch.as_tensor(counted, dtype=torch.float64, device=total.device).log()
+        return total - log_norm - log_count
+
+    def log_sum(self, rows: Tensor, own: Tensor | None = None) -> Tensor:
+        """Log of the weighted sum of kernels, ``log Σ_i w_i·exp(−‖x−x_i‖²/(2b²))``.
+
+        Args:
+            rows: (N, D).
+            own: As for :meth:`log_density`.
+
+        Returns:
+            (N,) float64; nothing underflows, however far a row is.
+        """
+        size = len(self._bank)
         scaled = self._scaled(rows)
         total = scaled.new_full((len(rows),), -torch.inf)
         step = max(1, _ELEMENTS // max(1, len(rows)))
         for start in range(0, size, step):
             part = self._scaled(self._bank[start : start + step])
             # log of exp(−‖x−x_i‖²/2): the square of x is the same for all i and added last
-            logs = torch.addmm(part.square().sum(dim=1).mul_(-0.5), scaled, part.mT)
+            heights = part.square().sum(dim=1).mul_(-0.5)
+            if self._log_weights is not None:
+                heights += self._log_weights[start : start + step]
+            logs = torch.addmm(heights, scaled, part.mT)
             if own is not None:
                 here = torch.arange(start, start + len(part), device=part.device)
                 logs.masked_fill_(here == own.unsqueeze(1), -torch.inf)
             total = torch.logaddexp(total, logs.logsumexp(dim=1))
-        counted = size if own is None else size - (own >= 0).double()
-        log_norm = 0.5 * width * math.log(2 * math.pi) + width * math.log(self._bandwidth)
-        log_count = torch.as_tensor(counted, dtype=torch.float64, device=total.device).log()
-        return total - 0.5 * scaled.square().sum(dim=1) - log_norm - log_count
+        return total - 0.5 * scaled.square().sum(dim=1)
 
     def _scaled(self, rows: Tensor) -> Tensor:
         """Rows from the middle of the bank in units of the bandwidth, float64."""

@@ -120,3 +120,18 @@ class GroupSums:
     def means(self) -> Tensor:
         """Mean of every group (K, D); 0 where a group is empty."""
         return self.sums / self.counts.clamp(min=1).unsqueeze(1)
+
+
+def column_scale(mean: Tensor, variance: Tensor) -> Tensor:
+    """What to divide columns by so that each has variance 1: their spread, or 1 if constant.
+
+    Args:
+        mean: (D,).
+        variance: (D,), ≥ 0.
+
+    Returns:
+        (D,) > 0.
+    """
+    spread = variance.sqrt()
+    # The mean of equal numbers is off by rounding, and so is their spread about it.
+    return torch.where(spread > 1e3 * EPSILON * mean.abs(), spread, 1.0)

@@ -9,7 +9,7 @@ Rows where the candidates cannot prove their answer are searched in float64 outr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -91,12 +91,32 @@ class Neighbours:
         Returns:
             (N,) float64.
         """
-        parts = []
+        parts = [self._kth(rows, k, skip) for rows, skip in self._batches(queries, own)]
+        return torch.cat(parts).sqrt() if parts else queries.new_empty(0).double()
+
+    def nearest(self, queries: Tensor, k: int, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Distances and positions of the k nearest rows of the bank.
+
+        Args:
+            queries: (N, D), as the bank was given, N ≥ 1.
+            k: How many, from 1 to the number of rows that may match.
+            own: As for :meth:`kth_distance`.
+
+        Returns:
+            (N, k) float64, ascending, and (N, k) int64; equal distances in order of position.
+        """
+        parts = [self._nearest(rows, k, skip) for rows, skip in self._batches(queries, own)]
+        near, index = zip(*parts, strict=True)
+        return torch.cat(near).sqrt(), torch.cat(index)
+
+    def _batches(
+        self, queries: Tensor, own: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Split queries, as float64 vectors, into what is searched together."""
         for start in range(0, len(queries), _QUERIES):
             stop = start + _QUERIES
             skip = None if own is None else own[start:stop]
-            parts.append(self._kth(self._vectors(queries[start:stop]), k, skip))
-        return torch.cat(parts).sqrt() if parts else queries.new_empty(0).double()
+            yield self._vectors(queries[start:stop]), skip
 
     def _kth(self, queries: Tensor, k: int, own: Tensor | None) -> Tensor:
         """Squared distance to the k-th nearest row, for one batch of float64 vectors."""
@@ -117,8 +137,32 @@ class Neighbours:
         exact[row, column] = self._squared(queries, row, index[row, column])
         answer = exact.kthvalue(k, dim=1).values
         if bool(unproven.any()):
-            answer[unproven] = self._search_all(queries[unproven], k, _at(own, unproven))
+            near, _ = self._search_all(queries[unproven], k, _at(own, unproven))
+            answer[unproven] = near[:, -1]
         return answer
+
+    def _nearest(self, queries: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Squared distances and positions of the nearest rows, for one batch of vectors."""
+        centred = queries - self._centre
+        near, index = self._candidates(centred.float(), k + _MARGIN, own)
+        count = near.shape[1]
+        # Rows that are no candidates are no nearer than the last one, but for rounding.
+        reach = (lengths(centred) + self._longest).square()
+        bound = near[:, -1] - self._error * reach - queries.shape[1] * _UNDERFLOW
+        unproven = (index < 0).any(dim=1)  # FAISS found fewer: they are beyond float32
+        index = index.clamp(min=0).sort(dim=1).values
+        row = torch.arange(len(queries), device=queries.device).repeat_interleave(count)
+        exact = self._squared(queries, row, index.flatten()).view(-1, count)
+        if own is not None:
+            exact.masked_fill_(index == own.unsqueeze(1), torch.inf)
+        exact, order = exact.sort(dim=1, stable=True)
+        exact, index = exact[:, :k].contiguous(), index.gather(1, order[:, :k])
+        if count < len(self):
+            unproven |= ~((exact[:, -1] < bound) & bound.isfinite())
+        if bool(unproven.any()):
+            skip = _at(own, unproven)
+            exact[unproven], index[unproven] = self._search_all(queries[unproven], k, skip)
+        return exact, index
 
     def _candidates(self, queries: Tensor, count: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
         """Squared distances and positions of the nearest rows, ascending; own rows at infinity."""
@@ -137,18 +181,21 @@ class Neighbours:
         parts = [(queries[q] - self._vectors(self._bank[b])).square().sum(dim=1) for q, b in pairs]
         return torch.cat(parts) if parts else queries.new_empty(0)
 
-    def _search_all(self, queries: Tensor, k: int, own: Tensor | None) -> Tensor:
-        """Squared distance to the k-th nearest row, by float64 differences over the whole bank."""
+    def _search_all(self, queries: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Squared distances and positions, by float64 differences over the whole bank."""
         best = queries.new_empty((len(queries), 0))
+        index = torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
         for start in range(0, len(self), _CHUNK):
             rows = self._vectors(self._bank[start : start + _CHUNK])
             exact = torch.cdist(queries, rows, compute_mode="donot_use_mm_for_euclid_dist")
+            here = torch.arange(start, start + len(rows), device=rows.device)
             if own is not None:
-                here = torch.arange(start, start + len(rows), device=rows.device)
                 exact.masked_fill_(here == own.unsqueeze(1), torch.inf)
             best = torch.cat([best, exact], dim=1)
-            best = best.topk(min(k, best.shape[1]), dim=1, largest=False).values
-        return best[:, k - 1].square()
+            index = torch.cat([index, here.expand(len(queries), -1)], dim=1)
+            best, order = best.sort(dim=1, stable=True)
+            best, index = best[:, :k], index.gather(1, order[:, :k])
+        return best.square(), index
 
 
 def choose_engine(option: str, device: torch.device) -> str:

@@ -30,3 +30,20 @@ def softmax_entropy(logits: Tensor) -> Tensor:
     """
     log_p = torch.log_softmax(logits, dim=-1)
     return -(log_p.exp() * log_p).sum(dim=-1)
+
+
+def log_complement(log_p: Tensor) -> Tensor:
+    """Logarithm of 1−p over the last axis, exact where p rounds to 1.
+
+    A probability below one half is subtracted from 1 without loss; a larger one is the only one
+    of its row, and its complement is the sum of all others.
+
+    Args:
+        log_p: (..., C), logarithms of probabilities that sum to 1.
+
+    Returns:
+        (..., C), ≤ 0; −inf where p is 1.
+    """
+    top = log_p.argmax(dim=-1, keepdim=True)
+    others = log_p.scatter(-1, top, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    return torch.log1p(-log_p.exp().clamp(max=0.5)).scatter(-1, top, others.clamp(max=0.0))

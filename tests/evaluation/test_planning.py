@@ -164,6 +164,14 @@ def test_what_cannot_be_planned_names_what_can(data, names, options, error, mess
         plan(names, splits=data, **options)
 
 
+def test_all_is_an_error_where_nothing_at_all_can_be_scored(data, monkeypatch):
+    for module in (registry, planning):
+        monkeypatch.setattr(module, "registry", lambda: {"calibrated": Calibrated})
+    message = "^score: no detector finds all it reads; the first: calibrated: needs a split of role"
+    with pytest.raises(MissingInput, match=message):
+        plan("all", splits=splits(val=False))
+
+
 def test_layers_that_no_detector_can_use_are_warned_about(data, caplog):
     plan("peak", layers="layer1", splits=data)
     assert "none of these detectors can look at another layer" in caplog.text

@@ -66,6 +66,19 @@ def test_shards_of_a_block_that_was_never_committed_are_deleted_on_resume(store)
     assert not stray.exists()
 
 
+@pytest.mark.parametrize("how", ["flip", "delete"])
+def test_a_block_whose_log_entry_is_damaged_is_done_again(store, how):
+    before = tree(fill(store))
+    entry = store / "splits/train/committed/c.1"
+    if how == "flip":
+        entry.write_bytes(bytes([entry.read_bytes()[0] ^ 1]) + entry.read_bytes()[1:])
+    else:
+        entry.unlink()
+    with open_writer(store, HEADER, head=HEAD) as writer:
+        assert writer.split(TRAIN).pending() == [1]
+    assert tree(fill(store)) == before
+
+
 def test_a_background_thread_can_write(store, tmp_path):
     with open_writer(store, HEADER, head=HEAD) as writer:
         splits = [writer.split(spec) for spec in SPLITS]
@@ -188,11 +201,26 @@ def test_versions_are_not_compared_and_those_of_the_first_blocks_stay(store):
     assert open_cache(store).header.versions == HEADER.versions
 
 
-def test_a_pipeline_that_grew_replaces_the_old_one(store):
+def test_a_pipeline_that_grew_replaces_the_old_one_once_its_splits_fit(store):
     fill(store)
     grown = replace(HEADER, pipeline={"name": "example", "splits": ["svhn"]})
-    open_writer(store, grown, head=HEAD).close()
+    svhn = replace(FAR, name="svhn")
+    with open_writer(store, grown, head=HEAD) as writer:
+        assert list(writer.splits([TRAIN, svhn])) == ["train", "svhn"]
     assert open_cache(store).header == grown
+    assert list(open_cache(store).splits) == ["svhn", "textures", "train"]
+
+
+def test_splits_of_which_one_does_not_fit_change_nothing(store):
+    before = tree(fill(store))
+    grown = replace(HEADER, pipeline={"name": "example", "splits": ["svhn"]})
+    wanted = [replace(FAR, name="svhn"), replace(FAR, role="near"), replace(TRAIN, rows=19)]
+    with (
+        open_writer(store, grown, head=HEAD) as writer,
+        pytest.raises(FingerprintMismatch, match="rows is 20 there but 19 here"),
+    ):
+        writer.splits(wanted)
+    assert tree(store) == before
 
 
 @pytest.mark.parametrize(

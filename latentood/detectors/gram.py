@@ -1,0 +1,140 @@
+"""Gram matrices: do the channels of layers fire together as in training."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentood.detectors.base import Detector, Needs, State, hyper
+from latentood.detectors.statistics import Pass
+from latentood.detectors.statistics_geometry import PredictedBounds
+from latentood.errors import DetectorError
+from latentood.latents import LOGITS, Accumulator, Latents, Statistic, features
+
+POWERS = 5
+"""Orders of the Gram matrices the extractor's reduction keeps."""
+
+_FLOOR = 1e-6  # as in the authors' code: a bound may be 0, as for a unit that never fires
+
+log = logging.getLogger(__name__)
+
+
+def deviations(rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Relative distance outside the bounds, summed over columns: three (N, D) → (N,)."""
+    below = (low - rows).clamp(min=0.0) / (low.abs() + _FLOOR)
+    above = (rows - high).clamp(min=0.0) / (high.abs() + _FLOOR)
+    return (below + above).sum(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class MeanDeviation:
+    """Mean deviation of one layer over rows, given its bounds by class: () float64."""
+
+    key: str
+    low: Tensor  # (C, D)
+    high: Tensor  # (C, D)
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key, LOGITS)
+
+    def start(self, source: Latents) -> Accumulator[Tensor]:
+        """Begin a pass over ``source``."""
+        total = self.low.new_zeros(())
+
+        def take(block: Latents) -> None:
+            predicted = block[LOGITS].argmax(dim=1)
+            bounds = self.low[predicted], self.high[predicted]
+            total.add_(deviations(block.double(self.key), *bounds).sum())
+
+        return Pass(take, lambda: total / len(source))
+
+
+@dataclass(frozen=True)
+class Gram(Detector):
+    """How far row sums of Gram matrices leave their range over the fit rows, over layers.
+
+    ``Σ_l δ_l / E_val δ_l`` with δ_l the sum over entries of ``(min−g)/|min|`` below the range and
+    ``(g−max)/|max|`` above it; ranges by predicted class. Sastry and Oore 2020. 1e-6 is added to
+    |min| and |max| (the authors' code adds it inside the bars). The layers must have been
+    extracted with the reduction ``gram``: orders 1 to 5 (the paper also tries 10), the root taken
+    before rows are summed, where pytorch-ood and the authors' code take it after. A class no fit
+    row is predicted as gets the range of all rows, and a warning says so.
+    """
+
+    name = "gram"
+    family = "gram"
+    paper = "arXiv:1912.12510, sec. 3"
+    works = "Far OOD with unusual textures, over several convolutional layers; no OOD to tune on."
+    fails = "Near OOD, whose activations stay within the ranges, and classes with few fit rows."
+    cost = "O(N·C_l) per layer to fit, O(C_l) per row and layer, for C_l channels"
+    layers: tuple[str, ...] = hyper(
+        ("gram",), "layers extracted with reduction gram, e.g. [layer1, layer2]; name your own"
+    )
+
+    def __post_init__(self) -> None:
+        """Check the layers: at least one name."""
+        super().__post_init__()
+        if not self.layers or not all(isinstance(layer, str) for layer in self.layers):
+            raise DetectorError(
+                f"{self.name}: layers must be names of layers, got {self.layers!r}; list those "
+                "extracted with reduction gram"
+            )
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Name the arrays of row sums."""
+        return tuple(features(layer) for layer in self.layers)
+
+    def needs(self) -> Needs:
+        """Declare row sums and logits, of fit rows, of ID val rows and to score."""
+        every = (*self.arrays, LOGITS)
+        return Needs(score=every, fit=every, val=every)
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the ranges."""
+        return tuple(PredictedBounds(key) for key in self.arrays)
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep for every layer the ranges (C, 5·C_l), divided by, and the expected deviation."""
+        assert_val = val if val is not None else train
+        for key in self.arrays:
+            self._check_width(train, key)
+        train.gather(self.statistics())
+        bounds = {key: train.compute(PredictedBounds(key)) for key in self.arrays}
+        self._warn_unseen(bounds[self.arrays[0]].unseen)
+        means = {key: MeanDeviation(key, b.low, b.high) for key, b in bounds.items()}
+        assert_val.gather(means.values())
+        state: State = {}
+        for place, key in enumerate(self.arrays):
+            expected = assert_val.compute(means[key])
+            if float(expected) == 0:
+                raise DetectorError(
+                    f"{self.name}: {key} must leave its range over the fit rows somewhere in ID "
+                    f'val, got an expected deviation of 0 over {len(assert_val)} rows of '
+                    f'"{assert_val.name}"; give more val rows, and none that were fitted on'
+                )
+            state |= {f"low{place}": bounds[key].low, f"high{place}": bounds[key].high}
+            state[f"expected{place}"] = expected
+        state["unseen"] = torch.tensor(bounds[self.arrays[0]].unseen, dtype=torch.int64)
+        return state
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the expected deviation of each layer, and classes without a predicted fit row."""
+        expected = {
+            layer: float(state[f"expected{place}"]) for place, layer in enumerate(self.layers)
+        }
+        return {"expected_deviation": expected, "classes_never_predicted": state["unseen"].tolist()}
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Sum the deviations of all layers: (N,) ≥ 0."""
+        predicted = rows[LOGITS].argmax(dim=1)
+        total = torch.zeros(len(rows), dtype=torch.float64, device=predicted.device)
+        for place, key in enumerate(self.arrays):
+            low, high = (state[f"{end}{place}"][predicted] for end in ("low", "high"))
+            total += deviations(rows.double(key), low, high) / state[f"expected{place}"]
+        return total

@@ -1,0 +1,52 @@
+"""Inner products of rows with a whole bank, streamed over the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+_ELEMENTS = 1 << 22  # products per step: 32 MiB of float64
+
+
+def products(rows: Tensor, bank: Tensor, own: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Stream ``rows · bankᵀ``.
+
+    Args:
+        rows: (N, D) float64.
+        bank: (M, D) float64.
+        own: (N,) position of each row in the bank, −1 if it is not there; None if no row is. A
+            row's product with itself is −∞.
+
+    Yields:
+        A slice of the bank and the products with it, (N, m).
+    """
+    step = max(1, _ELEMENTS // max(1, len(rows)))
+    for start in range(0, len(bank), step):
+        part = slice(start, min(start + step, len(bank)))
+        values = rows @ bank[part].mT
+        if own is not None:
+            here = torch.arange(part.start, part.stop, device=values.device)
+            values.masked_fill_(here == own.unsqueeze(1), -torch.inf)
+        yield part, values
+
+
+def top_mean(rows: Tensor, bank: Tensor, k: int, own: Tensor | None = None) -> Tensor:
+    """Mean of the k largest inner products of a row with the bank.
+
+    Args:
+        rows: (N, D) float64.
+        bank: (M, D) float64, M ≥ k, not counting a row itself.
+        k: How many.
+        own: As in :func:`products`.
+
+    Returns:
+        (N,).
+    """
+    best = rows.new_empty((len(rows), 0))
+    for _, values in products(rows, bank, own):
+        best = torch.cat([best, values], dim=1)
+        best = best.topk(min(k, best.shape[1]), dim=1, sorted=False).values
+    # In order, so that the last bit of the sum does not depend on how the bank was split.
+    return best.sort(dim=1).values.mean(dim=1)
