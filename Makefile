@@ -16,6 +16,7 @@ DOCS := $(VENV)/.installed-$(ACCELERATOR)-docs
 
 export MLFLOW_DISABLE_TELEMETRY = true
 export DO_NOT_TRACK = true
+export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types docs check bench clean

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from latentood.detectors.fitting import Fitted, fit, load
     from latentood.detectors.registry import detector, registry
     from latentood.evaluation import metrics
-    from latentood.extract.runner import extract
+    from latentood.extract.runner import build_cache
     from latentood.latents import Latents
     from latentood.store.cache import Cache, open_cache
     from latentood.store.verify import verify
@@ -32,10 +32,10 @@ _HOMES = {
     "Fitted": "detectors.fitting",
     "Latents": "latents",
     "Needs": "detectors.base",
+    "build_cache": "extract.runner",
     "Pipeline": "config",
     "State": "detectors.base",
     "detector": "detectors.registry",
-    "extract": "extract.runner",
     "fit": "detectors.fitting",
     "hyper": "detectors.base",
     "load": "detectors.fitting",
@@ -50,7 +50,7 @@ _MODULES = {"errors": "latentood.errors", "metrics": "latentood.evaluation.metri
 
 __all__ = [
     "Cache", "Detector", "Fitted", "Latents", "Needs", "Pipeline", "State", "__version__",
-    "detector", "errors", "extract", "fit", "hyper", "load", "load_pipeline", "metrics",
+    "build_cache", "detector", "errors", "fit", "hyper", "load", "load_pipeline", "metrics",
     "open_cache", "parse_pipeline", "registry", "verify",
 ]  # fmt: skip
 

@@ -51,8 +51,8 @@ class ModelConfig(Target):
 class Layer(_Section):
     """One layer to keep: a dotted module name or a glob, and how to reduce its output."""
 
-    name: str
-    reduction: str = "mean"
+    name: str = Field(description="Dotted module name, a glob, or `penultimate`.")
+    reduction: str = Field("mean", description="How an output becomes one array per row.")
 
 
 def _layer(value: Any) -> Any:
@@ -69,7 +69,9 @@ class Insert(_Section):
     """Noise to put behind a layer of a model that has none of its own."""
 
     after: str = Field(description="Module whose output gets the noise.")
-    kind: Literal["dropout", "dropout2d", "dropblock"] = "dropblock"
+    kind: Literal["dropout", "dropout2d", "dropblock"] = Field(
+        "dropblock", description="Single elements, whole channels, or squares of the map."
+    )
     p: float = Field(0.4, gt=0, lt=1, description="Probability to drop.")
     block_size: int = Field(5, ge=1, description="Side of the dropped squares (dropblock).")
     shared: bool = Field(True, description="One mask for all channels (dropblock).")
@@ -85,7 +87,12 @@ class MonteCarlo(_Section):
         description="Switch on the model's own dropout: `true` all its dropout modules, a list of "
         "globs some of them, `functional` every call of `F.dropout` and its kin.",
     )
-    keep: list[Kept] = Field(["entropy", "logits"], min_length=1)
+    keep: list[Kept] = Field(
+        ["entropy", "logits"],
+        min_length=1,
+        description="What stays of the passes: entropies (N, D), logits (N, T, C), "
+        "features (N, T, D).",
+    )
     layers: list[str] | None = Field(
         None, description="Layers (of `layers`) to follow over the passes; default: all that vary."
     )
@@ -111,7 +118,7 @@ Chain = Annotated[list[Target], BeforeValidator(_as_list)]
 class SplitConfig(Target):
     """One data set and what it is for."""
 
-    role: Role
+    role: Role = Field(description="What the split is for.")
     transform: Chain | None = Field(
         None, description="Replaces the pipeline's transform; null applies none."
     )
@@ -144,17 +151,26 @@ def _layers(value: Any) -> Any:
 class Pipeline(_Section):
     """A whole pipeline file."""
 
-    name: str
+    name: str = Field(description="What the results are called.")
     model: ModelConfig
-    layers: Annotated[list[Layer], BeforeValidator(_layers)] = Field(
+    layers: Annotated[
+        list[Layer],
+        BeforeValidator(_layers, json_schema_input_type=list[str | dict[str, str] | Layer]),
+    ] = Field(
         default_factory=lambda: [Layer(name="penultimate")],
-        description="Module names or globs; `{name: reduction}` chooses a reduction.",
+        description="Module names or globs (`*` within a level, `**` across levels); "
+        "`{name: reduction}` chooses a reduction. "
+        "Default: `penultimate`.",
     )
     head: str | None = Field(None, description="The last linear layer, if it cannot be found.")
     monte_carlo: MonteCarlo | None = None
-    transform: Chain | None = None
-    splits: dict[str, SplitConfig] = Field(min_length=1)
-    seed: int = 0
+    transform: Chain | None = Field(
+        None, description="What is applied to every input: one target, or a list in order."
+    )
+    splits: dict[str, SplitConfig] = Field(
+        min_length=1, description="The data sets, by name, each with its role."
+    )
+    seed: int = Field(0, description="Decides all random masks.")
     extract: Extract = Extract()
 
 

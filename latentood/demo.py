@@ -54,7 +54,7 @@ def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison
         The comparison, and where it was written.
     """
     from latentood.compare import compare
-    from latentood.extract.runner import extract
+    from latentood.extract.runner import build_cache
 
     folder = Path(out_dir).resolve()
     with console.row_progress("epochs") as progress:
@@ -63,10 +63,10 @@ def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison
     store = folder / "cache.zarr"
     with console.row_progress() as progress:
         try:
-            extract(pipeline, store, progress=progress)
+            build_cache(pipeline, store, progress=progress)
         except FingerprintMismatch:
             log.warning("%s holds an older demo; it is made anew", store)
-            extract(pipeline, store, overwrite=True, progress=progress)
+            build_cache(pipeline, store, overwrite=True, progress=progress)
     with console.row_progress() as progress:
         return compare(
             store,

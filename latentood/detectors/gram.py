@@ -100,34 +100,28 @@ class Gram(Detector):
         return tuple(PredictedBounds(key) for key in self.arrays)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
-        """Keep for every layer the ranges (C, 5·C_l), divided by, and the expected deviation."""
-        assert_val = val if val is not None else train
+        """Keep for every layer the ranges (C, 5·C_l), low and high, and the expected deviation."""
         for key in self.arrays:
             self._check_width(train, key)
         train.gather(self.statistics())
-        bounds = {key: train.compute(PredictedBounds(key)) for key in self.arrays}
-        self._warn_unseen(bounds[self.arrays[0]].unseen)
-        means = {key: MeanDeviation(key, b.low, b.high) for key, b in bounds.items()}
-        assert_val.gather(means.values())
-        state: State = {}
-        for place, key in enumerate(self.arrays):
-            expected = assert_val.compute(means[key])
-            if float(expected) == 0:
-                raise DetectorError(
-                    f"{self.name}: {key} must leave its range over the fit rows somewhere in ID "
-                    f'val, got an expected deviation of 0 over {len(assert_val)} rows of '
-                    f'"{assert_val.name}"; give more val rows, and none that were fitted on'
-                )
-            state |= {f"low{place}": bounds[key].low, f"high{place}": bounds[key].high}
-            state[f"expected{place}"] = expected
-        state["unseen"] = torch.tensor(bounds[self.arrays[0]].unseen, dtype=torch.int64)
+        bounds = [train.compute(PredictedBounds(key)) for key in self.arrays]
+        unseen = bounds[0].unseen
+        if unseen:
+            log.warning(
+                "%s: no fit row is predicted as class %s: its range is that of all rows",
+                self.name, ", ".join(map(str, unseen)),
+            )  # fmt: skip
+        pairs = zip(self.arrays, bounds, strict=True)
+        means = [MeanDeviation(key, range_.low, range_.high) for key, range_ in pairs]
+        expected = self._expected(means, train if val is None else val)
+        state = {"expected": expected, "unseen": torch.tensor(unseen, dtype=torch.int64)}
+        for place, range_ in enumerate(bounds):
+            state |= {f"low{place}": range_.low, f"high{place}": range_.high}
         return state
 
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Tell the expected deviation of each layer, and classes without a predicted fit row."""
-        expected = {
-            layer: float(state[f"expected{place}"]) for place, layer in enumerate(self.layers)
-        }
+        expected = dict(zip(self.layers, state["expected"].tolist(), strict=True))
         return {"expected_deviation": expected, "classes_never_predicted": state["unseen"].tolist()}
 
     def score(self, state: State, rows: Latents) -> Tensor:
@@ -136,5 +130,26 @@ class Gram(Detector):
         total = torch.zeros(len(rows), dtype=torch.float64, device=predicted.device)
         for place, key in enumerate(self.arrays):
             low, high = (state[f"{end}{place}"][predicted] for end in ("low", "high"))
-            total += deviations(rows.double(key), low, high) / state[f"expected{place}"]
+            total += deviations(rows.double(key), low, high) / state["expected"][place]
         return total
+
+    def _expected(self, means: list[MeanDeviation], val: Latents) -> Tensor:
+        """Mean deviation of every layer over ID val rows: (L,) > 0."""
+        val.gather(means)
+        expected = torch.stack([val.compute(mean) for mean in means])
+        if bool((expected == 0).any()):
+            key = self.arrays[int((expected == 0).nonzero()[0])]
+            raise DetectorError(
+                f"{self.name}: {key} must leave its range over the fit rows in some rows of ID "
+                f'val, got none among {len(val)} of "{val.name}"; give more val rows, and none '
+                "that were fitted on"
+            )
+        return expected
+
+    def _check_width(self, train: Latents, key: str) -> None:
+        width = train.shape(key)[1]
+        if width % POWERS:
+            raise DetectorError(
+                f"{self.name}: {key} must hold {POWERS} row sums per channel, got {width} values; "
+                "re-run extract with the reduction gram for this layer"
+            )

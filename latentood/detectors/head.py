@@ -42,9 +42,7 @@ class HeadDetector(Detector):
 
     def needs(self) -> Needs:
         """Declare features and logits, and the head to fit."""
-        return Needs(
-            score=(PENULTIMATE_FEATURES, LOGITS), fit=(PENULTIMATE_FEATURES, LOGITS, HEAD)
-        )
+        return Needs(score=(PENULTIMATE_FEATURES, LOGITS), fit=(PENULTIMATE_FEATURES, LOGITS, HEAD))
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the mean."""

@@ -6,7 +6,6 @@ The entropies themselves come with the rows (``mc.entropy/<layer>``).
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import Detector, Needs, State, hyper
+from latentood.detectors.density import KDE
 from latentood.detectors.gaussian import checked_whitener, ridge_share
-from latentood.detectors.statistics import Bank, Moments, own_positions
+from latentood.detectors.statistics import Moments
 from latentood.errors import DetectorError
 from latentood.latents import PENULTIMATE, Latents, Statistic, mc_entropy
-from latentood.stats.density import KernelDensity
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class LatentEntropyDetector(Detector):
         """Declare entropies."""
         return Needs(score=(self.key,), fit=(self.key,))
 
-    @abstractmethod
     def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Declare what fitting asks of the fit split."""
+        """Ask for what the density needs, and for moments if there are principal components."""
+        return (*super().statistics(), *((Moments(self.key),) if self.pca else ()))
 
     def components(self, train: Latents, *, correction: int) -> State:
         """Give the mean (D,) and the axes (D, pca) of the whitened principal components.
@@ -57,9 +56,14 @@ class LatentEntropyDetector(Detector):
             correction: The components of the fit rows have variance 1 by the divisor
                 n − correction.
 
+        Returns:
+            ``mean`` and ``axes``; nothing if all dimensions are taken as they are.
+
         Raises:
             DetectorError: More components than the fit rows have directions.
         """
+        if not self.pca:
+            return {}
         moments = train.compute(Moments(self.key))
         rank = moments.covariance.rank
         if self.pca > rank:
@@ -74,17 +78,13 @@ class LatentEntropyDetector(Detector):
         """Project entropies (N, D) on the whitened principal components → (N, pca) float64."""
         return (entropies.double() - state["mean"]) @ state["axes"]
 
-
-@dataclass(frozen=True)
-class ReadyDensity:
-    """A kernel density with what it needs to know of its bank."""
-
-    density: KernelDensity
-    state: State
+    def vectors(self, state: State, rows: Tensor) -> Tensor:
+        """Turn entropies (N, D) as stored into the principal components, if there are any."""
+        return self.reduced(state, rows) if self.pca else rows
 
 
 @dataclass(frozen=True)
-class LaRED(LatentEntropyDetector):
+class LaRED(LatentEntropyDetector, KDE):
     """Kernel density of the entropies of the fit rows, negated: −log p(e).
 
     A Gaussian kernel on every fit row, all pairs summed exactly. A row of the bank does not
@@ -97,42 +97,11 @@ class LaRED(LatentEntropyDetector):
     fails = "Wide layers without pca: at one bandwidth for all, far rows differ little in rank."
     cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
     bandwidth: float = hyper(1.0, "standard deviation of the kernel, nats (or components)", above=0)
-    share: float = hyper(1.0, "share of the fit rows kept as the bank", above=0, high=1)
-    seed: int = hyper(0, "which rows a share keeps", low=0)
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the bank, and for moments if there are principal components."""
-        bank = Bank(self.key, self.share, self.seed)
-        return (bank, Moments(self.key)) if self.pca else (bank,)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, and the principal components."""
         train.gather(self.statistics())
-        bank = train.compute(Bank(self.key, self.share, self.seed))
-        if len(bank.rows) < 2:  # leaving out a row itself must leave something
-            raise DetectorError(
-                f"{self.name}: a density must have ≥ 2 rows in its bank, got {len(bank.rows)}; "
-                f'raise share or extract more of "{train.name}"'
-            )
-        state = {"bank": bank.rows, "positions": bank.positions, "origin": bank.origin}
-        return state | self.components(train, correction=1) if self.pca else state
-
-    def prepare(self, state: State) -> ReadyDensity:
-        """Project the bank."""
-        bank = self.reduced(state, state["bank"]) if self.pca else state["bank"]
-        return ReadyDensity(KernelDensity(bank, self.bandwidth), state)
-
-    def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the size of the bank."""
-        return {"bank": len(state["bank"])}
-
-    def score(self, state: ReadyDensity, rows: Latents) -> Tensor:
-        """Negate the log density: (N,) nats."""
-        own = own_positions(state.state["positions"], state.state["origin"], rows)
-        entropies = rows[self.key]
-        if self.pca:
-            entropies = self.reduced(state.state, entropies)
-        return -state.density.log_density(entropies, own)
+        return super().fit(train, val) | self.components(train, correction=1)
 
 
 @dataclass(frozen=True)

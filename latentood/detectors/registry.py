@@ -12,12 +12,40 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from latentood.detectors.base import Detector
+from latentood.detectors.calibration import KLMatching, TemperatureScaling
+from latentood.detectors.discriminant import WDiscOOD
+from latentood.detectors.evidential import (
+    DirichletEntropy,
+    Dissonance,
+    DistributionalMutualInformation,
+    EvidentialMaxProb,
+    Vacuity,
+)
+from latentood.detectors.fusion import FusionBrown, FusionFisher, FusionMax, FusionMean
 from latentood.detectors.gaussian import Mahalanobis, RelativeMahalanobis
+from latentood.detectors.gram import Gram
+from latentood.detectors.guidance import NNGuide, Relation
+from latentood.detectors.head import FDBD, NCI, FeatureNorm, GradNorm
 from latentood.detectors.latent_entropy import LaRED, LaREM
-from latentood.detectors.logits import Energy, Entropy, MaxLogit, MaxSoftmax
+from latentood.detectors.logits import (
+    GEN,
+    MCM,
+    Energy,
+    Entropy,
+    MaxLogit,
+    MaxSoftmax,
+    OdinEps0,
+    WeightedEnergy,
+)
 from latentood.detectors.monte_carlo import MutualInformation, PredictiveEntropy, Variance
+from latentood.detectors.nac import NAC
 from latentood.detectors.neighbours import KNN
+from latentood.detectors.openmax import OpenMax
+from latentood.detectors.pnml import PNML
 from latentood.detectors.prototypes import SHE
+from latentood.detectors.reverse_neighbours import CFOOD
+from latentood.detectors.shaping_learned import DICE, VRA, DICEReAct, ReAct
+from latentood.detectors.shaping_rows import ASHB, ASHP, ASHS, LTS, SCALE
 from latentood.detectors.subspace import ViM
 from latentood.errors import DetectorError, unknown
 
@@ -26,16 +54,52 @@ BUILT_IN: tuple[type[Detector], ...] = (
     MaxLogit,
     Energy,
     Entropy,
+    TemperatureScaling,
+    KLMatching,
+    GEN,
+    OpenMax,
+    WeightedEnergy,
+    OdinEps0,
+    MCM,
+    ReAct,
+    DICE,
+    DICEReAct,
+    ASHP,
+    ASHB,
+    ASHS,
+    SCALE,
+    LTS,
+    VRA,
     Mahalanobis,
     RelativeMahalanobis,
     ViM,
     KNN,
+    NNGuide,
+    Relation,
+    CFOOD,
     SHE,
+    WDiscOOD,
+    FDBD,
+    NCI,
+    GradNorm,
+    PNML,
+    NAC,
+    FeatureNorm,
+    Gram,
     LaRED,
     LaREM,
     Variance,
     PredictiveEntropy,
     MutualInformation,
+    Vacuity,
+    Dissonance,
+    DirichletEntropy,
+    DistributionalMutualInformation,
+    EvidentialMaxProb,
+    FusionMean,
+    FusionMax,
+    FusionFisher,
+    FusionBrown,
 )
 
 ENTRY_POINT_GROUP = "latentood.detectors"

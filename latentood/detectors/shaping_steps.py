@@ -5,11 +5,9 @@ A detector is a chain of steps; none of them knows which others there are.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from latentood.detectors.base import State
@@ -21,7 +19,7 @@ from latentood.latents import Latents, Statistic
 
 
 @dataclass(frozen=True)
-class Step(ABC):
+class Step:
     """One way to reshape activations or the head that reads them."""
 
     reads_val: ClassVar[bool] = False
@@ -33,8 +31,17 @@ class Step(ABC):
         """Declare what it asks of the fit split."""
         return ()
 
-    def learn(self, who: str, weight: Tensor, train: Latents, val: Latents) -> State:
-        """Give what it must remember; ``weight`` (C, D) replaces that of the head."""
+    def learn(self, who: str, weight: Tensor, rows: Latents) -> State:
+        """Learn from the fit rows, or from ID val rows if it reads those.
+
+        Args:
+            who: Name of the detector, to begin messages with.
+            weight: (C, D) of the head.
+            rows: The rows.
+
+        Returns:
+            What it must remember; a ``weight`` (C, D) replaces that of the head.
+        """
         return {}
 
     def apply(self, state: State, activations: Tensor) -> Tensor:
@@ -52,14 +59,14 @@ class Sparsify(Step):
         """Ask for the mean features."""
         return (Mean(PENULTIMATE_FEATURES),)
 
-    def learn(self, who: str, weight: Tensor, train: Latents, val: Latents) -> State:
+    def learn(self, who: str, weight: Tensor, rows: Latents) -> State:
         """Give the sparse weight (C, D)."""
-        mean = train.compute(Mean(PENULTIMATE_FEATURES))
+        mean = rows.compute(Mean(PENULTIMATE_FEATURES))
         sparse = sparsify(weight, mean, self.percent)
         if not bool((sparse != 0).any()):
             raise DetectorError(
                 f"{who}: some contributions of weights must be above their percentile "
-                f'{self.percent}, got none over {len(train)} rows of "{train.name}"; lower it'
+                f'{self.percent}, got none over {len(rows)} rows of "{rows.name}"; lower it'
             )
         return {"weight": sparse}
 
@@ -71,11 +78,11 @@ class Clip(Step):
     reads_val = True
     percent: float
 
-    def learn(self, who: str, weight: Tensor, train: Latents, val: Latents) -> State:
+    def learn(self, who: str, weight: Tensor, rows: Latents) -> State:
         """Give the threshold (1,)."""
-        lowest, top = val.compute(Percentiles(PENULTIMATE_FEATURES, (0.0, self.percent)))
+        lowest, top = rows.compute(Percentiles(PENULTIMATE_FEATURES, (0.0, self.percent)))
         if bool(top <= lowest):
-            raise _no_spread(who, f"percentile {self.percent}", "the smallest", lowest, val)
+            raise _no_spread(who, f"percentile {self.percent}", "the smallest", lowest, rows)
         return {"clip": top}
 
     def apply(self, state: State, activations: Tensor) -> Tensor:
@@ -92,12 +99,12 @@ class Rectify(Step):
     high: float
     per_unit: bool
 
-    def learn(self, who: str, weight: Tensor, train: Latents, val: Latents) -> State:
+    def learn(self, who: str, weight: Tensor, rows: Latents) -> State:
         """Give both thresholds, (D,) each or (1,)."""
         wanted = Percentiles(PENULTIMATE_FEATURES, (self.low, self.high), self.per_unit)
-        low, high = val.compute(wanted)
+        low, high = rows.compute(wanted)
         if not bool((low < high).any()):
-            raise _no_spread(who, f"percentile {self.high}", f"percentile {self.low}", low[0], val)
+            raise _no_spread(who, f"percentile {self.high}", f"percentile {self.low}", low[0], rows)
         return {"low": low, "high": high}
 
     def apply(self, state: State, activations: Tensor) -> Tensor:

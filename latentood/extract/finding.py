@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from latentood.config import Insert, MonteCarlo
 from latentood.errors import ModelError, suggest
 from latentood.extract.noise import AlphaDropout, DropBlock, Dropout, Noise
+from latentood.extract.patterns import matching
 from latentood.extract.sites import FunctionalSite, ModuleSite, Site, count_functional_calls
 
 
@@ -94,7 +94,7 @@ def _own_modules(model: nn.Module, activate: bool | list[str]) -> list[Site]:
     else:
         chosen = []
         for pattern in activate or ():
-            matches = fnmatch.filter(own, pattern)
+            matches = matching(pattern, own)
             if not matches:
                 raise ModelError(
                     f"monte_carlo.activate {pattern!r}: matches no stochastic module; "

@@ -39,7 +39,7 @@ class Summary:
     finished: bool
 
 
-def extract(
+def build_cache(
     pipeline: Pipeline,
     store: Path | str,
     *,
@@ -74,7 +74,7 @@ def extract(
 def run(
     job: Job, store: Path | str, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Summary:
-    """Run a prepared job; see :func:`extract`."""
+    """Run a prepared job; see :func:`build_cache`."""
     path = Path(store)
     computed: dict[str, int] = {}
     with (

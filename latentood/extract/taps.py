@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from latentood.config import Layer
 from latentood.errors import ModelError, suggest
+from latentood.extract.patterns import matching
 from latentood.extract.reductions import Reduction, reduction
 from latentood.latents import PENULTIMATE
 
@@ -60,7 +60,7 @@ def plan_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tu
             taps[PENULTIMATE] = Tap(PENULTIMATE, head, None, how, of_input=True)
             continue
         pattern, _, index = layer.name.partition("#")
-        matches = fnmatch.filter(modules, pattern)
+        matches = matching(pattern, modules)
         if not matches:
             raise ModelError(
                 f"layer {layer.name!r}: matches no module; {suggest(pattern, modules)}"

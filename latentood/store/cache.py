@@ -165,7 +165,7 @@ class Cache:
         """Build the error for a block that is not what was written."""
         return DamagedBlock(
             f"{self.path}: split {split!r}, block {block}: {array} is damaged: {what}; run "
-            "latentood verify to find all damage, then latentood extract to compute it again"
+            "latentood verify --discard, then latentood extract to compute it again"
         )
 
 

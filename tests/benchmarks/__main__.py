@@ -45,8 +45,8 @@ def main() -> None:
             found.append(one.to_json())
             print(
                 f"{'✓' if one.reached else '✗'} {one.name}: {one.median:.4g} × {one.rival} "
-                f"[{one.low:.4g}, {one.high:.4g}], goal {one.goal:.4g}; ours {one.ours_seconds:.4g} s, "
-                f"rival {one.rival_seconds:.4g} s; {one.detail}",
+                f"[{one.low:.4g}, {one.high:.4g}], goal {one.goal:.4g}; "
+                f"ours {one.ours_seconds:.4g} s, rival {one.rival_seconds:.4g} s; {one.detail}",
                 flush=True,
             )
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentood.extract.reductions import gram
 from latentood.latents import Latents
 from latentood.stats.entropy import kl_entropy
 
 CLASSES, WIDTH, PASSES = 4, 16, 16
+CHANNELS, POSITIONS = 4, 9  # of the feature maps behind the Gram matrices
 NOISE = 0.35  # of the multiplicative noise of a pass
 
 
@@ -38,6 +40,11 @@ class Arrays:
         names = ("logits", "features", "gram", "mc_logits", "mc_features", "mc_entropy")
         changed = {name: getattr(self, name).to(dtype) for name in names}
         return replace(self, head=tuple(t.to(dtype) for t in self.head), **changed)
+
+    def rectified(self) -> "Arrays":
+        """Features as after a ReLU, and the logits they give."""
+        features = self.features.relu()
+        return replace(self, features=features, logits=features @ self.head[0].T + self.head[1])
 
     def latents(self, name: str = "train", *, numpy: bool = False) -> Latents:
         """Wrap them, as tensors or as NumPy arrays."""
@@ -74,6 +81,10 @@ class Blobs:
     id: Arrays
     far: Arrays
 
+    def rectified(self) -> "Blobs":
+        """The same splits with features as after a ReLU."""
+        return Blobs(*(split.rectified() for split in (self.train, self.id, self.far)))
+
 
 def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
     """Draw the three splits."""
@@ -87,9 +98,17 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
     means = 4.0 * axes[:CLASSES] + 2.0 * axes[CLASSES]  # ... and one that all classes share
     weight = 1.2 * (means - 0.8 * means.mean(dim=0))
     head = (weight, normal(CLASSES) * 0.1 - 0.5 * weight @ means.mean(dim=0))
+    own_style = 0.5 + torch.eye(CLASSES, CHANNELS, dtype=torch.float64)  # a channel per class
+    map_draw = torch.Generator().manual_seed(seed + 1)
+
+    def maps(labels: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        shape = (len(labels), CHANNELS, POSITIONS)
+        noise = torch.randn(shape, generator=map_draw, dtype=torch.float64)
+        return (style[labels].unsqueeze(2) + 0.2 * noise).clamp(min=0.0)
+
     shape = torch.linspace(0.3, 0.9, WIDTH, dtype=torch.float64)  # spread differs by direction
 
-    def split(count: int, centres: torch.Tensor) -> Arrays:
+    def split(count: int, centres: torch.Tensor, style: torch.Tensor) -> Arrays:
         labels = torch.arange(count) % CLASSES
         features = centres[labels] + (normal(count, WIDTH) * shape) @ mixing
         passes = features.unsqueeze(1) * (1 + NOISE * normal(count, PASSES, WIDTH))
@@ -98,17 +117,19 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
             logits=features @ head[0].T + head[1],
             labels=labels,
             features=features,
+            gram=gram(maps(labels, style)),
             mc_logits=passes @ head[0].T + head[1],
             mc_features=passes,
             mc_entropy=kl_entropy(passes),
             head=head,
         )
 
-    train, known = split(rows, means), split(scored, means)
-    wrong = torch.arange(0, rows, 40)  # a few rows are misclassified, as in every real fit split
-    train.labels[wrong] = (train.labels[wrong] + 1) % CLASSES
+    train, known = split(rows, means, own_style), split(scored, means, own_style)
+    for labels in (train.labels, known.labels):
+        wrong = torch.arange(0, len(labels), 40)  # a few rows are misclassified, as always
+        labels[wrong] = (labels[wrong] + 1) % CLASSES
     elsewhere = 0.1 * means + 4.0 * axes[CLASSES + 2 : 2 * CLASSES + 2]
-    return Blobs(train, known, split(scored, elsewhere))
+    return Blobs(train, known, split(scored, elsewhere, own_style.flip(1)))
 
 
 def auroc(id_scores: torch.Tensor, ood_scores: torch.Tensor) -> float:

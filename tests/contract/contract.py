@@ -4,6 +4,7 @@ A package that brings its own detector subclasses :class:`DetectorContract`, ove
 fixture ``detector`` and, if it has a slow formula, the fixture ``formula``.
 """
 
+import copy
 import re
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -76,6 +77,9 @@ class DetectorContract:
     refused: ClassVar[dict[str, type[LatentOODError]]] = {}
     """Case → the error that is its right answer; a case not named here must give right scores."""
 
+    otherwise: str = ""
+    """Why far blobs need not score above ID ones, where that is so."""
+
     @pytest.fixture
     def detector(self) -> Detector:
         raise NotImplementedError("override: give the detector to test")
@@ -128,6 +132,8 @@ class DetectorContract:
     # scores
 
     def test_higher_is_more_ood(self, fitted, blobs):
+        if self.otherwise:
+            pytest.skip(f"other rows test this: {self.otherwise}")
         id_scores, far_scores = (fitted.score(x.latents()) for x in (blobs.id, blobs.far))
         assert auroc(id_scores, far_scores) > 0.9
 
@@ -170,7 +176,7 @@ class DetectorContract:
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
     def test_inputs_are_left_untouched(self, detector, blobs):
-        kept = make_blobs()
+        kept = copy.deepcopy(blobs)
         fitted = fit(detector, blobs.train.latents(), blobs.id.latents("val"))
         fitted.score(blobs.train.latents())
         fitted.score(blobs.far.latents())

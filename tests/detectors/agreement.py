@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+import tests.references  # noqa: F401  (registers the slow formulas)
 from latentood.detectors.fitting import fit
 from latentood.detectors.registry import detector
 from tests.contract.blobs import Blobs

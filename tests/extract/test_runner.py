@@ -17,7 +17,7 @@ from latentood.extract.batching import choose_batch_size
 from latentood.extract.estimate import estimate
 from latentood.extract.job import prepare
 from latentood.extract.outline import outline
-from latentood.extract.runner import extract, run
+from latentood.extract.runner import build_cache, run
 from latentood.stats.entropy import kl_entropy
 from latentood.store.cache import open_cache
 from latentood.store.verify import verify
@@ -63,7 +63,7 @@ def tree(store: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("cache") / "small.zarr"
-    summary = extract(pipeline(), path)
+    summary = build_cache(pipeline(), path)
     assert summary.finished
     assert summary.computed == {"train": 50, "id": 23, "far": 17}
     return path
@@ -97,7 +97,7 @@ def test_entropies_are_those_of_the_stored_passes(store):
 
 
 def test_only_what_is_asked_for_is_kept(tmp_path):
-    extract(pipeline(monte_carlo__keep=["entropy"]), tmp_path / "s", splits=["id"])
+    build_cache(pipeline(monte_carlo__keep=["entropy"]), tmp_path / "s", splits=["id"])
     latents = open_cache(tmp_path / "s")["id"]
     assert "mc.entropy/conv2" in latents
     assert not any(key.startswith(("mc.logits", "mc.features")) for key in latents.keys())  # noqa: SIM118
@@ -109,7 +109,7 @@ def test_noise_images_need_no_labels(store):
 
 @pytest.mark.parametrize("size", [1, 7, 50])
 def test_the_result_does_not_depend_on_the_batch_size(store, tmp_path, size):
-    extract(pipeline(extract__batch_size=size), tmp_path / "s")
+    build_cache(pipeline(extract__batch_size=size), tmp_path / "s")
     there, here = open_cache(store), open_cache(tmp_path / "s")
     for split in there.splits:
         for key in there[split].keys():  # noqa: SIM118
@@ -123,7 +123,7 @@ def test_the_result_does_not_depend_on_the_batch_size(store, tmp_path, size):
 
 def test_running_again_computes_nothing(store):
     before = tree(store)
-    summary = extract(pipeline(), store)
+    summary = build_cache(pipeline(), store)
     assert summary.computed == {"train": 0, "id": 0, "far": 0}
     assert tree(store) == before
 
@@ -139,7 +139,7 @@ def slow(*args):
     time.sleep(0.15)
     return real(*args)
 runner.compute_block = slow
-runner.extract(pipeline(), sys.argv[1])
+runner.build_cache(pipeline(), sys.argv[1])
 """
 
 
@@ -163,7 +163,7 @@ def test_a_killed_extraction_resumes_bit_identical(store, tmp_path):
         time.sleep(delay)
         process.kill()
         process.communicate()
-    extract(pipeline(), path)
+    build_cache(pipeline(), path)
     assert tree(path) == tree(store)
     assert verify(path) == []
 
@@ -176,7 +176,7 @@ def test_sigterm_finishes_the_block_in_hand_and_leaves_a_store_to_resume(store, 
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     assert verify(path) == []
-    summary = extract(pipeline(), path)
+    summary = build_cache(pipeline(), path)
     assert 0 < sum(summary.computed.values()) < 90
     assert tree(path) == tree(store)
 
@@ -195,7 +195,7 @@ def test_sigterm_finishes_the_block_in_hand_and_leaves_a_store_to_resume(store, 
 def test_a_store_of_another_run_is_refused_by_the_field_that_differs(store, changes, field):
     before = tree(store)
     with pytest.raises(FingerprintMismatch, match=field):
-        extract(pipeline(**changes), store)
+        build_cache(pipeline(**changes), store)
     assert tree(store) == before
 
 
@@ -234,7 +234,7 @@ def test_an_automatic_batch_size_is_one_that_was_timed():
 
 
 def test_limit_takes_rows_evenly(tmp_path):
-    extract(pipeline(), tmp_path / "s", limit=10, splits=["train"])
+    build_cache(pipeline(), tmp_path / "s", limit=10, splits=["train"])
     cache = open_cache(tmp_path / "s")
     assert cache.ids("train") == ["0", "5", "10", "15", "20", "25", "30", "35", "40", "45"]
 
@@ -242,13 +242,13 @@ def test_limit_takes_rows_evenly(tmp_path):
 def test_an_image_that_fails_to_decode_is_named(tmp_path):
     broken = pipeline(splits__id__args={"rows": 23, "broken_row": 9})
     with pytest.raises(DataError, match=r"split 'id': row 9 \(9\) cannot be read: cannot identify"):
-        extract(broken, tmp_path / "s")
+        build_cache(broken, tmp_path / "s")
 
 
 def test_what_was_committed_before_an_error_is_kept(tmp_path):
     broken = pipeline(splits__id__args={"rows": 40, "nan_row": 33})
     with pytest.raises(DataError, match=r"split 'id': the logits of row 33 \(33\) are not finite"):
-        extract(broken, tmp_path / "s")
+        build_cache(broken, tmp_path / "s")
     cache = open_cache(tmp_path / "s")
     assert cache.splits["train"].complete
     assert not cache.splits["id"].complete
@@ -270,18 +270,18 @@ def test_an_image_file_is_named_by_its_path(tmp_path):
         "transform": {"target": "torchvision.transforms.ToTensor"},
     }
     with pytest.raises(DataError, match=r"split 'far': row 2 \(class0/c.png\) cannot be read"):
-        extract(pipeline(splits__far=images), tmp_path / "s")
+        build_cache(pipeline(splits__far=images), tmp_path / "s")
 
 
 def test_labels_outside_the_classes_are_named(tmp_path):
     shifted = pipeline(splits__id__args={"rows": 23, "label_shift": 1})
     with pytest.raises(DataError, match=r"labels must be from 0 to 3, got 4 in row 3"):
-        extract(shifted, tmp_path / "s")
+        build_cache(shifted, tmp_path / "s")
 
 
 def test_an_empty_split_is_named(tmp_path):
     with pytest.raises(DataError, match="split 'id': has no rows"):
-        extract(pipeline(splits__id__args={"rows": 0}), tmp_path / "s")
+        build_cache(pipeline(splits__id__args={"rows": 0}), tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
@@ -290,19 +290,19 @@ def test_a_random_transform_is_found_out(tmp_path):
     with pytest.raises(
         DataError, match="row 0 differs between two reads; remove random transforms"
     ):
-        extract(pipeline(transform=random), tmp_path / "s")
+        build_cache(pipeline(transform=random), tmp_path / "s")
 
 
 def test_unknown_splits_and_devices_are_named(tmp_path):
     with pytest.raises(UnknownName, match="no split named 'trian'; did you mean 'train'"):
-        extract(pipeline(), tmp_path / "s", splits=["trian"])
+        build_cache(pipeline(), tmp_path / "s", splits=["trian"])
     with pytest.raises(ConfigError, match="device 'cuda:99': cannot be used here"):
-        extract(pipeline(), tmp_path / "s", device="cuda:99")
+        build_cache(pipeline(), tmp_path / "s", device="cuda:99")
 
 
 def test_errors_in_the_model_come_before_the_store_is_made(tmp_path):
     with pytest.raises(ModelError, match="layer 'conv9'"):
-        extract(pipeline(layers=["conv9"]), tmp_path / "s")
+        build_cache(pipeline(layers=["conv9"]), tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
@@ -327,7 +327,7 @@ def test_the_outline_shows_shapes_noise_and_the_head():
 
 
 def test_loading_workers_give_the_same_cache(store, tmp_path):
-    extract(pipeline(extract__workers=1), tmp_path / "s")
+    build_cache(pipeline(extract__workers=1), tmp_path / "s")
     assert tree(tmp_path / "s").keys() == tree(store).keys()
     shards = [name for name in tree(store) if not name.endswith("zarr.json")]
     assert all(tree(tmp_path / "s")[name] == tree(store)[name] for name in shards)

@@ -9,6 +9,7 @@ from torch import nn
 from latentood.config import Layer
 from latentood.errors import ModelError, UnknownName
 from latentood.extract.head import find_head, select_logits
+from latentood.extract.patterns import matching
 from latentood.extract.taps import capture, check_calls, plan_taps
 from tests.extract.nets import CalledTwice, Conv, DictOutput, NoHead, inputs
 
@@ -19,6 +20,14 @@ def names(model, *layers, head="fc"):
 
 def test_globs_expand_in_the_order_of_the_model():
     assert names(Conv(), "conv*", "penultimate") == ["conv1", "conv2", "penultimate"]
+
+
+def test_a_star_stays_within_a_level_of_the_dotted_name():
+    names = ["layer1", "layer1.0", "layer1.0.conv1", "layer1.0.conv2", "layer2", "fc"]
+    assert matching("layer*", names) == ["layer1", "layer2"]
+    assert matching("layer1.*.conv?", names) == ["layer1.0.conv1", "layer1.0.conv2"]
+    assert matching("layer1.**", names) == ["layer1.0", "layer1.0.conv1", "layer1.0.conv2"]
+    assert matching("layer.", names) == [], "a dot is a dot"
 
 
 def test_a_layer_named_twice_is_captured_once():

@@ -17,7 +17,7 @@ from latentood.errors import StoreError, StoreFull
 from latentood.store.cache import open_cache
 from latentood.store.shards import block_digest
 from latentood.store.splits import load_split
-from latentood.store.verify import Problem, verify
+from latentood.store.verify import verify
 from tests.store import slow_writer
 from tests.store.example import ARRAYS, FAR, TRAIN, block_of, fill, tree
 from tests.store.faults import Died, Disk, attached
@@ -216,8 +216,3 @@ def test_unfinished_files_of_a_killed_writer_are_gone_after_a_resume(tmp_path):
     assert list(open_cache(path).splits) == ["train"]
     fill(path, SMALL)
     assert tree(path) == expected
-
-
-def test_problem_is_a_sentence():
-    assert str(Problem("train", 3, "logits", "gone")) == "split 'train', block 3, logits: gone"
-    assert str(Problem(None, None, "head", "gone")) == "head: gone"

@@ -174,3 +174,8 @@ def test_a_foreign_folder_is_neither_verified_nor_touched(tmp_path):
         with pytest.raises(StoreError, match="a cache must be a folder made by latentood"):
             use()
     assert tree(tmp_path) == before
+
+
+def test_problem_is_a_sentence():
+    assert str(Problem("train", 3, "logits", "gone")) == "split 'train', block 3, logits: gone"
+    assert str(Problem(None, None, "head", "gone")) == "head: gone"

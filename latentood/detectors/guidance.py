@@ -1,0 +1,167 @@
+"""Detectors that ask the fit rows a row resembles how sure the model was of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentood.detectors.base import FeatureDetector, Needs, State, hyper
+from latentood.detectors.neighbours import unit_rows
+from latentood.detectors.statistics import Bank, own_positions
+from latentood.detectors.statistics_geometry import ClassBank
+from latentood.errors import DetectorError
+from latentood.latents import LABELS, LOGITS, Latents, Statistic
+from latentood.stats.similarity import products, top_mean
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReadyGuide:
+    """A bank with its vectors.
+
+    Attributes:
+        vectors: (M, D) float64.
+        state: What was fitted.
+    """
+
+    vectors: Tensor  # (M, D)
+    state: State
+
+
+@dataclass(frozen=True)
+class NNGuide(FeatureDetector):
+    """The energy of a row, times the energies of the fit rows it resembles most.
+
+    ``−logsumexp(z) · mean_{top k} ⟨ĥ, ĥ_i·logsumexp(z_i)⟩`` over a bank of fit rows; Park et al.
+    2023. The bank is a share of every class, drawn at random (the paper keeps 1% of ImageNet).
+    A row of the bank is not its own neighbour. Both factors are meant to be above 0: with
+    energies below 0 in the bank the product turns round, and a warning says so.
+    """
+
+    name = "nnguide"
+    family = "neighbours"
+    paper = "arXiv:2309.14888, sec. 3"
+    works = "Where energy is overconfident far from the data: similarity to the bank reins it in."
+    fails = "Logits whose log-sum-exp is not above 0, and banks too small for some classes."
+    cost = "O(N·D) fit, O(M·D) per row, for a bank of M rows"
+    k: int = hyper(100, "how many fit rows guide: 10 for ImageNet in the paper", low=1)
+    share: float = hyper(1.0, "share of every class kept as the bank", above=0, high=1)
+    seed: int = hyper(0, "which rows a share keeps", low=0)
+
+    def needs(self) -> Needs:
+        """Declare features and logits, and labels to fit."""
+        both = (self.key, LOGITS)
+        return Needs(score=both, fit=(*both, LABELS))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the bank, features and logits."""
+        return tuple(ClassBank(key, self.share, self.seed) for key in (self.key, LOGITS))
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the bank (M, D) as it is stored, its energies (M,), and where its rows are from."""
+        train.gather(self.statistics())
+        bank, logits = (train.compute(statistic) for statistic in self.statistics())
+        if self.k > len(bank.rows):
+            raise self._too_many(len(bank.rows), f'extract more of "{train.name}"')
+        energies = torch.logsumexp(logits.rows.double(), dim=1)
+        below = int((energies <= 0).sum())
+        if below:
+            log.warning(
+                "%s: the log-sum-exp of the logits should be above 0, but is not in %d of the %d "
+                "rows of the bank: what resembles them scores the wrong way round",
+                self.name, below, len(energies),
+            )  # fmt: skip
+        return {
+            "bank": bank.rows,
+            "energies": energies,
+            "positions": bank.positions,
+            "origin": bank.origin,
+        }
+
+    def prepare(self, state: State) -> ReadyGuide:
+        """Scale the bank."""
+        return ReadyGuide(unit_rows(state["bank"]) * state["energies"].unsqueeze(1), state)
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the size of the bank."""
+        return {"bank": len(state["bank"])}
+
+    def score(self, state: ReadyGuide, rows: Latents) -> Tensor:
+        """Multiply energy and guidance: (N,)."""
+        own = own_positions(state.state["positions"], state.state["origin"], rows)
+        others = len(state.vectors) - (own is not None and bool((own >= 0).any()))
+        if self.k > others:
+            raise self._too_many(others, "score rows other than the fit rows")
+        guidance = top_mean(unit_rows(rows[self.key]), state.vectors, self.k, own)
+        return -torch.logsumexp(rows.double(LOGITS), dim=1) * guidance
+
+    def _too_many(self, rows: int, remedy: str) -> DetectorError:
+        return DetectorError(
+            f"{self.name}: k must be ≤ the bank's {rows} rows, got {self.k}; lower k or {remedy}"
+        )
+
+
+@dataclass(frozen=True)
+class Relation(FeatureDetector):
+    """How little a row relates to the fit rows, in features and predictions together.
+
+    ``−Σ_i (max(0, ⟨ĥ,ĥ_i⟩)·⟨p,p_i⟩)^power`` over a bank; Kim et al. 2023, whose temperature is
+    the power of the whole product. Their code, and others, drop terms below 0.03, which the
+    paper does not. A row of the bank does not relate to itself. The bank is read in steps: no
+    matrix of all pairs is made.
+    """
+
+    name = "relation"
+    family = "neighbours"
+    paper = "arXiv:2301.12321, sec. 3"
+    works = "Large clean banks: counts all of the data a row agrees with, not k rows of it."
+    fails = "Classes of very different size, since small ones have few rows to relate to."
+    cost = "O(M·(C+D)) per row, for a bank of M rows; no fit beyond the bank"
+    power: float = hyper(1.0, "power of each term; 1 is best for OOD in the paper", above=0)
+    share: float = hyper(1.0, "share of the fit rows kept as the bank", above=0, high=1)
+    seed: int = hyper(0, "which rows a share keeps", low=0)
+
+    def needs(self) -> Needs:
+        """Declare features and logits."""
+        both = (self.key, LOGITS)
+        return Needs(score=both, fit=both)
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the bank, features and logits."""
+        return tuple(Bank(key, self.share, self.seed) for key in (self.key, LOGITS))
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the bank: features (M, D) and logits (M, C), and where its rows are from."""
+        train.gather(self.statistics())
+        bank, logits = (train.compute(statistic) for statistic in self.statistics())
+        return {
+            "bank": bank.rows,
+            "logits": logits.rows,
+            "positions": bank.positions,
+            "origin": bank.origin,
+        }
+
+    def prepare(self, state: State) -> ReadyGuide:
+        """Scale the bank."""
+        return ReadyGuide(unit_rows(state["bank"]), state)
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the size of the bank."""
+        return {"bank": len(state["bank"])}
+
+    def score(self, state: ReadyGuide, rows: Latents) -> Tensor:
+        """Sum the relations: (N,) ≤ 0."""
+        own = own_positions(state.state["positions"], state.state["origin"], rows)
+        unit, p = unit_rows(rows[self.key]), rows.double(LOGITS).softmax(dim=1)
+        total = p.new_zeros(len(p))
+        for part, alike in products(unit, state.vectors, own):
+            agreed = p @ state.state["logits"][part].double().softmax(dim=1).mT
+            # A row's product with itself is −∞ and becomes 0 here.
+            terms = alike.clamp_(min=0.0).mul_(agreed)
+            total += (terms if self.power == 1 else terms.pow_(self.power)).sum(dim=1)
+        return -total
