@@ -16,6 +16,17 @@ import typer
 
 from latentood import __version__, console, show
 from latentood.errors import LatentOODError, StoreError
+from latentood.options import (
+    AsJson,
+    Device,
+    Memory,
+    Overrides,
+    PipelineFile,
+    Settings,
+    StorePath,
+    Tracking,
+    Where,
+)
 
 if TYPE_CHECKING:
     from latentood.config import Pipeline
@@ -30,18 +41,6 @@ app = typer.Typer(
 )
 
 STOPPED = 130
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML).")]
-StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a cache.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … (default: the pipeline's)")]
-Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated.")
-]
-Tracking = Annotated[
-    str | None,
-    typer.Option(help="MLflow store, or none (default: $MLFLOW_TRACKING_URI, sqlite:///mlflow.db)"),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -181,20 +180,46 @@ def detectors(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def fit(
+    store: StorePath,
+    which: Annotated[str, typer.Option("--detector", help="Name of the detector.")],
+    out: Annotated[Path, typer.Option(help="File to write (safetensors).")],
+    layer: Annotated[str | None, typer.Option(help="Layer it looks at.")] = None,
+    settings: Settings = [],
+    device: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit one detector on a cache and save it, to score other caches of the same model.
+
+    Example: `latentood fit caches/cifar10.zarr --detector vim --out vim.safetensors`
+    """
+    from latentood.compare import fit_store
+
+    fitted = fit_store(store, which, layer=layer, settings=settings, out=out, device=device)
+    show.fitted(fitted, out, as_json=as_json)
+
+
+@app.command()
 def score(
     store: StorePath,
     which: Annotated[
-        str, typer.Option("--detectors", help="all, or names with commas between.")
-    ] = "all",
+        str | None,
+        typer.Option(
+            "--detectors", help="all, or names with commas; default all, or those --fitted."
+        ),
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Layers or globs, with commas.")] = None,
-    settings: Annotated[
-        list[str], typer.Option("--set", metavar="NAME.KEY=VALUE", help="e.g. knn.k=10,50")
-    ] = [],
+    settings: Settings = [],
     out: Annotated[
         Path | None, typer.Option(help="Folder for results (default: STORE-results)")
     ] = None,
+    fitted: Annotated[list[Path], typer.Option(help="File that fit wrote; may be repeated.")] = [],
+    any_cache: Annotated[
+        bool, typer.Option("--any-cache", help="Accept files fitted on another run's cache.")
+    ] = False,
+    memory: Memory = None,
     tracking: Tracking = None,
-    device: Device = None,
+    device: Where = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit, score and compare detectors from a cache; write results, then track them in MLflow.
@@ -209,9 +234,12 @@ def score(
             names=which,
             layers=layers,
             settings=settings,
+            fitted=fitted,
+            any_cache=any_cache,
             out=out,
             tracking=tracking,
             device=device,
+            memory=memory,
             progress=progress,
         )
     show.comparison(comparison, files, as_json=as_json)

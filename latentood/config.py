@@ -55,14 +55,28 @@ class Layer(_Section):
     reduction: str = Field("mean", description="How an output becomes one array per row.")
 
 
-def _layer(value: Any) -> Any:
-    """Read ``layer3`` or ``{layer3: mean}``."""
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, Mapping) and len(value) == 1 and "name" not in value:
-        ((name, reduction),) = value.items()
-        return {"name": name, "reduction": reduction}
-    return value
+class Score(_Section):
+    """One score that needs the model itself, computed beside the logits."""
+
+    name: str = Field(description="Name of the score tap.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Its hyperparameters.")
+
+
+def _short(field: str, item: Any) -> BeforeValidator:
+    """Let items of a list be written ``NAME`` or ``{NAME: value of this field}``."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and len(value) == 1 and "name" not in value:
+            ((name, given),) = value.items()
+            return {"name": name, field: given}
+        return value
+
+    def read_all(values: Any) -> Any:
+        return [read(value) for value in values] if isinstance(values, list) else values
+
+    return BeforeValidator(read_all, json_schema_input_type=list[item])
 
 
 class Insert(_Section):
@@ -131,7 +145,7 @@ class SplitConfig(Target):
 
 
 class Extract(_Section):
-    """How to run; none of it changes what is computed, but for `dtype`."""
+    """How to run; only `dtype`, `keep_bits` and `autocast` change what is stored."""
 
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         None,
@@ -140,12 +154,18 @@ class Extract(_Section):
     )
     block_rows: int = Field(1024, ge=1, description="Rows committed together.")
     dtype: Literal["float32", "float16"] = Field("float32", description="Stored dtype.")
+    keep_bits: int | None = Field(
+        None,
+        ge=1,
+        le=22,
+        description="Mantissa bits kept of features and passes (logits stay exact), so that "
+        "they compress; float32 has 23 of them, float16 10. Default: all.",
+    )
+    autocast: Literal["bfloat16", "float16"] | None = Field(
+        None, description="Run the model in mixed precision: faster on a GPU, less exact."
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` …")
     workers: int = Field(0, ge=0, description="Data loading processes.")
-
-
-def _layers(value: Any) -> Any:
-    return [_layer(item) for item in value] if isinstance(value, list) else value
 
 
 class Pipeline(_Section):
@@ -153,10 +173,7 @@ class Pipeline(_Section):
 
     name: str = Field(description="What the results are called.")
     model: ModelConfig
-    layers: Annotated[
-        list[Layer],
-        BeforeValidator(_layers, json_schema_input_type=list[str | dict[str, str] | Layer]),
-    ] = Field(
+    layers: Annotated[list[Layer], _short("reduction", str | dict[str, str] | Layer)] = Field(
         default_factory=lambda: [Layer(name="penultimate")],
         description="Module names or globs (`*` within a level, `**` across levels); "
         "`{name: reduction}` chooses a reduction. "
@@ -164,6 +181,9 @@ class Pipeline(_Section):
     )
     head: str | None = Field(None, description="The last linear layer, if it cannot be found.")
     monte_carlo: MonteCarlo | None = None
+    scores: Annotated[list[Score], _short("args", str | dict[str, dict[str, Any]] | Score)] = Field(
+        [], description="Score taps: `odin`, or `{odin: {epsilon: 0.002}}`."
+    )
     transform: Chain | None = Field(
         None, description="What is applied to every input: one target, or a list in order."
     )

@@ -9,6 +9,7 @@ key                     shape        what
 ``mc.logits``           (N, T, C)    logits of T stochastic passes
 ``mc.features/<layer>`` (N, T, D)    pooled activations of T stochastic passes
 ``mc.entropy/<layer>``  (N, D)       entropy of each dimension over the T passes, nats
+``scores/<name>``       (N,)         a score that needs the model, computed during extraction
 ``head``                             the last linear layer: weight (C, D) and bias (C,)
 ======================  ===========  =====================================================
 """
@@ -41,6 +42,11 @@ def mc_entropy(layer: str) -> str:
     return layer if layer.startswith("mc.entropy/") else f"mc.entropy/{layer}"
 
 
+def score_column(name: str) -> str:
+    """Name the key of a score that was computed during extraction."""
+    return f"scores/{name}"
+
+
 def missing(key: str, known: Collection[str], *, where: str, who: str = "") -> MissingInput:
     """Build the error for an array that is not there, with what to do so that it is.
 
@@ -69,4 +75,6 @@ def _advice(key: str, known: Collection[str]) -> str:
         case "features":
             hint = suggest(key, [k for k in known if k.startswith("features/")])
             return f"{hint} or add {layer!r} to layers: and re-run extract"
+        case "scores":
+            return f"add scores: [{layer}] to the pipeline and re-run extract"
     return suggest(key, known)

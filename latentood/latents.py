@@ -7,10 +7,10 @@ to the same input. The names of the arrays are in
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,49 +26,21 @@ from latentood.keys import (
     mc_entropy,
     mc_features,
     missing,
+    score_column,
 )  # fmt: skip
-from latentood.rows import InMemory, Rows, as_tensor, first_not_finite
+from latentood.rows import Budget, InMemory, Kept, Rows, as_tensor, first_not_finite
+from latentood.statistic import Accumulator, Answering, Statistic
 
 __all__ = [
     "GROUP_ROWS", "HEAD", "LABELS", "LOGITS", "MC_LOGITS", "PENULTIMATE", "Accumulator", "Latents",
-    "Rows", "Statistic", "features", "mc_entropy", "mc_features",
+    "Rows", "Statistic", "features", "mc_entropy", "mc_features", "score_column",
 ]  # fmt: skip
 
 GROUP_ROWS = 4096
 """Rows that are reduced together. Fixed, so that no sum depends on how a cache is laid out."""
 
 
-Result = TypeVar("Result", covariant=True)
-Answer = TypeVar("Answer")
-
-
-class Statistic(Protocol[Result]):
-    """What a detector wants to know about the fit rows, computable in one streaming pass.
-
-    Statistics are hashable values (frozen dataclasses): equal statistics asked for by several
-    detectors are computed once, and :meth:`Latents.gather` feeds any number from one read.
-    """
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-
-    def start(self, source: Latents) -> Accumulator[Result]:
-        """Begin a pass over ``source``."""
-
-    def __hash__(self) -> int: ...
-
-
-class Accumulator(Protocol[Result]):
-    """The state of one statistic during one pass."""
-
-    def add(self, block: Latents) -> None:
-        """Take in the next rows, in order."""
-
-    def result(self) -> Result:
-        """Close the pass."""
-
-
-class Latents:
+class Latents(Answering):
     """Named arrays of rows.
 
     Args:
@@ -79,6 +51,7 @@ class Latents:
         mc_logits: (N, T, C).
         mc_features: layer → (N, T, D).
         mc_entropy: layer → (N, D).
+        scores: name → (N,), scores that were computed beside the logits.
         name: What to call these rows in messages.
 
     Arrays may be torch tensors or NumPy arrays; any subset may be given.
@@ -97,12 +70,14 @@ class Latents:
         mc_logits: Any = None,
         mc_features: Mapping[str, Any] | None = None,
         mc_entropy: Mapping[str, Any] | None = None,
+        scores: Mapping[str, Any] | None = None,
         name: str = "latents",
     ) -> None:
         given = {LOGITS: logits, LABELS: labels, MC_LOGITS: mc_logits}
         given |= {f"features/{layer}": value for layer, value in (features or {}).items()}
         given |= {f"mc.features/{layer}": value for layer, value in (mc_features or {}).items()}
         given |= {f"mc.entropy/{layer}": value for layer, value in (mc_entropy or {}).items()}
+        given |= {score_column(score): value for score, value in (scores or {}).items()}
         rows: dict[str, Rows] = {
             key: InMemory(as_tensor(value)) for key, value in given.items() if value is not None
         }
@@ -132,7 +107,8 @@ class Latents:
         """
         latents = cls.__new__(cls)
         latents._setup(dict(rows), head, name, origin=origin or uuid.uuid4().hex, offset=offset)
-        latents._device = torch.device(device)
+        # The name of a device in full: "cuda" means whichever is the current one.
+        latents._device = torch.empty(0, device=device).device
         return latents
 
     def _setup(
@@ -152,8 +128,7 @@ class Latents:
         self._rows = rows
         self._head = None if head is None else (as_tensor(head[0]), as_tensor(head[1]))
         self._device = torch.device("cpu")
-        self._memo: dict[Hashable, Any] = {}
-        self._lock = threading.RLock()
+        self._know_nothing()
         self.name = name
         self.origin = origin
         self.offset = offset
@@ -199,17 +174,23 @@ class Latents:
         return weight.to(self._device).double(), bias.to(self._device).double()
 
     def to(self, device: torch.device | str) -> Latents:
-        """Hand out tensors on another device; nothing is read or copied yet."""
-        if torch.device(device) == self._device:
-            return self  # with all statistics that are known already
-        return Latents.from_rows(
-            self._rows,
-            head=self._head,
-            name=self.name,
-            origin=self.origin,
-            offset=self.offset,
-            device=device,
-        )
+        """Hand out tensors on another device; nothing is read or copied yet.
+
+        Statistics are remembered for each device: going there twice computes them once.
+        """
+        view = self._view(self._rows, torch.device(device))
+        return self if view._device == self._device else view
+
+    def within(self, budget: Budget) -> Latents:
+        """Keep arrays in memory once they were read, as far as a budget allows.
+
+        No number depends on the budget, only how often an array is read again.
+        """
+        rows: dict[str, Rows] = {
+            key: array if isinstance(array, InMemory | Kept) else Kept(array, budget)
+            for key, array in self._rows.items()
+        }
+        return self if rows == self._rows else self._view(rows, self._device)
 
     def take(self, keys: Iterable[str], start: int, stop: int) -> Latents:
         """Bring some arrays of some rows into memory.
@@ -222,48 +203,22 @@ class Latents:
         }
         if not rows:  # a detector that reads the head alone still needs to know its rows
             raise DataError(f"{self.name}: no array of rows was asked for")
-        head = self.head if HEAD in wanted else None
-        return Latents.from_rows(
+        block = Latents.from_rows(
             rows,
-            head=head,
+            head=self.head if HEAD in wanted else None,
             name=self.name,
             origin=self.origin,
             offset=self.offset + start,
             device=self._device,
         )
+        block._be_part_of(self, start, stop)
+        return block
 
     def blocks(self, keys: Iterable[str], rows: int = GROUP_ROWS) -> Iterator[Latents]:
         """Stream some arrays in order, ``rows`` rows at a time."""
         wanted = tuple(dict.fromkeys(keys))
         for start in range(0, len(self), rows):
             yield self.take(wanted, start, min(start + rows, len(self)))
-
-    def compute(self, statistic: Statistic[Answer]) -> Answer:
-        """Give a statistic of all rows; computed once, then remembered."""
-        self.gather([statistic])
-        return cast("Answer", self._memo[statistic])
-
-    def gather(self, statistics: Iterable[Statistic[Any]]) -> None:
-        """Compute many statistics from one read of the arrays they need.
-
-        Raises:
-            MissingInput: A statistic reads an array that is not there.
-            DataError: There are no rows, or a value is not finite (names the row).
-        """
-        with self._lock:
-            pending = [s for s in dict.fromkeys(statistics) if s not in self._memo]
-            if not pending:
-                return
-            if len(self) == 0:
-                raise DataError(f"{self.name}: there are no rows to fit on")
-            keys = tuple(dict.fromkeys(key for s in pending for key in s.keys()))  # noqa: SIM118
-            running = [(s, s.start(self)) for s in pending]
-            for block in self.blocks(keys):
-                block.require_finite()
-                for _, accumulator in running:
-                    accumulator.add(block)
-            for statistic, accumulator in running:
-                self._memo[statistic] = accumulator.result()
 
     def require_finite(self) -> None:
         """Refuse NaN and infinity.
@@ -272,7 +227,8 @@ class Latents:
             DataError: Names the array and the first bad row.
         """
         for key in self._rows:
-            if (bad := first_not_finite(self[key])) is not None:
+            bad = self.once((first_not_finite, key), partial(self._first_not_finite, key))
+            if bad is not None:
                 raise DataError(
                     f"{self.name}: {key} must be finite, got NaN or infinity in row "
                     f"{self.offset + bad}; look at that input or at the model's weights"
@@ -287,6 +243,22 @@ class Latents:
         for key in keys:
             if key not in self:
                 raise self._missing(key, who)
+
+    def _first_not_finite(self, key: str) -> int | None:
+        return first_not_finite(self[key])
+
+    def _view(self, rows: Mapping[str, Rows], device: torch.device) -> Latents:
+        """Give the same rows, held or handed out in another way, with what is known of them."""
+        view = Latents.from_rows(
+            rows,
+            head=self._head,
+            name=self.name,
+            origin=self.origin,
+            offset=self.offset,
+            device=device,
+        )
+        view._know_what(self)
+        return view
 
     def _array(self, key: str) -> Rows:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentood import console
@@ -11,6 +12,7 @@ from latentood.console import human_bytes, human_time
 
 if TYPE_CHECKING:
     from latentood.compare import Files
+    from latentood.detectors.fitting import Fitted
     from latentood.evaluation.comparison import Comparison
     from latentood.extract.estimate import Estimate
     from latentood.extract.outline import LayerFacts
@@ -128,6 +130,25 @@ def detectors(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     console.table("", ("detector", "family", "reads", "hyperparameters", "paper"), rows)
 
 
+def fitted(found: Fitted, path: Path, *, as_json: bool) -> None:
+    """Show what was fitted, and where it is."""
+    about = {
+        "detector": found.detector.name,
+        "hyperparameters": found.detector.hyperparameters(),
+        "provenance": found.provenance,
+        "file": str(path),
+    }
+    if as_json:
+        console.show_json(about)
+        return
+    rows = found.provenance["fit"]
+    console.say(f"fitted: {found.detector.name} on {rows['rows']} rows of {rows['split']}")
+    for name, value in found.provenance["diagnostics"].items():
+        console.say(f"        {name} {value}")
+    console.say(f"file:   {path}")
+    console.say(f"next:   latentood score STORE --fitted {path}")
+
+
 def comparison(found: Comparison, files: Files, *, as_json: bool) -> None:
     """Show which detector is best, and where the rest went."""
     from latentood.report.results import as_json as result_json
@@ -137,6 +158,9 @@ def comparison(found: Comparison, files: Files, *, as_json: bool) -> None:
         console.show_json(result_json(found) | {"files": asdict(files)})
         return
     console.out.print(render(found, terminal=console.out.is_terminal))
+    for result in found.ranked:
+        for sentence in result.warnings:
+            console.say(f"warning: {found.title(result.request)}: {sentence}")
     for kind, path in files.results.items():
         console.say(f"{kind + ':':9}{path}")
     if files.tracking is not None:

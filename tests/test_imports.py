@@ -11,9 +11,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "latentood"
 
-_FOUNDATION = {"errors", "stats", "latents"}
+_FOUNDATION = {"errors", "stats", "latents", "rows"}
 _SCORING = _FOUNDATION | {"detectors", "evaluation"}
-_FRONT = {"cli", "compare", "console", "demo", "doctor", "show"}
+_FRONT = {"cli", "compare", "console", "demo", "doctor", "options", "show"}
 ARROWS = {
     "errors": set(),
     "models": set(),
@@ -23,7 +23,8 @@ ARROWS = {
     "stats": {"errors"},
     "keys": {"errors"},
     "rows": set(),
-    "latents": {"errors", "keys", "rows"},
+    "statistic": {"errors"},
+    "latents": {"errors", "keys", "rows", "statistic"},
     "detectors": _FOUNDATION,
     "evaluation": _FOUNDATION | {"detectors"},
     "report": _SCORING,

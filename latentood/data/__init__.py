@@ -1,13 +1,23 @@
-"""Data sets that need no download: synthetic OOD, digits, photographs, and array files.
+"""Data sets, data sets made of others, and transforms, to be named in a pipeline file.
 
-All are map-style. A row is ``image`` or ``(image, label)`` with an ``int`` label; ``ids``, where
-there is one, names the rows. ``model_space = True`` says that images already are what a model
-sees, so that a pipeline's transform is not applied to them.
+All data sets are map-style. A row is ``image`` or ``(image, label)`` with an ``int`` label;
+``ids``, where there is one, names the rows. ``model_space = True`` says that images already are
+what a model sees, so that a pipeline's transform is not applied to them.
 """
 
 from latentood.data.arrays import Arrays
+from latentood.data.corrupted import Corrupted, PatchShuffle, PixelPermutation, Rotations
+from latentood.data.corruptions import Blurred, Contrast, Jpeg
+from latentood.data.derived import Fields, HeldOutClasses, OnlyClasses, Rows
 from latentood.data.digits import Digits
+from latentood.data.hub import hugging_face
 from latentood.data.photos import PhotoPatches
-from latentood.data.synthetic import Blob, GaussianNoise, Rademacher
+from latentood.data.synthetic import Blob, ConstantColour, GaussianNoise, Rademacher, Uniform
+from latentood.data.transforms import hugging_face_transform, timm_transform, weights_transform
 
-__all__ = ["Arrays", "Blob", "Digits", "GaussianNoise", "PhotoPatches", "Rademacher"]
+__all__ = [
+    "Arrays", "Blob", "Blurred", "ConstantColour", "Contrast", "Corrupted", "Digits", "Fields",
+    "GaussianNoise", "HeldOutClasses", "Jpeg", "OnlyClasses", "PatchShuffle", "PhotoPatches",
+    "PixelPermutation", "Rademacher", "Rotations", "Rows", "Uniform", "hugging_face",
+    "hugging_face_transform", "timm_transform", "weights_transform",
+]  # fmt: skip

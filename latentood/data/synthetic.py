@@ -75,6 +75,23 @@ class GaussianNoise(Synthetic):
         return np.clip(random.normal(0, 0.5, self.shape), -1, 1)
 
 
+class Uniform(Synthetic):
+    """Independent pixels, uniform in [-1, 1]."""
+
+    def draw(self, random: np.random.Generator) -> Pixels:
+        """Draw one image."""
+        return random.uniform(-1, 1, self.shape)
+
+
+class ConstantColour(Synthetic):
+    """Images of one colour each, uniform in [-1, 1] per channel."""
+
+    def draw(self, random: np.random.Generator) -> Pixels:
+        """Draw one image."""
+        colour = random.uniform(-1, 1, (self.shape[0], 1, 1))
+        return np.broadcast_to(colour, self.shape)
+
+
 class Rademacher(Synthetic):
     """Independent pixels, -1 or 1 with equal chance."""
 

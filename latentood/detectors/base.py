@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
@@ -119,6 +120,14 @@ class Detector(ABC):
 
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Tell what is worth knowing of a fitted state beside its scores, such as a rank."""
+        return {}
+
+    def measure(self, ready: Callable[[], Any]) -> dict[str, Any]:
+        """Tell what a fit can only know by trying, such as the recall of an index.
+
+        Args:
+            ready: Gives what :meth:`prepare` makes; call it only if needed.
+        """
         return {}
 
     @abstractmethod

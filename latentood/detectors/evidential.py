@@ -19,7 +19,8 @@ from latentood.stats.dirichlet import Dirichlet
 
 EVIDENCE = ("relu", "softplus", "exp")
 
-_PAIRS = 1 << 22  # pairs of classes per step: 32 MiB of float64
+_CPU_PAIRS = 1 << 17  # pairs of classes per step: every temporary stays in the cache
+_GPU_PAIRS = 1 << 24
 
 
 def log_evidence(logits: Tensor, function: str) -> Tensor:
@@ -113,8 +114,8 @@ class Dissonance(EvidentialDetector):
     def of_opinion(self, given: Opinion) -> Tensor:
         """Score opinions → (N,) in [0, 1]."""
         beliefs = given.beliefs
-        classes = beliefs.shape[1]
-        step = max(1, _PAIRS // classes**2)
+        budget = _CPU_PAIRS if beliefs.device.type == "cpu" else _GPU_PAIRS
+        step = max(1, budget // beliefs.shape[1] ** 2)
         return torch.cat([_dissonance(part) for part in beliefs.split(step)])
 
 

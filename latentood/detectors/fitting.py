@@ -61,7 +61,7 @@ def fit(
     with torch.inference_mode():
         state = _settled(detector.fit(train, val))
     known = [key for key in needs.score if key in train and key != HEAD]
-    return Fitted(
+    fitted = Fitted(
         detector=detector,
         state=state,
         widths={key: train.shape(key)[1:] for key in known},
@@ -73,6 +73,8 @@ def fit(
             "versions": {"latentood": version("latentood"), "torch": torch.__version__},
         },
     )
+    fitted.provenance["diagnostics"] |= detector.measure(fitted.prepare)
+    return fitted
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,15 @@ class Fitted:
 
     @cached_property
     def _prepared(self) -> Any:
-        return self.detector.prepare(self.state)
+        with torch.inference_mode():
+            return self.detector.prepare(self.state)
+
+    def prepare(self) -> Any:
+        """Build what scoring needs, such as an index, now rather than with the first rows.
+
+        Fitted detectors of a sweep that are all prepared first share more work.
+        """
+        return self._prepared
 
     def score(self, latents: Latents) -> Tensor:
         """Score rows, a block at a time.

@@ -18,6 +18,8 @@ from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
 from latentood.stats.combination import brown_scale, chi2_surprise, log_p_values, spread_of
 
+_ROUNDING = 1e-12  # of the largest score: a spread below it is that of one value
+
 
 @dataclass(frozen=True)
 class ReadyFusion:
@@ -84,8 +86,9 @@ class Fusion(Detector):
             columns.append(fitted.score(rows))
             state |= {f"{place}.{name}": tensor for name, tensor in fitted.state.items()}
         scores = torch.stack(columns, dim=1)
-        for member, spread in zip(self.members, spread_of(scores).tolist(), strict=True):
-            if not spread > 0:
+        varies = spread_of(scores) > _ROUNDING * scores.abs().amax(dim=0)
+        for member, differs in zip(self.members, varies.tolist(), strict=True):
+            if not differs:
                 raise DetectorError(
                     f"{self.name}: scores of the member {member!r} must vary between ID val rows, "
                     f'got one value for all {len(rows)} of "{rows.name}"; use more ID val rows or '

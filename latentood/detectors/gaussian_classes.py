@@ -19,6 +19,7 @@ from latentood.stats.mixture import mixture_log_density, precision_factors, spre
 
 JITTER = 1e-6
 _FLAT = (100 * EPSILON) ** 2  # variance below this share of the squared mean is rounding
+_LARGEST = 1e140
 _MOST_BYTES = 8 << 30  # of all covariances together; fitting holds them twice
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class DDU(MixtureDetector):
         """Keep log π (C,), means (C, D) and factors of the precisions (C, D, D)."""
         centres = train.compute(ClassMeans(self.key))
         self._check_size(*centres.means.shape)
-        divisor = (centres.counts - self.unbiased).clamp(min=1).view(-1, 1, 1)
+        divisor = (centres.counts - int(self.unbiased)).clamp(min=1).view(-1, 1, 1)
         covariances = train.compute(ClassScatters(self.key)) / divisor
         factors, jitter, rank = self._factors(covariances, centres, train)
         shares = centres.counts / len(train)
@@ -108,19 +109,29 @@ class DDU(MixtureDetector):
             "jitter": float(state["jitter"]),
         }
 
-    def _factors(
-        self, covariances: Tensor, centres: Centres, train: Latents
-    ) -> tuple[Tensor, float, int]:
-        """Factor all precisions with the least jitter that will do; give it, and the rank."""
-        width, fewest = covariances.shape[1], int(centres.counts.min())
+    def _scale(self, covariances: Tensor, centres: Centres, train: Latents) -> float:
+        """Give the mean variance within classes, after checking that it can be divided by."""
         variances = covariances.diagonal(dim1=1, dim2=2).mean(dim=1)
         scale = float(variances @ centres.counts / len(train))
+        if not scale < _LARGEST:
+            raise DetectorError(
+                f"{self.name}: {self.key} must have variances below {_LARGEST:g}, whose squares "
+                f"float64 can hold, got {scale:g}; scale the features down"
+            )
         if scale <= _FLAT * float(centres.means.square().mean()):
             raise DetectorError(
                 f"{self.name}: {self.key} must vary between the rows of a class, got {len(train)} "
                 f'rows of "{train.name}" without spread in their classes; extract more rows or '
                 "choose another layer"
             )
+        return scale
+
+    def _factors(
+        self, covariances: Tensor, centres: Centres, train: Latents
+    ) -> tuple[Tensor, float, int]:
+        """Factor all precisions with the least jitter that will do; give it, and the rank."""
+        scale = self._scale(covariances, centres, train)
+        width, fewest = covariances.shape[1], int(centres.counts.min())
         if (factors := precision_factors(covariances, 0.0)) is not None:
             return factors, 0.0, width
         rank = min(spread_rank(covariance) for covariance in covariances)

@@ -18,6 +18,7 @@ from latentood.latents import LOGITS, Accumulator, Latents, Statistic, features
 POWERS = 5
 """Orders of the Gram matrices the extractor's reduction keeps."""
 
+_ELEMENTS = 1 << 18  # per step: the temporaries of a step stay in the cache
 _FLOOR = 1e-6  # as in the authors' code: a bound may be 0, as for a unit that never fires
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,13 @@ def deviations(rows: Tensor, low: Tensor, high: Tensor) -> Tensor:
     below = (low - rows).clamp(min=0.0) / (low.abs() + _FLOOR)
     above = (rows - high).clamp(min=0.0) / (high.abs() + _FLOOR)
     return (below + above).sum(dim=1)
+
+
+def deviations_by_class(rows: Tensor, predicted: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Deviations of rows (N, D) of any dtype from the bounds (C, D) of their class (N,) → (N,)."""
+    step = max(1, _ELEMENTS // rows.shape[1])
+    parts = zip(rows.split(step), predicted.split(step), strict=True)
+    return torch.cat([deviations(part.double(), low[c], high[c]) for part, c in parts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +56,7 @@ class MeanDeviation:
 
         def take(block: Latents) -> None:
             predicted = block[LOGITS].argmax(dim=1)
-            bounds = self.low[predicted], self.high[predicted]
-            total.add_(deviations(block.double(self.key), *bounds).sum())
+            total.add_(deviations_by_class(block[self.key], predicted, self.low, self.high).sum())
 
         return Pass(take, lambda: total / len(source))
 
@@ -129,8 +136,9 @@ class Gram(Detector):
         predicted = rows[LOGITS].argmax(dim=1)
         total = torch.zeros(len(rows), dtype=torch.float64, device=predicted.device)
         for place, key in enumerate(self.arrays):
-            low, high = (state[f"{end}{place}"][predicted] for end in ("low", "high"))
-            total += deviations(rows.double(key), low, high) / state["expected"][place]
+            low, high = state[f"low{place}"], state[f"high{place}"]
+            found = deviations_by_class(rows[key], predicted, low, high)
+            total += found / state["expected"][place]
         return total
 
     def _expected(self, means: list[MeanDeviation], val: Latents) -> Tensor:

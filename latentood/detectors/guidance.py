@@ -15,22 +15,9 @@ from latentood.detectors.statistics import Bank, own_positions
 from latentood.detectors.statistics_geometry import ClassBank
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, LOGITS, Latents, Statistic
-from latentood.stats.similarity import products, top_mean
+from latentood.stats.similarity import Guides, products, top_mean
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReadyGuide:
-    """A bank with its vectors.
-
-    Attributes:
-        vectors: (M, D) float64.
-        state: What was fitted.
-    """
-
-    vectors: Tensor  # (M, D)
-    state: State
 
 
 @dataclass(frozen=True)
@@ -83,21 +70,21 @@ class NNGuide(FeatureDetector):
             "origin": bank.origin,
         }
 
-    def prepare(self, state: State) -> ReadyGuide:
-        """Scale the bank."""
-        return ReadyGuide(unit_rows(state["bank"]) * state["energies"].unsqueeze(1), state)
-
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Tell the size of the bank."""
         return {"bank": len(state["bank"])}
 
-    def score(self, state: ReadyGuide, rows: Latents) -> Tensor:
+    def score(self, state: State, rows: Latents) -> Tensor:
         """Multiply energy and guidance: (N,)."""
-        own = own_positions(state.state["positions"], state.state["origin"], rows)
-        others = len(state.vectors) - (own is not None and bool((own >= 0).any()))
+        own = own_positions(state["positions"], state["origin"], rows)
+        others = len(state["bank"]) - (own is not None and bool((own >= 0).any()))
         if self.k > others:
             raise self._too_many(others, "score rows other than the fit rows")
-        guidance = top_mean(unit_rows(rows[self.key]), state.vectors, self.k, own)
+        bank = Guides(
+            len(state["bank"]),
+            lambda part: unit_rows(state["bank"][part]) * state["energies"][part].unsqueeze(1),
+        )
+        guidance = top_mean(unit_rows(rows[self.key]), bank, self.k, own)
         return -torch.logsumexp(rows.double(LOGITS), dim=1) * guidance
 
     def _too_many(self, rows: int, remedy: str) -> DetectorError:
@@ -146,21 +133,18 @@ class Relation(FeatureDetector):
             "origin": bank.origin,
         }
 
-    def prepare(self, state: State) -> ReadyGuide:
-        """Scale the bank."""
-        return ReadyGuide(unit_rows(state["bank"]), state)
-
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Tell the size of the bank."""
         return {"bank": len(state["bank"])}
 
-    def score(self, state: ReadyGuide, rows: Latents) -> Tensor:
+    def score(self, state: State, rows: Latents) -> Tensor:
         """Sum the relations: (N,) ≤ 0."""
-        own = own_positions(state.state["positions"], state.state["origin"], rows)
+        own = own_positions(state["positions"], state["origin"], rows)
         unit, p = unit_rows(rows[self.key]), rows.double(LOGITS).softmax(dim=1)
         total = p.new_zeros(len(p))
-        for part, alike in products(unit, state.vectors, own):
-            agreed = p @ state.state["logits"][part].double().softmax(dim=1).mT
+        bank = Guides(len(state["bank"]), lambda part: unit_rows(state["bank"][part]))
+        for part, alike in products(unit, bank, own):
+            agreed = p @ state["logits"][part].double().softmax(dim=1).mT
             # A row's product with itself is −∞ and becomes 0 here.
             terms = alike.clamp_(min=0.0).mul_(agreed)
             total += (terms if self.power == 1 else terms.pow_(self.power)).sum(dim=1)

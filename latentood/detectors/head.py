@@ -19,12 +19,14 @@ NEAREST = 1e-10
 
 
 def checked_head(who: str, train: Latents) -> tuple[Tensor, Tensor]:
-    """Give weight (C, D) and bias (C,), if they read the penultimate features.
+    """Give weight (C, D) and bias (C,), if they tell classes apart by the penultimate features.
 
     Raises:
-        DetectorError: The head reads another width.
+        DetectorError: The head reads another width, or has one class.
     """
     weight, bias = train.head
+    if len(weight) < 2:
+        raise _one_class(who)
     width = train.shape(PENULTIMATE_FEATURES)[1]
     if weight.shape[1] != width:
         raise DetectorError(
@@ -32,6 +34,13 @@ def checked_head(who: str, train: Latents) -> tuple[Tensor, Tensor]:
             f"weight of shape {tuple(weight.shape)}; give the head of this layer"
         )
     return weight, bias
+
+
+def _one_class(who: str) -> DetectorError:
+    """With one class every softmax is 1, and scores made of it are all the same."""
+    return DetectorError(
+        f"{who}: the model must have ≥ 2 classes, got 1; use a detector of features alone"
+    )
 
 
 @dataclass(frozen=True)
@@ -66,11 +75,6 @@ class FDBD(HeadDetector):
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the mean (D,) and the lengths of all weight differences (C, C)."""
         weight, _ = checked_head(self.name, train)
-        if len(weight) < 2:
-            raise DetectorError(
-                f"{self.name}: the head must have ≥ 2 classes, got {len(weight)}; a boundary "
-                "lies between two"
-            )
         # The expanded square cancels between weights that are alike, so this is the direct one.
         gaps = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
         twins = (gaps == 0).triu(diagonal=1).nonzero()
@@ -142,6 +146,8 @@ class GradNorm(Detector):
     def score(self, state: State, rows: Latents) -> Tensor:
         """Multiply both norms: (N,) ≤ 0."""
         logits = rows.double(LOGITS)
+        if logits.shape[1] < 2:
+            raise _one_class(self.name)
         output = (logits.shape[1] * logits.softmax(dim=1) - 1).abs().sum(dim=1)
         return -output * rows.double(PENULTIMATE_FEATURES).abs().sum(dim=1)
 

@@ -48,7 +48,7 @@ class LatentEntropyDetector(Detector):
         """Ask for what the density needs, and for moments if there are principal components."""
         return (*super().statistics(), *((Moments(self.key),) if self.pca else ()))
 
-    def components(self, train: Latents, *, correction: int) -> State:
+    def principal_axes(self, train: Latents, *, correction: int) -> State:
         """Give the mean (D,) and the axes (D, pca) of the whitened principal components.
 
         Args:
@@ -101,7 +101,7 @@ class LaRED(LatentEntropyDetector, KDE):
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, and the principal components."""
         train.gather(self.statistics())
-        return super().fit(train, val) | self.components(train, correction=1)
+        return super().fit(train, val) | self.principal_axes(train, correction=1)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class LaREM(LatentEntropyDetector):
         moments = train.compute(Moments(self.key))
         rank = {"rank": torch.tensor(moments.covariance.rank)}
         if self.pca:
-            return rank | self.components(train, correction=0)
+            return rank | self.principal_axes(train, correction=0)
         who = f"{self.name}: {self.key}"
         axes = checked_whitener(who, moments.covariance, self.ridge, train)
         return rank | {"mean": moments.mean, "axes": axes}

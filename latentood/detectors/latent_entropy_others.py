@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Needs, State, hyper
+from latentood.detectors.base import Needs, State
 from latentood.detectors.gaussian import Mahalanobis, checked_whitener
 from latentood.detectors.gaussian_mixture import GMM
 from latentood.detectors.latent_entropy import LatentEntropyDetector
@@ -38,7 +38,7 @@ class LaRKNN(LatentEntropyDetector, KNN):
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, and the principal components."""
         train.gather(self.statistics())
-        return super().fit(train, val) | self.components(train, correction=1)
+        return super().fit(train, val) | self.principal_axes(train, correction=1)
 
     def prepare(self, state: State) -> ReadyBank:
         """Project the bank and build the index."""
@@ -47,7 +47,13 @@ class LaRKNN(LatentEntropyDetector, KNN):
             vectors = self.vectors(state, rows)
             return unit_rows(vectors) if self.normalise else vectors.double()
 
-        search = Neighbours(state["bank"], vectors=compared, engine=self.engine)
+        search = Neighbours(
+            state["bank"],
+            vectors=compared,
+            engine=self.engine,
+            index=self.index,
+            effort=self.effort,
+        )
         return ReadyBank(search, state["positions"], state["origin"])
 
 
@@ -71,7 +77,7 @@ class LaRGMM(LatentEntropyDetector, GMM):
 
     def scale(self, train: Latents, rows: Tensor) -> State:
         """Give the principal components, or else the shift and spread of the rows."""
-        return self.components(train, correction=1) or GMM.scale(self, train, rows)
+        return self.principal_axes(train, correction=1) or GMM.scale(self, train, rows)
 
     def vectors(self, state: State, rows: Tensor) -> Tensor:
         """Project or standardise entropies (N, D)."""
@@ -105,7 +111,7 @@ class ClasswiseLaREM(LatentEntropyDetector, Mahalanobis):
             return Mahalanobis.fit(self, train, val)
         train.gather(self.statistics())
         classes = train.compute(ClassMoments(self.key))
-        mean, axes = self.components(train, correction=0).values()
+        mean, axes = self.principal_axes(train, correction=0).values()
         # Whitening magnifies rounding as it does spread.
         noise = classes.tied.noise * float(axes.square().sum(dim=0).amax())
         tied = Covariance(axes.mT @ classes.tied.matrix @ axes, noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from latentood.detectors.statistics import Bank, own_positions
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
 from latentood.stats.linalg import lengths
-from latentood.stats.neighbours import ENGINES, Neighbours, choose_engine
+from latentood.stats.neighbours import EFFORT, ENGINES, INDEXES, Neighbours, choose_engine
 
 EPSILON = 1e-10
 """Added to a norm before dividing by it, so that a row of zeros stays one."""
@@ -61,6 +62,14 @@ class KNN(FeatureDetector):
     share: float = hyper(1.0, "share of the fit rows kept as the bank", above=0, high=1)
     seed: int = hyper(0, "which rows a share keeps", low=0)
     engine: str = hyper("auto", "search engine; the scores are the same", choices=ENGINES)
+    index: str = hyper(
+        "flat", "flat is exact; ivf and hnsw may miss neighbours: see recall", choices=INDEXES
+    )
+    effort: int = hyper(
+        EFFORT,
+        "lists that ivf visits, candidates that hnsw follows; more misses less",
+        low=1,
+    )
 
     def needs(self) -> Needs:
         """Declare features."""
@@ -78,15 +87,28 @@ class KNN(FeatureDetector):
         return {"bank": bank.rows, "positions": bank.positions, "origin": bank.origin}
 
     def prepare(self, state: State) -> ReadyBank:
-        """Build the index."""
+        """Build the index, or take that of a sibling: one serves every k of a sweep."""
         vectors = unit_rows if self.normalise else Tensor.double
-        search = Neighbours(state["bank"], vectors=vectors, engine=self.engine)
+        search = Neighbours.over(
+            state["bank"],
+            vectors=vectors,
+            engine=self.engine,
+            index=self.index,
+            effort=self.effort,
+        )
+        search.asked.add(self.k)
         return ReadyBank(search, state["positions"], state["origin"])
 
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Tell the size of the bank and the engine that searches it."""
-        engine = choose_engine(self.engine, state["bank"].device)
+        engine = choose_engine(self.engine, state["bank"].device, self.index)
         return {"bank": len(state["bank"]), "engine": engine}
+
+    def measure(self, ready: Callable[[], Any]) -> dict[str, Any]:
+        """Tell which share of the k nearest rows an approximate index finds."""
+        if self.index == "flat":
+            return {}
+        return {"recall": ready().search.recall(self.k, seed=self.seed)}
 
     def score(self, state: ReadyBank, rows: Latents) -> Tensor:
         """Measure the distance to the k-th neighbour: (N,) ≥ 0."""
@@ -94,7 +116,11 @@ class KNN(FeatureDetector):
         others = len(state.search) - (own is not None and bool((own >= 0).any()))
         if self.k > others:
             raise self._too_many(others, "score rows other than the fit rows")
-        distance = state.search.kth_distance(rows[self.key], self.k, own)
+        ks = tuple(sorted(k for k in state.search.asked | {self.k} if k <= others))
+        distance = rows.once(
+            (state.search, self.key, ks),
+            lambda: state.search.kth_distances(rows[self.key], ks, own),
+        )[self.k]
         return distance if self.metric == "euclidean" else distance.square()
 
     def _too_many(self, rows: int, remedy: str) -> DetectorError:

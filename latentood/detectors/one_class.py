@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import FeatureDetector, Needs, State, hyper
-from latentood.detectors.statistics import Bank, Sample
+from latentood.detectors.statistics import Bank
+from latentood.detectors.statistics_geometry import Sample
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
 from latentood.stats.density import KernelDensity
@@ -73,7 +74,7 @@ class IsolationForest(OneClassDetector):
         rows = train.compute(Bank(self.key, self.share, self.seed)).rows.float()
         self.check_spread(rows, train)
         size = min(self.subsample, len(rows))
-        grower = Grower(self.trees, max_samples=size, random_state=self.seed)
+        grower = Grower(n_estimators=self.trees, max_samples=size, random_state=self.seed)
         grown = [tree.tree_ for tree in grower.fit(rows.cpu().numpy()).estimators_]
         state = {name: tensor.to(rows.device) for name, tensor in _exported(grown).items()}
         depth = max(tree.max_depth for tree in grown)
@@ -123,11 +124,17 @@ class OneClassSVM(OneClassDetector):
         """Keep the support vectors (S, D) as they are stored, α (S,) and γ."""
         from sklearn.svm import OneClassSVM as Optimiser
 
-        rows = train.compute(Sample(self.key, self.rows, self.seed))
+        rows = train.compute(Sample(self.key, self.rows, self.seed)).rows
         self.check_spread(rows, train)
         vectors = rows.double().cpu().numpy()
         gamma = self.gamma or 1.0 / (vectors.shape[1] * vectors.var())
-        model = Optimiser(gamma=gamma, nu=self.nu, tol=self.tolerance).fit(vectors)
+        try:
+            model = Optimiser(gamma=gamma, nu=self.nu, tol=self.tolerance).fit(vectors)
+        except ValueError as error:  # no α strictly between its bounds, so ρ is infinite
+            raise DetectorError(
+                f"{self.name}: nu must leave room between the bounds of α, got nu={self.nu:g} for "
+                f"{len(rows)} rows; lower nu, or use kde, which nu=1 amounts to"
+            ) from error
         chosen = torch.from_numpy(model.support_).long().to(rows.device)
         return {
             "support": rows[chosen],

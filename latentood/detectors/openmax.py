@@ -122,7 +122,7 @@ class OpenMax(Detector):
         logits = rows.double(LOGITS)
         alpha = min(self.alpha, logits.shape[1])
         top, chosen = logits.topk(alpha, dim=1)  # (N, α)
-        weight = torch.arange(alpha, 0, -1, device=logits.device) / alpha
+        weight = torch.arange(alpha, 0, -1, dtype=top.dtype, device=top.device) / alpha
         removed = weight * self._tail_share(state, logits, chosen) * top
         revised = logits.scatter(1, chosen, top - removed)
         unknown = removed.sum(dim=1, keepdim=True)

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import FeatureDetector, Needs, State, hyper
+from latentood.detectors.neighbours import unit_rows
 from latentood.detectors.statistics import CorrectClassMeans
+from latentood.detectors.statistics_classes import ClassMeans
+from latentood.errors import DetectorError
 from latentood.latents import LABELS, LOGITS, Latents, Statistic
 from latentood.stats.linalg import lengths
 
@@ -79,3 +82,46 @@ class SHE(FeatureDetector):
             case "euclidean":
                 return lengths(features - patterns)
         return -(features * patterns).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Cosine(FeatureDetector):
+    """Largest cosine between a row and the class means, negated: −max_c ⟨h, μ_c⟩/(‖h‖·‖μ_c‖).
+
+    Means μ_c from the true labels; Nguyen et al. 2023 (Class Typical Matching). A row of zeros has
+    a cosine of 0 with all.
+    """
+
+    name = "cosine"
+    family = "prototypes"
+    paper = "arXiv:2306.14920, sec. 3"
+    works = "Features whose direction tells the class, as after ReLU and average pooling."
+    fails = "OOD that differs in length alone, and class means that point the same way."
+    cost = "O(N·D) fit, O(C·D) per row"
+
+    def needs(self) -> Needs:
+        """Declare features, and labels to fit."""
+        return Needs(score=(self.key,), fit=(self.key, LABELS))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the class means."""
+        return (ClassMeans(self.key),)
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the directions of the class means (C, D)."""
+        means = train.compute(ClassMeans(self.key)).means
+        length = lengths(means).unsqueeze(1)
+        if not bool((length > 0).any()):
+            raise DetectorError(
+                f"{self.name}: a mean of {self.key} over a class must be other than 0, got 0 for "
+                f'all {len(means)} classes of "{train.name}"; choose another layer'
+            )
+        return {"directions": means / length.clamp(min=torch.finfo(torch.float64).tiny)}
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the classes that occurred."""
+        return {"classes": len(state["directions"])}
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Compare each row with its most alike class mean: (N,) in [−1, 1]."""
+        return -(unit_rows(rows[self.key]) @ state["directions"].mT).amax(dim=1)

@@ -13,6 +13,7 @@ from typing import Any
 
 from latentood.detectors.base import Detector
 from latentood.detectors.calibration import KLMatching, TemperatureScaling
+from latentood.detectors.density import KDE, LOF
 from latentood.detectors.discriminant import WDiscOOD
 from latentood.detectors.evidential import (
     DirichletEntropy,
@@ -22,11 +23,15 @@ from latentood.detectors.evidential import (
     Vacuity,
 )
 from latentood.detectors.fusion import FusionBrown, FusionFisher, FusionMax, FusionMean
-from latentood.detectors.gaussian import Mahalanobis, RelativeMahalanobis
+from latentood.detectors.gaussian import SSD, Mahalanobis, RelativeMahalanobis
+from latentood.detectors.gaussian_classes import DDU
+from latentood.detectors.gaussian_layers import MahalanobisLayers
+from latentood.detectors.gaussian_mixture import GMM
 from latentood.detectors.gram import Gram
 from latentood.detectors.guidance import NNGuide, Relation
 from latentood.detectors.head import FDBD, NCI, FeatureNorm, GradNorm
 from latentood.detectors.latent_entropy import LaRED, LaREM
+from latentood.detectors.latent_entropy_others import ClasswiseLaREM, LaRGMM, LaRKNN
 from latentood.detectors.logits import (
     GEN,
     MCM,
@@ -37,16 +42,28 @@ from latentood.detectors.logits import (
     OdinEps0,
     WeightedEnergy,
 )
-from latentood.detectors.monte_carlo import MutualInformation, PredictiveEntropy, Variance
+from latentood.detectors.monte_carlo import (
+    Disagreement,
+    ExpectedEntropy,
+    FeatureVariance,
+    MeanMaxSoftmax,
+    MutualInformation,
+    PredictiveEntropy,
+    Variance,
+    VariationRatio,
+)
 from latentood.detectors.nac import NAC
 from latentood.detectors.neighbours import KNN
+from latentood.detectors.one_class import IsolationForest, OneClassSVM
 from latentood.detectors.openmax import OpenMax
 from latentood.detectors.pnml import PNML
-from latentood.detectors.prototypes import SHE
+from latentood.detectors.prototypes import SHE, Cosine
 from latentood.detectors.reverse_neighbours import CFOOD
 from latentood.detectors.shaping_learned import DICE, VRA, DICEReAct, ReAct
 from latentood.detectors.shaping_rows import ASHB, ASHP, ASHS, LTS, SCALE
 from latentood.detectors.subspace import ViM
+from latentood.detectors.subspace_ratios import NECO, NuSA
+from latentood.detectors.subspace_residuals import PCAReconstruction, ResidualNorm
 from latentood.errors import DetectorError, unknown
 
 BUILT_IN: tuple[type[Detector], ...] = (
@@ -72,12 +89,25 @@ BUILT_IN: tuple[type[Detector], ...] = (
     VRA,
     Mahalanobis,
     RelativeMahalanobis,
+    SSD,
+    MahalanobisLayers,
+    DDU,
+    GMM,
     ViM,
+    ResidualNorm,
+    PCAReconstruction,
+    NuSA,
+    NECO,
     KNN,
     NNGuide,
     Relation,
     CFOOD,
+    KDE,
+    LOF,
+    IsolationForest,
+    OneClassSVM,
     SHE,
+    Cosine,
     WDiscOOD,
     FDBD,
     NCI,
@@ -88,9 +118,17 @@ BUILT_IN: tuple[type[Detector], ...] = (
     Gram,
     LaRED,
     LaREM,
+    ClasswiseLaREM,
+    LaRKNN,
+    LaRGMM,
+    MeanMaxSoftmax,
     Variance,
     PredictiveEntropy,
+    ExpectedEntropy,
     MutualInformation,
+    VariationRatio,
+    Disagreement,
+    FeatureVariance,
     Vacuity,
     Dissonance,
     DirichletEntropy,

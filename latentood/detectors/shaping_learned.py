@@ -8,6 +8,7 @@ from typing import Any
 from latentood.detectors.base import hyper
 from latentood.detectors.shaping import ActivationShaping
 from latentood.detectors.shaping_steps import Clip, Rectify, Sparsify, Step
+from latentood.errors import DetectorError
 
 
 def clip_percentile() -> Any:
@@ -52,6 +53,15 @@ class VRA(ActivationShaping):
     low: float = hyper(60.0, "percentile below which activations are silenced", low=0, high=100)
     high: float = hyper(95.0, "percentile above which they are clipped", above=0, high=100)
     per_unit: bool = hyper(False, "whether every unit has thresholds of its own")
+
+    def __post_init__(self) -> None:
+        """Check that something lies between the percentiles."""
+        super().__post_init__()
+        if self.low >= self.high:
+            raise DetectorError(
+                f"{self.name}: low must be < high, got low={self.low} and high={self.high}; the "
+                "paper has 60 and 95"
+            )
 
     @property
     def steps(self) -> tuple[Step, ...]:

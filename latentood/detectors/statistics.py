@@ -197,32 +197,6 @@ class Bank:
         return drawn(len(source), self.share, self.seed)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """At most so many rows (M, D), drawn without replacement, in their stored dtype."""
-
-    key: str
-    rows: int
-    seed: int
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
-
-    def start(self, source: Latents) -> Accumulator[Tensor]:
-        """Begin a pass over ``source``."""
-        chosen = drawn(len(source), self.rows / len(source), self.seed)
-        parts: list[Tensor] = []
-
-        def take(block: Latents) -> None:
-            first = block.offset - source.offset
-            low, high = torch.searchsorted(chosen, torch.tensor([first, first + len(block)]))
-            rows = block[self.key]
-            parts.append(rows[(chosen[low:high] - first).to(rows.device)])
-
-        return Pass(take, lambda: torch.cat(parts))
-
-
 def drawn(rows: int, share: float, seed: int) -> Tensor:
     """Draw a share of row numbers, at least one, ascending; the seed alone decides which."""
     count = max(1, round(share * rows))

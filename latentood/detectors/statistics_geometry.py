@@ -15,6 +15,16 @@ from latentood.stats.linalg import EPSILON, Covariance, self_product
 PENULTIMATE_FEATURES = features(PENULTIMATE)
 
 
+class RunningSum:
+    """A sum over blocks, as wide and where the first block is."""
+
+    total: Tensor
+
+    def add(self, part: Tensor) -> None:
+        """Add the part of a block."""
+        self.total = self.total + part if hasattr(self, "total") else part
+
+
 @dataclass(frozen=True)
 class Mean:
     """Mean of the rows alone, (D,) float64, without the scatter that ``Moments`` needs."""
@@ -27,11 +37,10 @@ class Mean:
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Begin a pass over ``source``."""
-        device = source.read(self.key, 0, 1).device
-        total = torch.zeros(source.shape(self.key)[1], dtype=torch.float64, device=device)
+        rows = RunningSum()
         return Pass(
-            lambda block: total.add_(block.double(self.key).sum(dim=0)),
-            lambda: total / len(source),
+            lambda block: rows.add(block.double(self.key).sum(dim=0)),
+            lambda: rows.total / len(source),
         )
 
 
@@ -47,14 +56,13 @@ class UnitScatter:
 
     def start(self, source: Latents) -> Accumulator[Covariance]:
         """Begin a pass over ``source``."""
-        width = source.shape(self.key)[1]
-        device = source.read(self.key, 0, 1).device
-        total = torch.zeros(width, width, dtype=torch.float64, device=device)
+        products = RunningSum()
 
         def finish() -> Covariance:
-            return Covariance(total, EPSILON * width * float(torch.linalg.matrix_norm(total)))
+            size = float(torch.linalg.matrix_norm(products.total))
+            return Covariance(products.total, EPSILON * len(products.total) * size)
 
-        return Pass(lambda block: total.add_(self_product(unit_rows(block[self.key]))), finish)
+        return Pass(lambda block: products.add(self_product(unit_rows(block[self.key]))), finish)
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,10 @@ def activation_states(h: Tensor, logits: Tensor, weight: Tensor, steepness: floa
 
 
 def state_cells(states: Tensor, bins: int) -> Tensor:
-    """Number the bin of every state, units one after the other: (N, D) → (N, D) int64."""
+    """Number the bin of every state, units one after the other: (N, D) → (N, D) int64.
+
+    Where a unit has no say the state is ½, up to rounding, and for an even number of bins that
+    is an edge: a state within 1e-9 of a bin below an edge counts above it.
+    """
     column = torch.arange(states.shape[1], device=states.device)
-    return (states * bins).long().clamp_(max=bins - 1) + column * bins
+    return (states * bins + 1e-9).long().clamp_(max=bins - 1) + column * bins

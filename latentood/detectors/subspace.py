@@ -20,7 +20,7 @@ from latentood.latents import (
     Statistic,
     features,
 )
-from latentood.stats.linalg import lengths
+from latentood.stats.linalg import Covariance, lengths
 
 PENULTIMATE_FEATURES = features(PENULTIMATE)
 
@@ -45,10 +45,33 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class LogitSpread:
+    """Spread about the point where all logits are 0: its eigenvectors serve every width."""
+
+    def keys(self) -> tuple[str, ...]:
+        """Read nothing: it follows from the moments and the head."""
+        return ()
+
+    def start(self, source: Latents) -> Accumulator[tuple[Tensor, Covariance]]:
+        """Move the scatter to that point."""
+        weight, bias = source.head
+        width = source.shape(PENULTIMATE_FEATURES)[1]
+        if weight.shape[1] != width:
+            raise DetectorError(
+                f"vim: the head must read the {width} features of {PENULTIMATE_FEATURES}, got a "
+                f"weight of shape {tuple(weight.shape)}; give the head of this layer"
+            )
+        moments = source.compute(Moments(PENULTIMATE_FEATURES))
+        origin = logit_origin(weight, bias)
+        spread = moments.about(origin)
+        return Pass(lambda block: None, lambda: (origin, spread))
+
+
+@dataclass(frozen=True)
 class ResidualSums:
     """The second pass of vim: how large residuals and logits are, once the subspace is known."""
 
-    dim: int
+    dim: int  # 0 = the authors' rule
 
     def keys(self) -> tuple[str, ...]:
         """Name the arrays it reads."""
@@ -56,10 +79,8 @@ class ResidualSums:
 
     def start(self, source: Latents) -> Accumulator[Residual]:
         """Find the subspace and begin the pass."""
-        weight, bias = source.head
-        origin = -(torch.linalg.pinv(weight) @ bias)
-        spread = source.compute(Moments(PENULTIMATE_FEATURES)).about(origin)
-        basis = spread.spectrum[1][:, self.dim :].contiguous()
+        origin, spread = source.compute(LogitSpread())
+        basis = spread.spectrum[1][:, self.dim or paper_dim(len(origin)) :].contiguous()
         sums = torch.zeros(2, dtype=torch.float64, device=basis.device)
 
         def take(block: Latents) -> None:
@@ -100,20 +121,19 @@ class ViM(Detector):
         return Needs(score=both, fit=(*both, HEAD))
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the total scatter."""
-        return (Moments(PENULTIMATE_FEATURES),)
+        """Ask for the total scatter, then for the residuals."""
+        return (Moments(PENULTIMATE_FEATURES), LogitSpread(), ResidualSums(self.dim))
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the origin (D,), the residual basis (D, D−dim) and α."""
         width = train.shape(PENULTIMATE_FEATURES)[1]
-        self._check_head(train, width)
         dim = self.dim or paper_dim(width)
         if dim >= width:
             raise DetectorError(
                 f"{self.name}: dim must be < the width {width} of {PENULTIMATE_FEATURES}, got "
                 f"{dim}; lower dim, or leave it at 0 for the paper's rule"
             )
-        residual = train.compute(ResidualSums(dim))
+        residual = train.compute(ResidualSums(self.dim))
         if residual.rank <= dim:  # α would be the ratio of logits to rounding
             raise DetectorError(
                 f"{self.name}: dim must be < the rank {residual.rank} of the {len(train)} fit rows "
@@ -137,17 +157,15 @@ class ViM(Detector):
         virtual = state["alpha"] * lengths(residual)
         return virtual - torch.logsumexp(rows.double(LOGITS), dim=1)
 
-    def _check_head(self, train: Latents, width: int) -> None:
-        weight = train.head[0]
-        if weight.shape[1] != width:
-            raise DetectorError(
-                f"{self.name}: the head must read the {width} features of {PENULTIMATE_FEATURES}, "
-                f"got a weight of shape {tuple(weight.shape)}; give the head of this layer"
-            )
-
 
 def paper_dim(width: int) -> int:
     """Width of the principal subspace by the authors' rule: 1000, 512 or half the features."""
     if width >= 2048:
         return 1000
     return 512 if width >= 768 else width // 2
+
+
+def logit_origin(weight: Tensor, bias: Tensor) -> Tensor:
+    """Point u = −W⁺b (D,) of a head where, as far as there is one, all logits are 0."""
+    origin: Tensor = -(torch.linalg.pinv(weight) @ bias)
+    return origin

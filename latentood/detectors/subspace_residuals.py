@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import FeatureDetector, Needs, State, hyper
+from latentood.detectors.head import checked_head
 from latentood.detectors.statistics import Moments
-from latentood.detectors.subspace import head_origin, paper_dim
+from latentood.detectors.subspace import logit_origin, paper_dim
 from latentood.errors import DetectorError
 from latentood.latents import HEAD, PENULTIMATE, Latents, Statistic
 from latentood.stats.linalg import Covariance, lengths
@@ -102,7 +103,7 @@ class ResidualNorm(SubspaceDetector):
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the origin (D,) and the residual basis (D, D−dim)."""
         if self.reads_head:
-            origin = head_origin(self.name, self.key, train)
+            origin = logit_origin(*checked_head(self.name, train))
         else:
             origin = train.compute(Moments(self.key)).mean
         return self.residual_state(origin, train)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentood.evaluation.guard_rails import tie_rate, warnings_of
 from latentood.evaluation.intervals import auroc_interval, mean_auroc
 from latentood.evaluation.metrics import (
     Array,
@@ -33,7 +34,9 @@ class Row:
     """One detector × layer × OOD split: a line of the results file.
 
     ``fit_seconds`` leaves out the statistics gathered for all detectors in one read;
-    ``score_seconds`` is the time for this OOD split's rows, without reading them.
+    it includes what is built once to score, such as an index. ``score_seconds`` is the time for
+    this OOD split's rows, without reading them; detectors of a sweep share work, which counts
+    for the first of them.
     """
 
     detector: str
@@ -101,6 +104,11 @@ class Result:
     rows: tuple[Row, ...]
     averages: Mapping[str, Average]  # role → average
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is suspicious about it, one sentence each."""
+        return tuple(self.provenance.get("warnings", ()))
 
     @property
     def mean_auroc(self) -> float:
@@ -196,7 +204,7 @@ def measure(
         scores: split → (N,) scores.
         fit_seconds: Time spent on fitting.
         score_seconds: split → time spent on scoring.
-        provenance: What the fitted detector knows of its origin.
+        provenance: What the fitted detector knows of its origin; tie rates and warnings are added.
 
     Raises:
         DataError: A score is not finite.
@@ -211,6 +219,15 @@ def measure(
         for role in ("near", "far")
         if (of_role := [s for s in splits if s.role == role])
     }
+    ties = {s.name: tie_rate(id_scores, scores[s.name]) for s in splits[1:]}
+    told = {
+        "ties": ties,
+        "warnings": [
+            *provenance.get("warnings", ()),
+            *warnings_of(provenance.get("diagnostics", {}), ties),
+        ],
+    }
+    provenance = {**provenance, **told}
     return Result(request, scores, fit_seconds, score_seconds, rows, averages, provenance)
 
 

@@ -44,6 +44,7 @@ def plan(
     layers: str | Sequence[str] | None = None,
     settings: Iterable[str] = (),
     splits: Splits,
+    scores: bool = True,
 ) -> Plan:
     """Expand a request into detectors.
 
@@ -54,7 +55,8 @@ def plan(
             own layer; those that read entropies look at every layer that has them.
         settings: ``detector.hyperparameter=value`` each, values in YAML; several, separated by
             commas or in brackets, are tried one by one, in all combinations.
-        splits: What will be scored; says which layers and arrays there are.
+        splits: What will be fitted on and scored; says which layers and arrays there are.
+        scores: Whether anything will be scored; else splits to fit on are enough.
 
     Returns:
         The detectors. With ``all``, those whose inputs are not there are listed with the
@@ -69,9 +71,9 @@ def plan(
     asked = _listed(names)
     chosen = _chosen(asked)
     grids = _grids(settings, chosen)
-    roles = Roles.of(splits)
+    roles = Roles.of(splits, scores=scores)
     rows = roles.open(splits)
-    keys = rows[roles.fit].keys()
+    keys = next(iter(rows.values())).keys()  # those of the fit split
     patterns = _known_layers(_listed(layers or ()), keys)
     ready: list[Detector] = []
     skipped: list[Unscored] = []

@@ -1,8 +1,9 @@
 """Fit many detectors from one read of the fit split, then score every split once.
 
-The fit split is read once for the statistics of all detectors; every other split is read once
-for all scores, a few thousand rows at a time. A detector that fails is recorded with its
-message and does not disturb the others.
+The fit split is read once for the statistics of all detectors, and what a second look at it
+needs stays in memory as far as a budget allows; every other split is read once for all scores, a
+few thousand rows at a time. A detector that fails is recorded with its message and does not
+disturb the others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 
 from latentood.detectors.base import Detector
 from latentood.detectors.fitting import Fitted, fit
-from latentood.errors import LatentOODError, StoreError, UnknownName
+from latentood.errors import ConfigError, LatentOODError, StoreError, UnknownName
 from latentood.evaluation.comparison import (
     NO_CLASS,
     Classes,
@@ -29,10 +30,13 @@ from latentood.evaluation.comparison import (
     Unscored,
     measure,
 )
+from latentood.evaluation.memory import default_memory
 from latentood.evaluation.metrics import Array
 from latentood.evaluation.provenance import provenance_of
 from latentood.evaluation.splits import Roles, Splits, require_inputs
+from latentood.evaluation.transfer import admit
 from latentood.latents import LABELS, LOGITS, Latents
+from latentood.rows import Budget
 
 log = logging.getLogger(__name__)
 
@@ -42,33 +46,52 @@ Progress = Callable[[str, int, int], None]
 
 def score_all(
     splits: Splits,
-    detectors: Sequence[Detector],
+    detectors: Sequence[Detector] = (),
     *,
+    fitted: Sequence[Fitted] = (),
+    any_cache: bool = False,
     skipped: Sequence[Unscored] = (),
     device: torch.device | str | None = None,
+    memory: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Fit detectors, score all ID and OOD splits, and compare.
 
     Args:
-        splits: An open cache, or splits in memory; one of role ``fit``, at most one ``val``,
-            one ``id``, and at least one ``near`` or ``far``.
-        detectors: What to score, each with its layer and hyperparameters.
+        splits: An open cache, or splits in memory; one of role ``id``, and at least one ``near``
+            or ``far``; to fit, one of role ``fit`` and at most one ``val``.
+        detectors: What to fit and score, each with its layer and hyperparameters.
+        fitted: What to score as it is, e.g. loaded from files.
+        any_cache: Score fitted detectors even where they belong to another run.
         skipped: What the plan left out; recorded as it is.
-        device: Where to compute; default the CPU.
+        device: Where to compute; default the GPU if there is one. Fitted detectors bring theirs.
+        memory: Bytes that arrays of the fit and val splits may occupy once they were read;
+            default a quarter of what is free, at most 4 GiB. No number depends on it.
         progress: Told of every fitted detector (``fit``) and of rows scored (``score <split>``).
 
     Returns:
         The comparison; detectors that raised an error are in ``failed``.
 
     Raises:
-        ConfigError: The splits do not have the roles above.
+        ConfigError: The splits do not have the roles above, or there is nothing to score.
+        FingerprintMismatch: A fitted detector belongs to another run.
         StoreError: The cache cannot be read.
     """
-    roles = Roles.of(splits)
-    session = _Session(splits, roles, torch.device(device or "cpu"), progress)
+    if not (detectors or fitted):
+        raise ConfigError("score: must have at least one detector, got none; name one")
+    admitted = [admit(one, splits, any_cache=any_cache) for one in fitted]
+    session = _Session(
+        splits,
+        Roles.of(splits, fits=bool(detectors)),
+        torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+        Budget(default_memory() if memory is None else memory),
+        progress or _silent,
+    )
     runs = [_Run(detector) for detector in detectors]
     session.fit(runs)
+    runs += [_Run(one.detector, one) for one in admitted]
+    session.prepare(runs)
+    roles = session.roles
     scored = tuple(session.score(runs, name) for name in roles.scored)
     results = tuple(result for run in runs if (result := run.finish(scored)) is not None)
     return Comparison(
@@ -77,7 +100,7 @@ def score_all(
         failed=tuple(Unscored(run.request, run.error) for run in runs if run.error is not None),
         skipped=tuple(skipped),
         shared_seconds=session.shared_seconds,
-        provenance=provenance_of(splits, session.device),
+        provenance=provenance_of(splits, session.device) | {"memory": session.memory},
     )
 
 
@@ -90,7 +113,7 @@ def layer_of(detector: Detector) -> str:
 
 @dataclass
 class _Run:
-    """One detector on its way through the splits."""
+    """One detector on its way through the splits; it may come fitted."""
 
     detector: Detector
     fitted: Fitted | None = None
@@ -144,17 +167,29 @@ class _Session:
     """The splits of one comparison, each opened once, and the time spent on reading them."""
 
     def __init__(
-        self, splits: Splits, roles: Roles, device: torch.device, progress: Progress | None
+        self,
+        splits: Splits,
+        roles: Roles,
+        device: torch.device,
+        budget: Budget,
+        progress: Progress,
     ) -> None:
         self.splits = splits
         self.roles = roles
         self.device = device
         self.rows = roles.open(splits, device)
-        self.tell = progress or _silent
+        self.budget = budget
+        self.tell = progress
         self.shared_seconds = {"gather": 0.0, "read": 0.0}
+        self.memory = {"budget": budget.limit, "kept": 0}
+        for split in (roles.fit, roles.val):  # the others are read once anyway
+            if split is not None:
+                self.rows[split] = self.rows[split].within(budget)
 
     def fit(self, runs: Sequence[_Run]) -> None:
         """Fit all detectors, after one shared read of the fit split."""
+        if self.roles.fit is None:
+            return
         train = self.rows[self.roles.fit]
         val = None if self.roles.val is None else self.rows[self.roles.val]
         for run in runs:
@@ -162,7 +197,7 @@ class _Session:
                 require_inputs(run.detector, self.rows, self.roles)
         ready = [run for run in runs if run.error is None]
         start = time.perf_counter()
-        _gather(train, [run.detector for run in ready])
+        gather(train, [run.detector for run in ready])
         self.shared_seconds["gather"] = self._since(start)
         for done, run in enumerate(ready, start=1):
             with run.guarded():
@@ -170,6 +205,20 @@ class _Session:
                 run.fitted = fit(run.detector, train, val)
                 run.fit_seconds = self._since(start)
             self.tell("fit", done, len(ready))
+        self.memory["kept"] = self.budget.used
+
+    def prepare(self, runs: Sequence[_Run]) -> None:
+        """Prepare all detectors before any scores, so that siblings share an index."""
+        for run in runs:
+            if run.error is None and run.fitted is not None:
+                with run.guarded():
+                    require_inputs(run.detector, self.rows, self.roles, fitted=True)
+                    start = time.perf_counter()
+                    run.fitted.prepare()
+                    run.fit_seconds += self._since(start)
+        for split in (self.roles.fit, self.roles.val):
+            if split is not None:
+                del self.rows[split]  # and what was kept of it
 
     def score(self, runs: Sequence[_Run], split: str) -> ScoredSplit:
         """Score a split with all detectors, reading it once."""
@@ -215,7 +264,8 @@ class _Session:
         return time.perf_counter() - start
 
 
-def _gather(train: Latents, detectors: Sequence[Detector]) -> None:
+def gather(train: Latents, detectors: Sequence[Detector]) -> None:
+    """Answer what all detectors ask of the fit split from as few reads of it as can be."""
     try:
         train.gather(statistic for detector in detectors for statistic in detector.statistics())
     except StoreError:

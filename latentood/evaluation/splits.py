@@ -114,34 +114,46 @@ class SplitsInMemory:
 
 @dataclass(frozen=True)
 class Roles:
-    """Which split plays which part."""
+    """Which split plays which part; None where nobody plays it, and none has to."""
 
-    fit: str
-    id: str
+    fit: str | None
+    id: str | None
     val: str | None
     near: tuple[str, ...]
     far: tuple[str, ...]
 
     @classmethod
-    def of(cls, splits: Splits) -> Roles:
+    def of(cls, splits: Splits, *, fits: bool = True, scores: bool = True) -> Roles:
         """Find them.
 
+        Args:
+            splits: All there are.
+            fits: Whether something will be fitted.
+            scores: Whether something will be scored.
+
         Raises:
-            ConfigError: Not exactly one ``fit`` and one ``id``, more than one ``val``, or
-                neither ``near`` nor ``far``.
+            ConfigError: More than one ``fit``, ``id`` or ``val``; none of what is needed: ``fit``
+                to fit; ``id``, and one of ``near`` and ``far``, to score.
         """
         by_role: dict[str, list[str]] = {}
         for name, facts in splits.splits.items():
             by_role.setdefault(facts.role, []).append(name)
         near, far = by_role.get("near", []), by_role.get("far", [])
-        if not near and not far:
+        if scores and not near and not far:
             raise _wrong_roles("at least one split of role near or far", "textures", "far", splits)
+
+        def only(role: str, example: str, *, needed: bool) -> str | None:
+            found = by_role.get(role, [])
+            if len(found) == 1 or not (found or needed):
+                return found[0] if found else None
+            raise _wrong_roles(f"exactly one split of role {role}", example, role, splits)
+
         return cls(
-            fit=_only("fit", "train", by_role, splits),
-            id=_only("id", "id_test", by_role, splits),
-            val=_only("val", "val", by_role, splits) if "val" in by_role else None,
-            near=tuple(near),
-            far=tuple(far),
+            fit=only("fit", "train", needed=True) if fits else None,
+            id=only("id", "id_test", needed=True) if scores else None,
+            val=only("val", "val", needed=False) if fits else None,
+            near=tuple(near) if scores else (),
+            far=tuple(far) if scores else (),
         )
 
     @property
@@ -152,44 +164,47 @@ class Roles:
     @property
     def scored(self) -> tuple[str, ...]:
         """The splits that are scored, ID first."""
-        return (self.id, *self.ood)
+        return self.ood if self.id is None else (self.id, *self.ood)
 
     def open(self, splits: Splits, device: torch.device | str = "cpu") -> dict[str, Latents]:
         """Open every split that plays a part, once, so that statistics are remembered."""
-        names = [self.fit, *([] if self.val is None else [self.val]), *self.scored]
+        names = [name for name in (self.fit, self.val, *self.scored) if name is not None]
         return {name: splits[name].to(device) for name in names}
 
 
-def require_inputs(detector: Detector, rows: Mapping[str, Latents], roles: Roles) -> None:
+def require_inputs(
+    detector: Detector, rows: Mapping[str, Latents], roles: Roles, *, fitted: bool = False
+) -> None:
     """Check, before anything is computed, that a detector finds all arrays it reads.
 
     Args:
         detector: What is going to be fitted and scored.
         rows: split → rows, as :meth:`Roles.open` gives them.
         roles: Which split plays which part.
+        fitted: Whether it is fitted already.
 
     Raises:
         MissingInput: One is not there; says what to add.
     """
     needs = detector.needs()
-    rows[roles.fit].require(needs.fit, who=detector.name)
-    if needs.val:
-        if roles.val is None:
-            raise MissingInput(
-                f"{detector.name}: needs a split of role val, but there are "
-                f"{', '.join(map(repr, rows))}; add one to the pipeline, e.g. "
-                "val: {role: val, target: ...}, and re-run extract"
-            )
-        rows[roles.val].require(needs.val, who=detector.name)
+    if not fitted and roles.fit is not None:
+        rows[roles.fit].require(needs.fit, who=detector.name)
+        _require_val(detector, needs.val, rows, roles)
     for split in roles.scored:
         rows[split].require(needs.score, who=detector.name)
 
 
-def _only(role: str, example: str, by_role: Mapping[str, list[str]], splits: Splits) -> str:
-    names = by_role.get(role, [])
-    if len(names) != 1:
-        raise _wrong_roles(f"exactly one split of role {role}", example, role, splits)
-    return names[0]
+def _require_val(
+    detector: Detector, keys: Sequence[str], rows: Mapping[str, Latents], roles: Roles
+) -> None:
+    if keys and roles.val is None:
+        raise MissingInput(
+            f"{detector.name}: needs a split of role val, but there are "
+            f"{', '.join(map(repr, rows))}; add one to the pipeline, e.g. "
+            "val: {role: val, target: ...}, and re-run extract"
+        )
+    if roles.val is not None:
+        rows[roles.val].require(keys, who=detector.name)
 
 
 def _wrong_roles(wanted: str, example: str, role: str, splits: Splits) -> ConfigError:

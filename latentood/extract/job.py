@@ -6,6 +6,7 @@ import hashlib
 import logging
 import platform
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,6 +21,8 @@ from latentood.extract.batching import choose_batch_size
 from latentood.extract.loading import load_model
 from latentood.extract.plan import Plan, make_plan
 from latentood.extract.rows import SplitRows, open_rows
+from latentood.extract.scores.network import Network
+from latentood.extract.scores.plan import Scores
 from latentood.latents import LABELS, LOGITS, MC_LOGITS, features, mc_entropy, mc_features
 from latentood.store.fingerprint import hash_tensors
 from latentood.store.schema import IDS, ArraySpec, Header, SplitSpec
@@ -44,6 +47,7 @@ class Job:
         head: Weight (C, D) and bias (C,) of the head, if there is one.
         rows: split → its data.
         specs: split → its arrays.
+        scores: Score taps, ready to be prepared.
         device: Where the model runs.
         batch_size: Rows run together.
     """
@@ -54,8 +58,16 @@ class Job:
     head: tuple[np.ndarray, np.ndarray] | None
     rows: dict[str, SplitRows]
     specs: dict[str, SplitSpec]
+    scores: Scores
     device: torch.device
     batch_size: int
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Run the model in the precision that the pipeline asks for."""
+        lower = self.pipeline.extract.autocast
+        if lower is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, lower))
 
     def seed(self, split: str) -> int:
         """Name the random streams of a split by 64 bits."""
@@ -94,6 +106,7 @@ def prepare(
     first = open_rows(pipeline, names[0], limit=limit, classes=None)
     probe = torch.stack([first[row][0] for row in range(min(2, len(first)))]).to(where)
     plan = make_plan(model, pipeline, probe)
+    scores = Scores.of(pipeline, Network(plan, probe))
     rows = {n: open_rows(pipeline, n, limit=limit, classes=plan.classes) for n in names}
     return Job(
         pipeline=pipeline,
@@ -101,7 +114,8 @@ def prepare(
         header=_header(pipeline, weights),
         head=_head(model, plan),
         rows=rows,
-        specs={name: _lay_out(pipeline, plan, data) for name, data in rows.items()},
+        specs={name: _lay_out(pipeline, plan, scores, data) for name, data in rows.items()},
+        scores=scores,
         device=where,
         batch_size=choose_batch_size(
             batch_size or pipeline.extract.batch_size, plan.engine, probe[:1]
@@ -135,14 +149,24 @@ def _header(pipeline: Pipeline, weights: str) -> Header:
         "weights": weights,
         "output": raw["model"]["output"],
         "head": raw["head"],
-        "layers": raw["layers"],
-        "monte_carlo": raw["monte_carlo"],
+        **_passes(raw["monte_carlo"]),
         "transform": raw["transform"],
         "seed": raw["seed"],
         "dtype": raw["extract"]["dtype"],
+        "keep_bits": raw["extract"]["keep_bits"],
+        "autocast": raw["extract"]["autocast"],
     }
     versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
     return Header(pipeline=raw, fingerprint=fingerprint, versions=versions)
+
+
+def _passes(monte_carlo: dict[str, Any] | None) -> dict[str, Any]:
+    """Give what decides the passes; what is kept of them may grow, as may the layers."""
+    fields = ("passes", "insert", "activate")
+    return {
+        f"monte_carlo.{field}": None if monte_carlo is None else monte_carlo[field]
+        for field in fields
+    }
 
 
 def _head(model: nn.Module, plan: Plan) -> tuple[np.ndarray, np.ndarray] | None:
@@ -158,26 +182,33 @@ def _head(model: nn.Module, plan: Plan) -> tuple[np.ndarray, np.ndarray] | None:
     return layer.weight.float().cpu().numpy(), bias.float().cpu().numpy()
 
 
-def _lay_out(pipeline: Pipeline, plan: Plan, rows: SplitRows) -> SplitSpec:
+def _lay_out(pipeline: Pipeline, plan: Plan, scores: Scores, rows: SplitRows) -> SplitSpec:
     """Lay out the arrays of a split."""
-    dtype = pipeline.extract.dtype
+    dtype, bits = pipeline.extract.dtype, pipeline.extract.keep_bits
     ids = rows.ids()
     width = max(len(name.encode("utf-8", "surrogateescape")) for name in ids)
     arrays = [ArraySpec(IDS, (width,), "uint8"), ArraySpec(LOGITS, (plan.classes,), dtype)]
     if rows.has_labels():
         arrays.append(ArraySpec(LABELS, (), "int64"))
-    arrays += [ArraySpec(features(layer), tail, dtype) for layer, tail in plan.shapes.items()]
+    how = {tap.layer: tap.reduction.name for tap in plan.engine.taps}
+
+    def of_layer(key: str, layer: str, tail: tuple[int, ...]) -> ArraySpec:
+        return ArraySpec(key, tail, dtype, how[layer], bits)
+
+    arrays += [of_layer(features(layer), layer, tail) for layer, tail in plan.shapes.items()]
     if (passes := pipeline.monte_carlo) is not None:
         followed = {layer: plan.shapes[layer] for layer in plan.varying}
         if "logits" in passes.keep:
-            arrays.append(ArraySpec(MC_LOGITS, (passes.passes, plan.classes), dtype))
+            arrays.append(
+                ArraySpec(MC_LOGITS, (passes.passes, plan.classes), dtype, keep_bits=bits)
+            )
         if "features" in passes.keep:
             arrays += [
-                ArraySpec(mc_features(n), (passes.passes, *tail), dtype)
-                for n, tail in followed.items()
+                of_layer(mc_features(n), n, (passes.passes, *tail)) for n, tail in followed.items()
             ]
         if "entropy" in passes.keep:
-            arrays += [ArraySpec(mc_entropy(n), tail, dtype) for n, tail in followed.items()]
+            arrays += [of_layer(mc_entropy(n), n, tail) for n, tail in followed.items()]
+    arrays += scores.arrays(rows.name)
     config = pipeline.splits[rows.name]
     return SplitSpec(
         name=rows.name,

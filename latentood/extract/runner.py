@@ -13,7 +13,7 @@ from latentood.config import Pipeline
 from latentood.extract.blocks import compute_block
 from latentood.extract.interrupt import stop_signals
 from latentood.extract.job import Job, prepare
-from latentood.store.schema import SplitSpec
+from latentood.extract.scores.plan import Preparation
 from latentood.store.writer import SplitWriter, open_writer, require_free
 
 Progress = Callable[[str, int, int], None]
@@ -29,7 +29,7 @@ class Summary:
     Attributes:
         store: Path of the cache.
         rows: split → rows it holds now.
-        computed: split → rows computed by this call.
+        computed: split → rows computed by this call, once for each group of arrays.
         finished: False if a signal stopped it; the store can then be resumed.
     """
 
@@ -52,7 +52,8 @@ def build_cache(
 ) -> Summary:
     """Run a model once over the splits of a pipeline and keep the result in a cache.
 
-    An existing cache of the same run is resumed. SIGINT and SIGTERM finish the block in hand.
+    An existing cache of the same run is resumed; layers, scores and splits that it lacks are
+    added to it, and only they are computed. SIGINT and SIGTERM finish the block in hand.
 
     Args:
         pipeline: What to run.
@@ -76,31 +77,38 @@ def run(
 ) -> Summary:
     """Run a prepared job; see :func:`build_cache`."""
     path = Path(store)
+    job.scores.require_fit(job.specs, path, overwrite=overwrite)
+    taps = Preparation(job.scores, path)
     computed: dict[str, int] = {}
     with (
         open_writer(path, job.header, head=job.head, overwrite=overwrite) as writer,
         stop_signals() as stopped,
     ):
-        writers = writer.splits(job.specs.values())
-        require_free(path, sum(_missing_bytes(job.specs[n], w) for n, w in writers.items()))
-        for name, split_writer in writers.items():
-            computed[name] = _run_split(job, name, split_writer, stopped, progress)
-        finished = all(not split_writer.pending() for split_writer in writers.values())
+        splits = writer.splits(job.specs.values())
+        require_free(path, sum(_missing_bytes(w) for writers in splits.values() for w in writers))
+        for name in job.scores.order(splits):
+            waiting = [w for w in splits[name] if w.pending()] or splits[name][:1]
+            computed[name] = sum(_run_group(job, w, taps, stopped, progress) for w in waiting)
+        finished = not any(w.pending() for writers in splits.values() for w in writers)
     rows = {name: spec.rows for name, spec in job.specs.items()}
     return Summary(path, rows, computed, finished)
 
 
-def _missing_bytes(spec: SplitSpec, writer: SplitWriter) -> int:
+def _missing_bytes(writer: SplitWriter) -> int:
     bounds = [writer.bounds(block) for block in writer.pending()]
-    return sum(stop - start for start, stop in bounds) * spec.nbytes
+    return sum(stop - start for start, stop in bounds) * writer.spec.nbytes
 
 
-def _run_split(
-    job: Job, name: str, writer: SplitWriter, stopped: threading.Event, progress: Progress | None
+def _run_group(
+    job: Job,
+    writer: SplitWriter,
+    taps: Preparation,
+    stopped: threading.Event,
+    progress: Progress | None,
 ) -> int:
-    """Compute and write the missing blocks of one split; returns the rows computed."""
+    """Compute and write the missing blocks of a group of arrays; returns the rows computed."""
+    name, size = writer.spec.name, writer.spec.rows
     pending = [writer.bounds(block) for block in writer.pending()]
-    size = job.specs[name].rows
     missing = sum(stop - start for start, stop in pending)
     batches = job.rows[name].batches(
         [rows for bounds in pending for rows in _batch_rows(*bounds, job.batch_size)],
@@ -116,11 +124,15 @@ def _run_split(
             progress(name, size - missing + done, size)
 
     tell(0)
+    if not pending or stopped.is_set():
+        return 0
+    with job.precision():
+        scorer = taps.scorer(writer.spec)
     with ThreadPoolExecutor(1, thread_name_prefix="latentood-writer") as pool:
         for block, bounds in zip(writer.pending(), pending, strict=True):
             if stopped.is_set():
                 break
-            arrays = compute_block(job, name, bounds, batches, tell)
+            arrays = compute_block(job, writer.spec, bounds, batches, tell, scorer)
             queue.append(pool.submit(writer.write, block, arrays))
             while len(queue) > _QUEUED_BLOCKS:
                 queue.popleft().result()

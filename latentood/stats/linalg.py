@@ -48,9 +48,13 @@ class Covariance:
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (D,), largest first and none below 0, and eigenvectors (D, D) in columns."""
+        """Eigenvalues (D,), largest first and 0 where rounding, and eigenvectors (D, D) in columns.
+
+        Rounding left in would be magnified by a ridge not much larger.
+        """
         values, vectors = torch.linalg.eigh(self.matrix)
-        return values.flip(0).clamp(min=0.0), vectors.flip(1)
+        values = torch.where(values > self.noise, values, 0.0)
+        return values.flip(0), vectors.flip(1)
 
     @cached_property
     def rank(self) -> int:

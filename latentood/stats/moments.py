@@ -57,7 +57,8 @@ class RowMoments:
     def about(self, origin: Tensor) -> Covariance:
         """Mean of (h−origin)(h−origin)ᵀ for another origin (D,)."""
         shift = self.mean - origin
-        return Covariance(self.covariance.matrix + torch.outer(shift, shift), self.noise)
+        noise = self.noise + EPSILON * len(shift) * float(shift @ shift)
+        return Covariance(self.covariance.matrix + torch.outer(shift, shift), noise)
 
 
 class MomentSums:

@@ -4,35 +4,42 @@ An engine (FAISS where it is installed, else torch) proposes candidates in float
 close enough to the k-th for float32 to have misordered them are then computed again from the
 rows in float64, so the answer is that of a float64 search over all rows, whichever engine ran.
 Rows where the candidates cannot prove their answer are searched in float64 outright.
+
+An approximate index proposes candidates that may miss neighbours: distances are then those of a
+float64 search over what it proposed. How much it misses is measured, not assumed (``recall``).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
-from latentood.errors import MissingInput
 from latentood.stats.linalg import lengths
+from latentood.stats.neighbours_engines import (
+    ENGINES,
+    INDEXES,
+    Searcher,
+    choose_engine,
+    make_searcher,
+)
 
-ENGINES = ("auto", "faiss", "torch")
+__all__ = ["EFFORT", "ENGINES", "INDEXES", "Neighbours", "choose_engine"]
+
+EFFORT = 64
 
 _QUERIES = 2048  # rows searched together
 _CHUNK = 8192  # bank rows per matrix product: 64 MiB of float32 distances
+_PAIR_ELEMENTS = 1 << 18  # of differences of pairs: 2 MiB, which a cache holds
 _MARGIN = 16  # candidates beyond the k-th
+_TRAINING = 1 << 16  # rows of the bank that an ivf index learns its lists from
 _ROUNDING = torch.finfo(torch.float32).eps
-_UNDERFLOW = torch.finfo(torch.float32).tiny  # products below it lose digits, or all of them
 _UNDERFLOW = torch.finfo(torch.float32).tiny  # squares below it lose digits, or all of them
 
 log = logging.getLogger(__name__)
-
-
-class _Searcher(Protocol):
-    def add(self, vectors: Tensor) -> None: ...
-    def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]: ...
 
 
 class Neighbours:
@@ -45,6 +52,11 @@ class Neighbours:
         vectors: Turns rows as they are given into the float64 vectors that are compared.
         engine: ``faiss``, ``torch``, or ``auto``: FAISS if it is installed and the bank is on
             the CPU.
+        index: ``flat``: exact; ``ivf``, ``hnsw``: approximate, by FAISS.
+        effort: How much an approximate index looks at: lists of ``ivf``, candidates of ``hnsw``.
+
+    Attributes:
+        asked: Values of k that users of this index are going to ask for.
 
     Raises:
         MissingInput: FAISS was asked for and is not installed.
@@ -56,14 +68,25 @@ class Neighbours:
         *,
         vectors: Callable[[Tensor], Tensor] = Tensor.double,
         engine: str = "auto",
+        index: str = "flat",
+        effort: int = EFFORT,
     ) -> None:
-        self.engine = choose_engine(engine, bank.device)
+        self.asked: set[int] = set()
+        self.engine = choose_engine(engine, bank.device, index)
         self._bank = bank
         self._vectors = vectors
         # Distances do not change when all rows move; centred, float32 keeps more of their digits.
-        self._centre = sum(vectors(part).sum(dim=0) for part in bank.split(_CHUNK)) / len(bank)
-        width = bank.shape[1]
-        self._index: _Searcher = _Faiss(width) if self.engine == "faiss" else _Torch()
+        sums = torch.stack([vectors(part).sum(dim=0) for part in bank.split(_CHUNK)])
+        self._centre = sums.sum(dim=0) / len(bank)
+        width = len(self._centre)  # of the vectors
+        spread = torch.arange(0, len(bank), max(1, len(bank) // _TRAINING))
+        self._index: Searcher = make_searcher(
+            self.engine,
+            index,
+            effort,
+            width,
+            lambda: (vectors(bank[spread]) - self._centre).float(),
+        )
         longest = 0.0
         for part in bank.split(_CHUNK):
             centred = vectors(part) - self._centre
@@ -79,20 +102,76 @@ class Neighbours:
         """Count the rows of the bank."""
         return len(self._bank)
 
+    @classmethod
+    def over(
+        cls,
+        bank: Tensor,
+        *,
+        vectors: Callable[[Tensor], Tensor] = Tensor.double,
+        engine: str = "auto",
+        index: str = "flat",
+        effort: int = EFFORT,
+    ) -> Neighbours:
+        """Give the index over a bank that is built once, for all that use it at the time.
+
+        Args: as of the class; ``bank`` is the same if it is the same tensor.
+        """
+        key = (id(bank), vectors, engine, index, effort)  # no other bank has that id: it is held
+        found = _BUILT.get(key)
+        if found is None:
+            found = _BUILT[key] = cls(
+                bank, vectors=vectors, engine=engine, index=index, effort=effort
+            )
+        return found
+
     def kth_distance(self, queries: Tensor, k: int, own: Tensor | None = None) -> Tensor:
-        """Distance to the k-th nearest row of the bank.
+        """Distance to the k-th nearest row of the bank: (N,) float64.
+
+        Args: as of :meth:`kth_distances`, for one k.
+        """
+        return self.kth_distances(queries, (k,), own)[k]
+
+    def kth_distances(
+        self, queries: Tensor, ks: Iterable[int], own: Tensor | None = None
+    ) -> dict[int, Tensor]:
+        """Distances to the k-th nearest rows of the bank, for several k from one search.
 
         Args:
             queries: (N, D), as the bank was given.
-            k: Which neighbour, from 1 to the number of rows that may match.
+            ks: Which neighbours, from 1 to the number of rows that may match.
             own: (N,) position of each query in the bank, −1 if it is not there: a row is never
                 its own neighbour.
 
         Returns:
-            (N,) float64.
+            k → (N,) float64.
         """
-        parts = [self._kth(rows, k, skip) for rows, skip in self._batches(queries, own)]
-        return torch.cat(parts).sqrt() if parts else queries.new_empty(0).double()
+        wanted = sorted(set(ks))
+        parts = [self._kth(rows, wanted, skip) for rows, skip in self._batches(queries, own)]
+        if not parts:
+            return {k: queries.new_empty(0).double() for k in wanted}
+        return dict(zip(wanted, torch.cat(parts, dim=1).sqrt(), strict=True))
+
+    def recall(self, k: int, *, rows: int = 256, seed: int = 0) -> float:
+        """Measure how many of the k nearest rows the index proposes.
+
+        Args:
+            k: How many neighbours; fewer where the bank has fewer.
+            rows: How many rows of the bank are searched for, each without its own match.
+            seed: Which.
+
+        Returns:
+            Share in [0, 1] of the true neighbours that are among the proposed.
+        """
+        sample = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:rows]
+        own = sample.to(self._bank.device)
+        k = max(1, min(k, len(self) - 1))
+        queries = self._vectors(self._bank[own])
+        found = self._candidates((queries - self._centre).float(), k, own)[1]
+        _, truth = self._search_all(queries, k, own)
+        hits = torch.isin(
+            found + own.unsqueeze(1) * len(self), truth + own.unsqueeze(1) * len(self)
+        )
+        return float((hits & (found >= 0)).double().sum() / truth.numel())
 
     def nearest(self, queries: Tensor, k: int, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Distances and positions of the k nearest rows of the bank.
@@ -118,27 +197,39 @@ class Neighbours:
             skip = None if own is None else own[start:stop]
             yield self._vectors(queries[start:stop]), skip
 
-    def _kth(self, queries: Tensor, k: int, own: Tensor | None) -> Tensor:
-        """Squared distance to the k-th nearest row, for one batch of float64 vectors."""
+    def _kth(self, queries: Tensor, ks: list[int], own: Tensor | None) -> Tensor:
+        """Squared distances (K, N) to the k-th nearest rows, for one batch of float64 vectors."""
         centred = queries - self._centre
-        near, index = self._candidates(centred.float(), k + _MARGIN, own)
-        kth = near[:, k - 1 : k]
+        near, index = self._candidates(centred.float(), ks[-1] + _MARGIN, own)
         # Order statistics move no more than the distances do, so the true k-th is within one
         # error of this one, and only candidates within two can be it.
         reach = (lengths(centred).unsqueeze(1) + self._longest).square()
         slack = 2 * (self._error * reach + queries.shape[1] * _UNDERFLOW)
+        return torch.stack([self._decided(queries, near, index, k, slack, own) for k in ks])
+
+    def _decided(
+        self,
+        queries: Tensor,
+        near: Tensor,
+        index: Tensor,
+        k: int,
+        slack: Tensor,
+        own: Tensor | None,
+    ) -> Tensor:
+        """Decide in float64 which of the candidates is the k-th: its squared distance (N,)."""
+        kth = near[:, k - 1 : k]
         doubtful = (near - kth).abs() <= slack
         unproven = doubtful[:, -1] & (near.shape[1] < len(self))
         unproven |= doubtful.sum(dim=1) > 4 * _MARGIN
-        unproven |= ~kth.squeeze(1).isfinite()  # beyond the range of float32
+        unproven |= ~kth.squeeze(1).isfinite()  # beyond the range of float32, or not proposed
         doubtful &= ~unproven.unsqueeze(1)
         row, column = doubtful.nonzero(as_tuple=True)
         exact = torch.full_like(near, torch.inf).masked_fill_(near < kth, -torch.inf)
         exact[row, column] = self._squared(queries, row, index[row, column])
         answer = exact.kthvalue(k, dim=1).values
         if bool(unproven.any()):
-            near, _ = self._search_all(queries[unproven], k, _at(own, unproven))
-            answer[unproven] = near[:, -1]
+            found, _ = self._search_all(queries[unproven], k, _at(own, unproven))
+            answer[unproven] = found[:, -1]
         return answer
 
     def _nearest(self, queries: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -177,7 +268,8 @@ class Neighbours:
 
     def _squared(self, queries: Tensor, row: Tensor, index: Tensor) -> Tensor:
         """Squared distance of P pairs of a query and a row of the bank, in float64."""
-        pairs = zip(row.split(_CHUNK), index.split(_CHUNK), strict=True)
+        step = max(1, _PAIR_ELEMENTS // queries.shape[1])
+        pairs = zip(row.split(step), index.split(step), strict=True)
         parts = [(queries[q] - self._vectors(self._bank[b])).square().sum(dim=1) for q, b in pairs]
         return torch.cat(parts) if parts else queries.new_empty(0)
 
@@ -198,68 +290,8 @@ class Neighbours:
         return best.square(), index
 
 
-def choose_engine(option: str, device: torch.device) -> str:
-    """Say which engine will run: FAISS on the CPU where it is installed, else torch.
-
-    Raises:
-        MissingInput: FAISS was asked for and is not installed.
-    """
-    if option == "torch" or (option == "auto" and device.type != "cpu"):
-        return "torch"
-    if _faiss() is not None:
-        return "faiss"
-    if option == "faiss":
-        raise MissingInput(
-            "neighbours: engine must be 'auto' or 'torch' where FAISS is not installed, got "
-            "'faiss'; run pip install \"latentood[cpu]\" or choose engine=torch"
-        )
-    return "torch"
-
-
-def _faiss() -> Any:
-    """Import FAISS, after torch: the two bring their own OpenMP and must load in this order."""
-    try:
-        import faiss
-    except ImportError:
-        return None
-    return faiss
-
-
-class _Faiss:
-    """Exhaustive search by FAISS."""
-
-    def __init__(self, width: int) -> None:
-        self._index = _faiss().IndexFlatL2(width)
-
-    def add(self, vectors: Tensor) -> None:
-        self._index.add(vectors.cpu().numpy())
-
-    def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        near, index = self._index.search(queries.cpu().numpy(), count)
-        return torch.from_numpy(near).to(queries.device), torch.from_numpy(index).to(queries.device)
-
-
-class _Torch:
-    """Exhaustive search by matrix products, merging the best of every chunk of the bank."""
-
-    def __init__(self) -> None:
-        self._chunks: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, vectors: Tensor) -> None:
-        self._chunks.append((vectors, vectors.square().sum(dim=1)))
-
-    def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        best = queries.new_empty((len(queries), 0))
-        index = torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
-        start = 0
-        for vectors, squares in self._chunks:
-            relative = torch.addmm(squares, queries, vectors.mT, alpha=-2)
-            near, place = relative.topk(min(count, len(vectors)), dim=1, largest=False)
-            best, order = torch.cat([best, near], dim=1).sort(dim=1)
-            index = torch.cat([index, place + start], dim=1).gather(1, order)
-            best, index = best[:, :count], index[:, :count]
-            start += len(vectors)
-        return best + queries.square().sum(dim=1, keepdim=True), index
+_BUILT: WeakValueDictionary[object, Neighbours] = WeakValueDictionary()
+"""What :meth:`Neighbours.over` built and somebody still uses."""
 
 
 def _at(own: Tensor | None, rows: Tensor) -> Tensor | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,12 +11,25 @@ from torch import Tensor
 _ELEMENTS = 1 << 22  # products per step: 32 MiB of float64
 
 
-def products(rows: Tensor, bank: Tensor, own: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+@dataclass(frozen=True)
+class Guides:
+    """A bank whose vectors are made when they are needed, a part at a time.
+
+    Attributes:
+        size: M, its number of rows.
+        vectors: Gives the float64 vectors (m, D) of a slice of its rows.
+    """
+
+    size: int
+    vectors: Callable[[slice], Tensor]
+
+
+def products(rows: Tensor, bank: Guides, own: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
     """Stream ``rows · bankᵀ``.
 
     Args:
         rows: (N, D) float64.
-        bank: (M, D) float64.
+        bank: M vectors.
         own: (N,) position of each row in the bank, −1 if it is not there; None if no row is. A
             row's product with itself is −∞.
 
@@ -23,21 +37,21 @@ def products(rows: Tensor, bank: Tensor, own: Tensor | None) -> Iterator[tuple[s
         A slice of the bank and the products with it, (N, m).
     """
     step = max(1, _ELEMENTS // max(1, len(rows)))
-    for start in range(0, len(bank), step):
-        part = slice(start, min(start + step, len(bank)))
-        values = rows @ bank[part].mT
+    for start in range(0, bank.size, step):
+        part = slice(start, min(start + step, bank.size))
+        values = rows @ bank.vectors(part).mT
         if own is not None:
             here = torch.arange(part.start, part.stop, device=values.device)
             values.masked_fill_(here == own.unsqueeze(1), -torch.inf)
         yield part, values
 
 
-def top_mean(rows: Tensor, bank: Tensor, k: int, own: Tensor | None = None) -> Tensor:
+def top_mean(rows: Tensor, bank: Guides, k: int, own: Tensor | None = None) -> Tensor:
     """Mean of the k largest inner products of a row with the bank.
 
     Args:
         rows: (N, D) float64.
-        bank: (M, D) float64, M ≥ k, not counting a row itself.
+        bank: M vectors, M ≥ k, not counting a row itself.
         k: How many.
         own: As in :func:`products`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from latentood.errors import DamagedBlock, IncompleteSplit, StoreError, unknown
 from latentood.latents import Latents
-from latentood.store.documents import COMMITTED
+from latentood.store.fingerprint import digest as data_digest
+from latentood.store.groups import StoredGroup
+from latentood.store.refusal import some
 from latentood.store.root import HEAD, StoredHead, read_root
 from latentood.store.schema import IDS, SCHEMA, SCORES, ArraySpec, Header, decode_ids
 from latentood.store.shards import Damage, StoredArray
@@ -38,7 +41,7 @@ class SplitInfo:
         rows: N.
         block_rows: R, rows of a block.
         blocks: Number of blocks.
-        committed: The blocks that are there.
+        committed: The blocks that are there, with every array.
         arrays: What is kept of each row, ids and scores included.
         data: Provenance of the data set.
     """
@@ -74,7 +77,10 @@ class Cache:
         self._head = root.head
         try:
             self._stored = {name: load_split(path, name) for name in list_splits(path)}
-            self._digests = {name: split.digests() for name, split in self._stored.items()}
+            self._digests = {
+                name: [group.digests() for group in split.groups]
+                for name, split in self._stored.items()
+            }
         except PermissionError as error:
             raise StoreError(
                 f"{path}: every file must be readable, but {error.filename} is not; "
@@ -87,20 +93,24 @@ class Cache:
         return f"Cache({str(self.path)!r}, splits: {', '.join(self.splits) or 'none'})"
 
     def __getitem__(self, split: str) -> Latents:
-        """Give the rows of a split, without its ids and score columns.
+        """Give the rows of a split, without its ids.
+
+        Arrays that are being added to the split are left out until all their rows are there.
 
         Raises:
             UnknownName: There is no such split (names the nearest).
-            IncompleteSplit: Its extraction has not finished.
+            IncompleteSplit: Its first extraction has not finished.
             DamagedBlock: Its commit log is damaged; or, once read, an array or the head.
         """
-        arrays = self._complete(split).arrays
+        first, *later = self._groups(split)
+        self._require_complete(split, first)
         rows = {
             key: _Rows(self, split, array)
-            for key, array in arrays.items()
-            if key != IDS and not key.startswith(f"{SCORES}/")
+            for group in (first, *(group for group in later if self._is_complete(split, group)))
+            for key, array in group.arrays.items()
+            if key != IDS
         }
-        origin = f"{self.header.digest}:{split}"
+        origin = f"{self.header.digest}:{split}:{data_digest(self.splits[split].data)}"
         return Latents.from_rows(rows, head=self.head, name=split, origin=origin)
 
     @cached_property
@@ -134,28 +144,38 @@ class Cache:
         return [name for name, split in self.splits.items() if split.role in roles]
 
     def _whole(self, split: str, key: str) -> Tensor:
-        arrays = self._complete(split).arrays
-        if key not in arrays:
-            raise unknown(f"array in split {split!r}", key, arrays)
-        return _Rows(self, split, arrays[key]).read(0, self.splits[split].rows)
+        groups = self._groups(split)
+        holder = next((group for group in groups if key in group.arrays), None)
+        if holder is None:
+            raise unknown(f"array in split {split!r}", key, self._stored[split].arrays)
+        self._require_complete(split, holder)
+        return _Rows(self, split, holder.arrays[key]).read(0, self.splits[split].rows)
 
-    def _complete(self, split: str) -> StoredSplit:
+    def _groups(self, split: str) -> list[StoredGroup]:
         if split not in self._stored:
             raise unknown(f"split in {self.path}", split, self._stored)
-        digests = self._digests[split]
-        if None in digests:
-            raise self.damaged(split, digests.index(None), COMMITTED, "its entry is unreadable")
-        info = self.splits[split]
-        if not info.complete:
+        groups = self._stored[split].groups
+        for group, digests in zip(groups, self._digests[split], strict=True):
+            if None in digests:
+                block = digests.index(None)
+                raise self.damaged(split, block, group.log.key, "its entry is unreadable")
+        return groups
+
+    def _is_complete(self, split: str, group: StoredGroup) -> bool:
+        return all(self._digests[split][group.number])
+
+    def _require_complete(self, split: str, group: StoredGroup) -> None:
+        if not self._is_complete(split, group):
+            digests = self._digests[split][group.number]
             raise IncompleteSplit(
-                f"{self.path}: split {split!r} has {len(info.committed)} of {info.blocks} blocks; "
-                "resume with latentood extract"
+                f"{self.path}: split {split!r} has {sum(map(bool, digests))} of {len(digests)} "
+                f"blocks of {some(list(group.arrays))}; resume with latentood extract"
             )
-        return self._stored[split]
 
     def _info(self, stored: StoredSplit) -> SplitInfo:
         spec = stored.spec
-        committed = tuple(block for block, digest in enumerate(self._digests[spec.name]) if digest)
+        of_blocks = zip(*self._digests[spec.name], strict=True)
+        committed = tuple(block for block, digests in enumerate(of_blocks) if all(digests))
         return SplitInfo(
             spec.name, spec.role, spec.rows, spec.block_rows, spec.blocks, committed,
             spec.arrays, spec.data,
@@ -213,17 +233,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
 
 def _describe(cache: Cache, name: str) -> dict[str, Any]:
-    info, stored = cache.splits[name], cache._stored[name]
-    rows = sum(high - low for low, high in map(stored.spec.bounds, info.committed))
-    arrays = [
-        {
-            "key": spec.key,
-            "shape": [info.rows, *spec.tail],
-            "dtype": spec.dtype,
-            **_sizes(rows * spec.nbytes, _bytes_in(stored.arrays[spec.key].folder)),
-        }
-        for spec in info.arrays
-    ]
+    info = cache.splits[name]
+    groups = zip(cache._stored[name].groups, cache._digests[name], strict=True)
     return {
         "role": info.role,
         "rows": info.rows,
@@ -232,8 +243,22 @@ def _describe(cache: Cache, name: str) -> dict[str, Any]:
         "committed": len(info.committed),
         "complete": info.complete,
         "data": info.data,
-        "arrays": arrays,
+        "arrays": [about for group, digests in groups for about in _arrays(group, digests)],
     }
+
+
+def _arrays(group: StoredGroup, digests: list[int | None]) -> Iterator[dict[str, Any]]:
+    bounds = [group.spec.bounds(block) for block, digest in enumerate(digests) if digest]
+    rows = sum(stop - start for start, stop in bounds)
+    for spec in group.spec.arrays:
+        yield {
+            "key": spec.key,
+            "shape": [group.spec.rows, *spec.tail],
+            "dtype": spec.dtype,
+            "codec": spec.codec,
+            "committed": len(bounds),
+            **_sizes(rows * spec.nbytes, _bytes_in(group.arrays[spec.key].folder)),
+        }
 
 
 def _sizes(raw: int, stored: int) -> dict[str, Any]:

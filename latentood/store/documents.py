@@ -16,6 +16,7 @@ import numpy as np
 
 from latentood.errors import StoreError
 from latentood.store import files
+from latentood.store.codecs import LZ4, blosc
 from latentood.store.fingerprint import digest, plain
 from latentood.store.schema import SCHEMA, ArraySpec, SplitSpec
 
@@ -39,13 +40,15 @@ def group_document(attributes: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": sealed}
 
 
-def array_document(shape: tuple[int, ...], block_rows: int, dtype: str) -> dict[str, Any]:
+def array_document(
+    shape: tuple[int, ...], block_rows: int, dtype: str, codec: str = LZ4
+) -> dict[str, Any]:
     """Describe an array kept in one shard per block."""
     row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
     chunk = [_chunk_rows(block_rows, row_bytes), *shape[1:]]
     sharding = {
         "chunk_shape": chunk,
-        "codecs": [_bytes_codec(dtype), _blosc(dtype), _CHECKSUM],
+        "codecs": [_bytes_codec(dtype), blosc(codec, dtype), _CHECKSUM],
         "index_codecs": [_LITTLE, _CHECKSUM],
         "index_location": "end",
     }
@@ -58,9 +61,15 @@ def log_document(blocks: int) -> dict[str, Any]:
     return _array((blocks,), (1,), "uint64", [_LITTLE, _CHECKSUM])
 
 
+def log_name(group: int) -> str:
+    """Name the commit log of a group."""
+    return f"{COMMITTED}.{group}" if group else COMMITTED
+
+
 def split_documents(spec: SplitSpec) -> dict[str, dict[str, Any]]:
     """Give all documents of a split: folder within the split → document, parents first."""
-    documents = {".": group_document(spec.to_json()), COMMITTED: log_document(spec.blocks)}
+    documents = {".": group_document(spec.to_json())}
+    documents |= {log_name(group): log_document(spec.blocks) for group in range(spec.groups)}
     for array in spec.arrays:
         for parent in reversed(Path(array.path).parents):
             documents.setdefault(parent.as_posix(), group_document())
@@ -70,7 +79,7 @@ def split_documents(spec: SplitSpec) -> dict[str, dict[str, Any]]:
 
 def stored_document(spec: SplitSpec, array: ArraySpec) -> dict[str, Any]:
     """Describe one array of a split."""
-    return array_document((spec.rows, *array.tail), spec.block_rows, array.dtype)
+    return array_document((spec.rows, *array.tail), spec.block_rows, array.dtype, array.codec)
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
@@ -153,14 +162,3 @@ def _chunk_rows(block_rows: int, row_bytes: int) -> int:
 
 def _bytes_codec(dtype: str) -> dict[str, Any]:
     return {"name": "bytes"} if np.dtype(dtype).itemsize == 1 else _LITTLE
-
-
-def _blosc(dtype: str) -> dict[str, Any]:
-    settings = {
-        "typesize": np.dtype(dtype).itemsize,
-        "cname": "lz4",
-        "clevel": 5,
-        "shuffle": "bitshuffle",
-        "blocksize": 0,
-    }
-    return {"name": "blosc", "configuration": settings}

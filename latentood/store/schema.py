@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latentood.errors import ConfigError, DataError, suggest
+from latentood.store.codecs import CODECS, LZ4, choose_codec
 from latentood.store.fingerprint import digest
+from latentood.store.rounding import MANTISSA
 
 SCHEMA = 1
 """Number of the format; a store with a higher one is refused."""
@@ -28,6 +30,8 @@ SCORES = "scores"
 
 _PLAIN = ("logits", "labels", IDS, "mc.logits")
 _NAMED = ("features", "mc.features", "mc.entropy", SCORES)
+_OMITTED = {"how": "", "keep_bits": None, "codec": LZ4, "group": 0}
+"""What an array is unless its metadata say otherwise."""
 _NAME = re.compile(r"[A-Za-z0-9_#-][A-Za-z0-9_.#-]{0,199}", re.ASCII)
 
 
@@ -56,18 +60,32 @@ def check_name(kind: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a split: its key, the shape of one row, its dtype.
+    """One array of a split.
+
+    Args:
+        key: Its name, e.g. ``features/layer3``.
+        tail: Shape of one row.
+        dtype: Its dtype.
+        how: What made its values of the model's: the reduction of a layer, the settings of a
+            score. Made otherwise, they are another array.
+        keep_bits: Mantissa bits its values are rounded to; None keeps all.
+        codec: How it is compressed; chosen by what it holds, if not given.
+        group: Number of the arrays it is written and committed with.
 
     Raises:
-        ConfigError: A key, shape or dtype that no cache can hold.
+        ConfigError: Anything that no cache can hold.
     """
 
     key: str
     tail: tuple[int, ...]
     dtype: str
+    how: str = ""
+    keep_bits: int | None = None
+    codec: str = ""
+    group: int = 0
 
     def __post_init__(self) -> None:
-        """Check all three."""
+        """Check all of it, and choose the codec."""
         kind, slash, name = self.key.partition("/")
         if slash and kind in _NAMED:
             check_name(kind, name)
@@ -84,6 +102,22 @@ class ArraySpec:
                 f"{self.key}: dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}; "
                 "convert it first"
             )
+        most = MANTISSA.get(self.dtype, 1) - 1
+        if self.keep_bits is not None and not (
+            type(self.keep_bits) is int and 1 <= self.keep_bits <= most
+        ):
+            raise ConfigError(
+                f"{self.key}: keep_bits must be from 1 to {most} for {self.dtype}, got "
+                f"{self.keep_bits!r}; choose fewer bits, or null to keep them all"
+            )
+        if not self.codec:
+            chosen = choose_codec(self.key, self.tail, self.dtype, self.keep_bits)
+            object.__setattr__(self, "codec", chosen)
+        if self.codec not in CODECS or type(self.how) is not str or type(self.group) is not int:
+            raise ConfigError(
+                f"{self.key}: codec must be one of {', '.join(CODECS)}, how a text and group a "
+                f"number, got {self.codec!r}, {self.how!r} and {self.group!r}; mend the metadata"
+            )
 
     @property
     def path(self) -> str:
@@ -96,6 +130,20 @@ class ArraySpec:
         """Bytes of one row, uncompressed."""
         return int(np.prod(self.tail, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
+    def to_json(self) -> dict[str, Any]:
+        """Give the array as JSON values, without those that are as usual."""
+        values = asdict(self) | {"tail": list(self.tail)}
+        return {
+            field: value
+            for field, value in values.items()
+            if field not in _OMITTED or value != _OMITTED[field]
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> ArraySpec:
+        """Build from JSON values, checking them like any others."""
+        return cls(**(_OMITTED | stored | {"tail": tuple(stored["tail"])}))
+
 
 @dataclass(frozen=True)
 class SplitSpec:
@@ -106,7 +154,8 @@ class SplitSpec:
         role: ``fit``, ``val``, ``id``, ``near`` or ``far``.
         rows: N.
         block_rows: R, the rows written and committed together; the last block may have fewer.
-        arrays: What is kept of each row.
+        arrays: What is kept of each row. Those of one ``group`` are committed together: group 0
+            is what the split was created with, each later one was added to it at once.
         data: Provenance of the data set as JSON, its fingerprint included.
 
     Raises:
@@ -141,11 +190,22 @@ class SplitSpec:
                 f"split {self.name!r}: must have at least one array and each only once, got "
                 f"{f'{twice[0]!r} twice' if twice else 'none'}; change the layers in the pipeline"
             )
+        found = {spec.group for spec in self.arrays}
+        if found != set(range(len(found))):
+            raise ConfigError(
+                f"split {self.name!r}: the groups of its arrays must be numbered from 0 without "
+                f"gaps, got {sorted(found)}; mend the metadata"
+            )
 
     @property
     def blocks(self) -> int:
         """Number of blocks."""
         return -(-self.rows // self.block_rows)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return 1 + max(spec.group for spec in self.arrays)
 
     @property
     def nbytes(self) -> int:
@@ -156,22 +216,24 @@ class SplitSpec:
         """First row of a block, and the row after its last."""
         return block * self.block_rows, min((block + 1) * self.block_rows, self.rows)
 
+    def of_group(self, group: int) -> SplitSpec:
+        """Give the split as if it had the arrays of this group alone."""
+        arrays = tuple(replace(spec, group=0) for spec in self.arrays if spec.group == group)
+        return replace(self, arrays=arrays)
+
+    def grown(self, arrays: Sequence[ArraySpec]) -> SplitSpec:
+        """Give the split with these arrays as one more group."""
+        added = tuple(replace(spec, group=self.groups) for spec in arrays)
+        return replace(self, arrays=self.arrays + added)
+
     def to_json(self) -> dict[str, Any]:
         """Give the split as JSON values."""
-        return asdict(self) | {
-            "arrays": [
-                {"key": spec.key, "tail": list(spec.tail), "dtype": spec.dtype}
-                for spec in self.arrays
-            ]
-        }
+        return asdict(self) | {"arrays": [spec.to_json() for spec in self.arrays]}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> SplitSpec:
         """Build from JSON values, checking them like any others."""
-        arrays = tuple(
-            ArraySpec(array["key"], tuple(array["tail"]), array["dtype"])
-            for array in stored["arrays"]
-        )
+        arrays = tuple(ArraySpec.from_json(array) for array in stored["arrays"])
         return cls(
             stored["name"], stored["role"], stored["rows"], stored["block_rows"], arrays,
             dict(stored["data"]),

@@ -1,23 +1,20 @@
-"""One split on disk: its documents, its arrays and its commit log."""
+"""One split on disk: its documents and its groups of arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from latentood.errors import LatentOODError, StoreError
 from latentood.store import files
 from latentood.store.documents import (
-    COMMITTED,
     read_attributes,
     same_document,
     split_documents,
     write_document,
 )
-from latentood.store.schema import SplitSpec, check_name
-from latentood.store.shards import Damage, StoredArray, Values, block_digest
+from latentood.store.groups import StoredGroup
+from latentood.store.schema import ArraySpec, SplitSpec, check_name
 
 SPLITS = "splits"
 
@@ -34,20 +31,40 @@ class StoredSplit:
         self.folder = folder
         self.spec = spec
         self.documents = split_documents(spec)
-        self.arrays = {
-            array.key: StoredArray(folder / array.path, array.key, self.documents[array.path])
-            for array in spec.arrays
-        }
-        self.log = StoredArray(folder / COMMITTED, COMMITTED, self.documents[COMMITTED])
+        self.groups = [
+            StoredGroup(folder, spec, number, self.documents) for number in range(spec.groups)
+        ]
+        self.arrays = {key: array for group in self.groups for key, array in group.arrays.items()}
 
     def create(self) -> None:
         """Put the split in place, all blocks uncommitted."""
         with files.new_folder(self.folder) as draft:
             fresh = StoredSplit(draft, self.spec)
             fresh.mend_documents()
-            nothing = fresh.log.encode(0, np.zeros(1, np.uint64))
-            for block in range(self.spec.blocks):
-                files.write_file(fresh.log.shard(block), nothing)
+            for group in fresh.groups:
+                group.begin()
+
+    def grow(self, arrays: Sequence[ArraySpec]) -> StoredSplit:
+        """Add a group of arrays, all its blocks uncommitted.
+
+        Until the last step, which replaces the document of the split, the new folders belong to
+        nothing, so that :meth:`sweep` throws away what a killed run leaves of them.
+        """
+        grown = StoredSplit(self.folder, self.spec.grown(arrays))
+        grown._mend([path for path in grown.documents if path not in self.documents])
+        grown.groups[-1].begin()
+        grown._mend(["."])
+        return grown
+
+    def sweep(self) -> None:
+        """Delete the folders of arrays that a killed run was about to add."""
+        for path, document in self.documents.items():
+            if document["node_type"] != "group":
+                continue
+            for entry in (self.folder / path).iterdir():
+                known = entry.relative_to(self.folder).as_posix() in self.documents
+                if not known and not entry.name.startswith(".") and entry.is_dir():
+                    files.remove(entry)
 
     def damaged_documents(self) -> list[str]:
         """Name the folders within the split whose document is missing or was changed."""
@@ -59,48 +76,16 @@ class StoredSplit:
 
     def mend_documents(self) -> None:
         """Write what is missing or was changed: every document follows from the split."""
-        for path in self.damaged_documents():
+        self._mend(self.damaged_documents())
+
+    def _mend(self, paths: Sequence[str]) -> None:
+        for path in paths:
             folder = self.folder / path
             if not folder.is_dir():
                 folder.mkdir()
                 files.sync_folder(folder.parent)
             write_document(folder, self.documents[path])
             files.sync_folder(folder)
-
-    def digests(self) -> list[int | None]:
-        """Read the commit log.
-
-        Returns:
-            For each block its digest, 0 if it is not committed, None if that entry is damaged.
-        """
-        try:
-            return [int(digest) for digest in self.log.load(0, 0, self.spec.blocks)]
-        except Damage:
-            return [self._digest(block) for block in range(self.spec.blocks)]
-
-    def commit(self, block: int, digest: int) -> None:
-        """Write the digest of a block that is on the disk, or 0 to take a commit back."""
-        self.log.write(block, np.array([digest], np.uint64))
-        files.sync_folder(self.log.folder)
-
-    def write(self, block: int, arrays: Mapping[str, Values]) -> None:
-        """Put all shards of a block on the disk, then commit them."""
-        for key, array in self.arrays.items():
-            array.write(block, arrays[key])
-            files.sync_folder(array.folder)
-        # Only now: a reader trusts every shard of a block that has a digest.
-        self.commit(block, block_digest(arrays.items()))
-
-    def clear(self, block: int) -> None:
-        """Delete the shards of an uncommitted block."""
-        for array in self.arrays.values():
-            files.remove(array.shard(block))
-
-    def _digest(self, block: int) -> int | None:
-        try:
-            return int(self.log.read_block(block)[0])
-        except Damage:
-            return None
 
 
 def load_split(store: Path, name: str) -> StoredSplit:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentood.store import files
-from latentood.store.documents import COMMITTED
 from latentood.store.files import disk_errors
+from latentood.store.groups import StoredGroup
 from latentood.store.root import HEAD, StoredHead, read_root
 from latentood.store.shards import Damage, Values, block_digest
-from latentood.store.splits import StoredSplit, list_splits, load_split
+from latentood.store.splits import list_splits, load_split
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Problem:
         array: The array; None if the arrays are readable but not those that were committed
             together (e.g. files were swapped).
         what: What is wrong with it, in words.
+        group: The group of arrays whose block it is.
     """
 
     split: str | None
     block: int | None
     array: str | None
     what: str
+    group: int = 0
 
     def __str__(self) -> str:
         """Say where and what in one line."""
@@ -60,17 +62,18 @@ def verify(
     if about is not None and (what := StoredHead(store, about).damage()) is not None:
         problems.append(Problem(None, None, HEAD, what))
     splits = [load_split(store, name) for name in list_splits(store)]
-    total = sum(split.spec.blocks for split in splits)
+    total = sum(split.spec.blocks * split.spec.groups for split in splits)
     done = 0
     for split in splits:
         for folder in split.damaged_documents():
             what = f"{folder}/zarr.json is missing or was changed"
             problems.append(Problem(split.spec.name, None, folder, what))
-        for block, digest in enumerate(split.digests()):
-            problems += _check(split, block, digest)
-            done += 1
-            if progress is not None:
-                progress(done, total)
+        for group in split.groups:
+            for block, digest in enumerate(group.digests()):
+                problems += _check(group, block, digest)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
     return problems
 
 
@@ -103,20 +106,22 @@ def _discard(store: Path, problem: Problem) -> None:
     if problem.block is None:
         split.mend_documents()
     else:
-        split.commit(problem.block, 0)
+        split.groups[problem.group].commit(problem.block, 0)
 
 
-def _check(split: StoredSplit, block: int, digest: int | None) -> Iterator[Problem]:
-    name = split.spec.name
+def _check(group: StoredGroup, block: int, digest: int | None) -> Iterator[Problem]:
+    def problem(array: str | None, what: str) -> Problem:
+        return Problem(group.spec.name, block, array, what, group.number)
+
     if digest == 0:
         return
     if digest is None:
-        yield Problem(name, block, COMMITTED, "its entry is missing or unreadable")
+        yield problem(group.log.key, "its entry is missing or unreadable")
     arrays: list[tuple[str, Values]] = []
-    for key, array in split.arrays.items():
+    for key, array in group.arrays.items():
         try:
             arrays.append((key, array.read_block(block)))
         except Damage as damage:
-            yield Problem(name, block, key, damage.what)
-    if digest is not None and len(arrays) == len(split.arrays) and block_digest(arrays) != digest:
-        yield Problem(name, block, None, "its arrays are not those that were committed together")
+            yield problem(key, damage.what)
+    if digest is not None and len(arrays) == len(group.arrays) and block_digest(arrays) != digest:
+        yield problem(None, "its arrays are not those that were committed together")

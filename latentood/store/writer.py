@@ -8,19 +8,23 @@ its block is on the disk. Whatever else a killed run leaves behind is thrown awa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from filelock import FileLock
 
-from latentood.errors import DataError, FingerprintMismatch, StoreError, suggest
+from latentood.errors import DataError, StoreError, suggest
 from latentood.store import files
 from latentood.store.documents import DOCUMENT, group_document, same_document, write_document
 from latentood.store.files import disk_errors, require_free
 from latentood.store.fingerprint import canonical
+from latentood.store.groups import StoredGroup
+from latentood.store.refusal import refuse_other_run, refuse_other_split
 from latentood.store.root import HEAD, Head, Root, StoredHead, read_root, refuse_foreign
+from latentood.store.rounding import keep_mantissa
 from latentood.store.schema import Header, SplitSpec
 from latentood.store.shards import Values
 from latentood.store.splits import SPLITS, StoredSplit, list_splits, load_split
@@ -89,11 +93,15 @@ class StoreWriter:
         """Let others write."""
         self._lock.release()
 
-    def splits(self, specs: Iterable[SplitSpec]) -> dict[str, SplitWriter]:
-        """Create or resume splits; if one does not fit, nothing is changed.
+    def splits(self, specs: Iterable[SplitSpec]) -> dict[str, list[SplitWriter]]:
+        """Create, resume or extend splits; if one does not fit, nothing is changed.
+
+        Returns:
+            name → what :meth:`split` gives.
 
         Raises:
-            FingerprintMismatch: One was begun with other rows, arrays or data (names the field).
+            FingerprintMismatch: One was begun with other rows, data or settings (names the field).
+            IncompleteSplit: One was begun with arrays that are not asked for now.
             StoreError: One is damaged, or the disk refuses.
         """
         wanted = list(specs)
@@ -101,8 +109,7 @@ class StoreWriter:
             there = list_splits(self.path)
             for spec in wanted:
                 if spec.name in there:
-                    stored = load_split(self.path, spec.name).spec
-                    _refuse_other_split(self.path, stored, spec)
+                    refuse_other_split(self.path, load_split(self.path, spec.name), spec)
             # The pipeline may name more splits now. The versions stay those of the first blocks.
             if canonical(read_root(self.path).header.pipeline) != canonical(
                 self._root.header.pipeline
@@ -110,37 +117,49 @@ class StoreWriter:
                 self._root.write(self.path)
         return {spec.name: self.split(spec) for spec in wanted}
 
-    def split(self, spec: SplitSpec) -> SplitWriter:
-        """Create a split, or resume it.
+    def split(self, spec: SplitSpec) -> list[SplitWriter]:
+        """Create a split, or resume it; arrays it does not have yet become one more group.
+
+        Returns:
+            A writer for each group that holds any of the arrays asked for. What else the split
+            holds stays as it is.
 
         Raises:
-            FingerprintMismatch: It was begun with other rows, arrays or data (names the field).
+            FingerprintMismatch: It was begun with other rows, data or settings (names the field).
+            IncompleteSplit: It was begun with arrays that are not asked for now.
             StoreError: It is damaged, or the disk refuses.
         """
         with disk_errors(self.path):
             if spec.name not in list_splits(self.path):
                 StoredSplit(self.path / SPLITS / spec.name, spec).create()
-                return SplitWriter(self.path, load_split(self.path, spec.name))
             stored = load_split(self.path, spec.name)
-            _refuse_other_split(self.path, stored.spec, spec)
+            refuse_other_split(self.path, stored, spec)
             if stored.spec.role != spec.role:  # a new role changes no number
-                kept = SplitSpec.from_json(stored.spec.to_json() | {"role": spec.role})
-                stored = StoredSplit(stored.folder, kept)
+                stored = StoredSplit(stored.folder, replace(stored.spec, role=spec.role))
             stored.mend_documents()
-            return SplitWriter(self.path, stored)
+            stored.sweep()
+            if new := [array for array in spec.arrays if array.key not in stored.arrays]:
+                stored = stored.grow(new)
+            asked = {array.key for array in spec.arrays}
+            groups = [group for group in stored.groups if asked & group.arrays.keys()]
+            return [SplitWriter(self.path, group) for group in groups]
 
 
 class SplitWriter:
-    """Writes the blocks of one split that are not there yet; use :meth:`StoreWriter.split`."""
+    """Writes the missing blocks of one group of a split; use :meth:`StoreWriter.split`.
 
-    def __init__(self, store: Path, stored: StoredSplit) -> None:
+    Attributes:
+        spec: The split, with the arrays of this group alone.
+    """
+
+    def __init__(self, store: Path, group: StoredGroup) -> None:
         self._store = store
-        self._stored = stored
-        self.spec = stored.spec
+        self._group = group
+        self.spec = group.spec
         # A damaged entry of the log says nothing about its block, so that block is done again.
-        self._pending = [block for block, digest in enumerate(stored.digests()) if not digest]
+        self._pending = [block for block, digest in enumerate(group.digests()) if not digest]
         for block in self._pending:
-            stored.clear(block)
+            group.clear(block)
 
     def pending(self) -> list[int]:
         """List the blocks that are still to be written, in order."""
@@ -155,7 +174,8 @@ class SplitWriter:
 
         Args:
             block: One of :meth:`pending`.
-            arrays: key → rows of the block, for every array of the split.
+            arrays: key → rows of the block, for every array of the group; those with
+                ``keep_bits`` are rounded here.
 
         Raises:
             DataError: An array is missing, unknown, or has another shape or dtype.
@@ -169,8 +189,11 @@ class SplitWriter:
             )
         values = {key: np.asarray(array) for key, array in arrays.items()}
         self._check(block, values)
+        for array in self.spec.arrays:
+            if array.keep_bits is not None:
+                values[array.key] = keep_mantissa(values[array.key], array.keep_bits)
         with disk_errors(self._store):
-            self._stored.write(block, values)
+            self._group.write(block, values)
         self._pending.remove(block)
 
     def _check(self, block: int, values: Mapping[str, Values]) -> None:
@@ -182,7 +205,7 @@ class SplitWriter:
                 raise DataError(f"{who}: no array {key!r} was declared; {suggest(key, known)}")
         for array in self.spec.arrays:
             if array.key not in values:
-                raise DataError(f"{who}: {array.key} is missing; give every array of the split")
+                raise DataError(f"{who}: {array.key} is missing; give every array of the group")
             given = values[array.key]
             wanted = (stop - start, *array.tail)
             if given.shape != wanted or given.dtype.name != array.dtype:
@@ -206,7 +229,7 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
         root.write(store)
     elif (store / DOCUMENT).exists():
         found = read_root(store)
-        _refuse_other_run(store, found, root)
+        refuse_other_run(store, found, root)
         kept = found.header
         root = Root(Header(root.header.pipeline, kept.fingerprint, kept.versions), found.head)
     else:
@@ -221,42 +244,6 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
         files.sync_folder(store / SPLITS)
         files.sync_folder(store)
     return root
-
-
-def _refuse_other_run(store: Path, found: Root, given: Root) -> None:
-    def fields(root: Root) -> dict[str, Any]:
-        head = None if root.head is None else root.head["digest"]
-        return {**root.header.fingerprint, "head weights": head}
-
-    _refuse(store, "the results of another run", fields(found), fields(given))
-
-
-def _refuse_other_split(store: Path, found: SplitSpec, given: SplitSpec) -> None:
-    def fields(spec: SplitSpec) -> dict[str, Any]:
-        arrays = {f"array {a.key}": [a.dtype, *a.tail] for a in spec.arrays}
-        data = {f"data.{key}": value for key, value in spec.data.items()}
-        return {"rows": spec.rows, "block_rows": spec.block_rows, **arrays, **data}
-
-    _refuse(store, f"another split {given.name!r}", fields(found), fields(given))
-
-
-def _refuse(store: Path, what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
-    absent = object()
-    differing = []
-    for field in dict.fromkeys((*there, *here)):
-        pair = [values.get(field, absent) for values in (there, here)]
-        shown = ["absent" if value is absent else canonical(value) for value in pair]
-        if shown[0] != shown[1]:
-            differing.append(f"{field} is {_short(shown[0])} there but {_short(shown[1])} here")
-    if differing:
-        raise FingerprintMismatch(
-            f"{store}: holds {what}: {'; '.join(differing)}; "
-            "choose another --store, or --overwrite to throw the old results away"
-        )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:60]}…{text[-19:]}"
 
 
 def _some(blocks: list[int]) -> str:

@@ -68,6 +68,7 @@ class Arrays:
             "features/penultimate": self.features.double().numpy(),
             "features/gram": self.gram.double().numpy(),
             "mc.logits": self.mc_logits.double().numpy(),
+            "mc.features/penultimate": self.mc_features.double().numpy(),
             "mc.entropy/penultimate": self.mc_entropy.double().numpy(),
             "head": tuple(t.double().numpy() for t in self.head),
         }
@@ -129,7 +130,7 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
         wrong = torch.arange(0, len(labels), 40)  # a few rows are misclassified, as always
         labels[wrong] = (labels[wrong] + 1) % CLASSES
     elsewhere = 0.1 * means + 4.0 * axes[CLASSES + 2 : 2 * CLASSES + 2]
-    return Blobs(train, known, split(scored, elsewhere, own_style.flip(1)))
+    return Blobs(train, known, split(scored, elsewhere, torch.ones_like(own_style)))
 
 
 def auroc(id_scores: torch.Tensor, ood_scores: torch.Tensor) -> float:

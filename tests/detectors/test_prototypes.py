@@ -5,6 +5,7 @@ import torch
 
 from latentood.detectors.fitting import fit
 from latentood.detectors.registry import detector
+from latentood.errors import DetectorError
 from latentood.latents import Latents
 from tests.detectors.agreement import assert_agrees
 
@@ -45,3 +46,38 @@ def test_a_full_set_of_patterns_is_silent(blobs, caplog):
     with caplog.at_level(logging.WARNING):
         fit(detector("she"), blobs.train.latents())
     assert caplog.text == ""
+
+
+def test_the_cosine_of_entropies_agrees_with_the_slow_formula(blobs):
+    assert_agrees(blobs, "cosine", layer="mc.entropy/penultimate")
+
+
+def test_the_cosine_sees_directions_and_no_lengths(blobs):
+    fitted = fit(detector("cosine"), blobs.train.latents())
+    longer = Latents(features={"penultimate": 1e3 * blobs.far.features})
+    torch.testing.assert_close(
+        fitted.score(longer), fitted.score(blobs.far.latents()), rtol=1e-9, atol=1e-12
+    )
+
+
+def test_a_class_mean_looks_like_itself_and_zeros_like_nothing(blobs):
+    fitted = fit(detector("cosine"), blobs.train.latents())
+    rows = torch.cat([fitted.state["directions"], torch.zeros(1, 16)])
+    scores = fitted.score(Latents(features={"penultimate": rows}))
+    assert (scores[:4] + 1).abs().max() < 1e-9
+    assert float(scores[4]) == 0.0
+
+
+def test_a_class_whose_mean_is_zero_is_like_nothing_and_all_such_are_refused():
+    rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, 4.0]])
+    labels = torch.tensor([0, 0, 1, 1])
+    train = Latents(features={"penultimate": rows}, labels=labels, name="train")
+    scores = fit(detector("cosine"), train).score(train)
+    torch.testing.assert_close(scores, torch.tensor([0.0, 0.0, -1.0, -1.0]).double())
+    half = Latents(features={"penultimate": rows[:2]}, labels=labels[:2], name="train")
+    with pytest.raises(DetectorError) as caught:
+        fit(detector("cosine"), half)
+    assert str(caught.value) == (
+        "cosine: a mean of features/penultimate over a class must be other than 0, got 0 for all "
+        '1 classes of "train"; choose another layer'
+    )

@@ -218,6 +218,15 @@ def test_running_out_of_gpu_memory_halves_the_batch_with_the_same_masks(
         torch.testing.assert_close(whole[key], halved[key], rtol=1e-5, atol=1e-5)
 
 
+def test_mixed_precision_is_an_option_of_the_fingerprint(store, tmp_path):
+    with pytest.raises(FingerprintMismatch, match='autocast is null there but "bfloat16" here'):
+        build_cache(pipeline(extract__autocast="bfloat16"), store)
+    build_cache(pipeline(extract__autocast="bfloat16"), tmp_path / "s")
+    full, mixed = open_cache(store)["id"], open_cache(tmp_path / "s")["id"]
+    assert not torch.equal(full["logits"], mixed["logits"])
+    torch.testing.assert_close(full["logits"], mixed["logits"], rtol=0.05, atol=0.05)
+
+
 def test_an_automatic_batch_size_is_one_that_was_timed():
     engine = prepare(pipeline()).plan.engine
     assert choose_batch_size("auto", engine, torch.zeros(1, 3, 8, 8)) in (

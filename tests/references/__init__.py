@@ -1,5 +1,35 @@
 """Slow formulas by family; importing this registers them all in ``tests.reference``."""
 
-from tests.references import discriminant, evidential, gram, guidance, head
+from tests.references import (
+    density,
+    discriminant,
+    evidential,
+    fusion,
+    gaussian,
+    gram,
+    guidance,
+    head,
+    latent_entropy,
+    logits,
+    monte_carlo,
+    one_class,
+    shaping,
+    subspace,
+)
 
-__all__ = ["discriminant", "evidential", "gram", "guidance", "head"]
+__all__ = [
+    "density",
+    "discriminant",
+    "evidential",
+    "fusion",
+    "gaussian",
+    "gram",
+    "guidance",
+    "head",
+    "latent_entropy",
+    "logits",
+    "monte_carlo",
+    "one_class",
+    "shaping",
+    "subspace",
+]

@@ -75,7 +75,7 @@ def nac(d, fit, rows, same):
             1 / (1 + math.exp(min(700.0, -d.steepness * v * g)))
             for v, g in zip(x, slope, strict=True)
         ]
-        return [min(d.bins - 1, int(s * d.bins)) for s in states]
+        return [min(d.bins - 1, int(s * d.bins + 1e-9)) for s in states]
 
     counts = np.zeros((fit[FEATURES].shape[1], d.bins))
     for x, z in zip(fit[FEATURES], fit["logits"], strict=True):

@@ -50,3 +50,22 @@ def test_an_offset_common_to_all_rows_changes_nothing():
     near = KernelDensity(bank, 1.0).log_density(rows)
     far = KernelDensity(bank + 1e5, 1.0).log_density(rows + 1e5)
     torch.testing.assert_close(far, near, rtol=0, atol=1e-8)
+
+
+def test_a_weighted_sum_of_kernels_is_in_logarithms_and_does_not_underflow():
+    bank, rows = torch.randn(50, 3).double(), torch.randn(7, 3).double()
+    weights = torch.rand(50).double() + 0.1
+    kernels = KernelDensity(bank, 0.8, log_weights=weights.log())
+    direct = (-torch.cdist(rows, bank).square() / (2 * 0.64)).exp() @ weights
+    torch.testing.assert_close(kernels.log_sum(rows).exp(), direct, rtol=1e-12, atol=0)
+    far = kernels.log_sum(rows + 100.0)
+    assert bool(far.isfinite().all())
+    assert bool((far < -1e4).all())
+
+
+def test_weights_follow_their_rows_through_the_parts_of_a_bank(monkeypatch):
+    bank, rows = torch.randn(50, 3), torch.randn(7, 3)
+    kernels = KernelDensity(bank, 0.8, log_weights=torch.rand(50).double().log())
+    whole = kernels.log_sum(rows)
+    monkeypatch.setattr(density, "_ELEMENTS", 7 * 8)
+    torch.testing.assert_close(kernels.log_sum(rows), whole, rtol=1e-13, atol=0)

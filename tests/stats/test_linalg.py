@@ -4,7 +4,8 @@ from latentood.stats.linalg import Covariance, lengths, nearest_squared, self_pr
 
 
 def covariance_of(rows: torch.Tensor) -> Covariance:
-    return Covariance(torch.cov(rows.T, correction=0), noise=1e-12)
+    matrix = torch.cov(rows.T, correction=0)
+    return Covariance(matrix, noise=1e-12 * float(matrix.diagonal().mean()))
 
 
 def test_a_self_product_is_exactly_symmetric():
@@ -36,6 +37,15 @@ def test_the_ridge_is_a_share_of_the_mean_variance_at_every_scale():
 def test_rank_counts_directions_with_spread_and_not_rounding():
     rows = torch.randn(50, 3, dtype=torch.float64) @ torch.randn(3, 8, dtype=torch.float64)
     assert covariance_of(rows).rank == 3
+
+
+def test_rounding_is_not_magnified_by_a_small_ridge():
+    rows = torch.randn(5, 8, dtype=torch.float64)
+    covariance = covariance_of(rows)
+    across = torch.linalg.svd(rows - rows.mean(dim=0)).Vh[4:]  # directions without spread
+    lengths_across = lengths(across @ covariance.whitener(1e-9))
+    expected = torch.full((4,), (1e-9 * covariance.scale) ** -0.5, dtype=torch.float64)
+    torch.testing.assert_close(lengths_across, expected, rtol=1e-12, atol=0)
 
 
 def test_components_have_variance_one_and_come_largest_first():

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentood.stats.moments import GroupSums, MomentSums, RowMoments
+from latentood.stats.moments import GroupSums, MomentSums, RowMoments, column_scale
 
 
 def streamed(rows: torch.Tensor, sizes: list[int]) -> RowMoments:
@@ -57,6 +57,22 @@ def test_a_covariance_can_be_taken_about_any_origin():
     about = streamed(rows, [40]).about(origin)
     expected = (rows - origin).T @ (rows - origin) / 40
     torch.testing.assert_close(about.matrix, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_one_row_about_another_origin_has_rank_one():
+    row, origin = torch.randn(1, 7, dtype=torch.float64), torch.randn(7, dtype=torch.float64)
+    assert streamed(row, [1]).about(origin).rank == 1
+
+
+def test_a_column_is_constant_only_if_it_varies_by_rounding_alone():
+    rows = torch.full((3000, 4), 0.1, dtype=torch.float64)
+    rows[:, 1] += 1e-9 * torch.randn(3000)
+    rows[:, 2] = 0.0
+    rows[:, 3] = 1e-30 * torch.randn(3000)
+    moments = streamed(rows, [1000, 1000, 1000])
+    scale = column_scale(moments.mean, moments.covariance.matrix.diagonal())
+    torch.testing.assert_close(scale[[1, 3]], rows[:, [1, 3]].std(dim=0, correction=0))
+    assert scale[[0, 2]].tolist() == [1.0, 1.0]
 
 
 def test_groups_have_their_means_and_an_empty_one_has_zero():

@@ -137,3 +137,69 @@ def test_without_faiss_torch_does_the_same_and_asking_for_faiss_says_what_to_ins
         "neighbours: engine must be 'auto' or 'torch' where FAISS is not installed, got 'faiss'; "
         'run pip install "latentood[cpu]" or choose engine=torch'
     )
+
+
+def nearest_by_force(bank, rows, k, own=None):
+    """All differences in float64; equal distances in order of position."""
+    bank, rows = bank.double(), rows.double()
+    distances = (rows.unsqueeze(1) - bank).square().sum(dim=2).sqrt()
+    if own is not None:
+        distances[torch.arange(len(bank)) == own.unsqueeze(1)] = torch.inf
+    near, index = distances.sort(dim=1, stable=True)
+    return near[:, :k], index[:, :k]
+
+
+@pytest.mark.parametrize("engine", BOTH)
+@pytest.mark.parametrize("k", [1, 5, 199])
+def test_the_nearest_rows_come_in_order(engine, k):
+    bank, rows = torch.randn(200, 6), torch.randn(50, 6)
+    near, index = Neighbours(bank, engine=engine).nearest(rows, k)
+    expected, places = nearest_by_force(bank, rows, k)
+    torch.testing.assert_close(near, expected, rtol=1e-13, atol=0)
+    assert torch.equal(index, places)
+
+
+@pytest.mark.parametrize("engine", BOTH)
+def test_a_row_is_not_among_its_own_nearest(engine):
+    bank = torch.randn(100, 3)
+    own = torch.arange(100).masked_fill(torch.arange(100) % 3 == 0, -1)
+    near, index = Neighbours(bank, engine=engine).nearest(bank, 4, own)
+    expected, places = nearest_by_force(bank, bank, 4, own)
+    torch.testing.assert_close(near, expected, rtol=1e-13, atol=1e-15)
+    assert torch.equal(index, places)
+
+
+@pytest.mark.parametrize("engine", BOTH)
+@pytest.mark.parametrize("size", [10, 400])
+@pytest.mark.parametrize("scale", [1e-22, 1e18, 1e30])
+def test_the_nearest_rows_are_found_beyond_float32(engine, scale, size):
+    bank, rows = torch.randn(size, 3).double() * scale, torch.randn(5, 3).double() * scale
+    near, index = Neighbours(bank, engine=engine).nearest(rows, 3)
+    expected, places = nearest_by_force(bank, rows, 3)
+    torch.testing.assert_close(near, expected, rtol=1e-12, atol=0)
+    assert torch.equal(index, places)
+
+
+@pytest.mark.parametrize("engine", BOTH)
+def test_ties_and_differences_below_float32_are_ordered_as_by_float64(engine):
+    steps = torch.arange(300, dtype=torch.float64) * 1e-10
+    bank = torch.stack([1.0 + steps, torch.zeros(300)], dim=1)[torch.randperm(300)]
+    bank = torch.cat([bank, bank[:100]])  # duplicates: equal distances
+    bank[::20] += 50.0
+    rows = torch.tensor([[0.0, 0.0], [3.0, 0.0]], dtype=torch.float64)
+    for k in (1, 7, 60, 400):
+        near, index = Neighbours(bank, engine=engine).nearest(rows, k)
+        expected, places = nearest_by_force(bank, rows, k)
+        torch.testing.assert_close(near, expected, rtol=1e-15, atol=0)
+        assert torch.equal(index, places)
+
+
+@pytest.mark.parametrize("engine", BOTH)
+def test_vectors_may_have_another_width_than_the_rows(engine):
+    bank, rows, axes = torch.randn(90, 7), torch.randn(4, 7), torch.randn(7, 2).double()
+    search = Neighbours(bank, vectors=lambda r: r.double() @ axes, engine=engine)
+    expected, places = nearest_by_force(bank.double() @ axes, rows.double() @ axes, 5)
+    near, index = search.nearest(rows, 5)
+    torch.testing.assert_close(near, expected, rtol=1e-12, atol=0)
+    assert torch.equal(index, places)
+    torch.testing.assert_close(search.kth_distance(rows, 5), expected[:, 4], rtol=1e-12, atol=0)

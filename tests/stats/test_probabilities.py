@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from latentood.stats.probabilities import entropy, softmax_entropy
+from latentood.stats.probabilities import entropy, log_complement, softmax_entropy
 
 
 def test_a_certain_answer_has_no_entropy_even_at_probability_zero():
@@ -25,3 +25,16 @@ def test_both_agree_on_any_logits_and_any_leading_axes():
 def test_an_underflowing_probability_still_counts():
     logits = torch.tensor([0.0, -700.0], dtype=torch.float64)
     assert math.isclose(softmax_entropy(logits), 700 * math.exp(-700), rel_tol=1e-12)
+
+
+def test_a_complement_is_exact_where_the_probability_rounds_to_one():
+    logits = torch.tensor([[50.0, 0.0, 0.0], [0.3, 0.2, -1.0]], dtype=torch.float64)
+    log_p = torch.log_softmax(logits, dim=1)
+    found = log_complement(log_p)
+    assert math.isclose(float(found[0, 0]), math.log(2) - 50, rel_tol=1e-14)
+    torch.testing.assert_close(found[1], (1 - log_p[1].exp()).log(), rtol=1e-14, atol=0)
+    assert bool((found <= 0).all())
+
+
+def test_the_complement_of_the_only_class_is_nothing():
+    assert float(log_complement(torch.zeros(1, 1))) == -math.inf

@@ -55,10 +55,10 @@ def fill(
     """Write what is not there yet."""
     with open_writer(path, HEADER, head=HEAD, overwrite=overwrite) as store:
         for spec in splits:
-            writer = store.split(spec)
+            (writer,) = store.split(spec)
             for block in writer.pending():
                 before()
-                writer.write(block, block_of(spec, block))
+                writer.write(block, block_of(writer.spec, block))
     return path
 
 

@@ -20,6 +20,7 @@ from latentood.errors import (
 from latentood.latents import Latents
 from latentood.store.cache import inspect, open_cache
 from latentood.store.documents import group_document, write_document
+from latentood.store.fingerprint import digest
 from latentood.store.schema import ArraySpec, Header
 from latentood.store.writer import open_writer
 from tests.store.example import ARRAYS, FAR, HEAD, HEADER, TRAIN, block_of, fill, whole
@@ -64,7 +65,7 @@ def in_memory(spec):
     return Latents(
         logits=arrays.get("logits"), labels=arrays.get("labels"), mc_logits=arrays.get("mc.logits"),
         features=layers("features"), mc_features=layers("mc.features"),
-        mc_entropy=layers("mc.entropy"), head=HEAD, name=spec.name,
+        mc_entropy=layers("mc.entropy"), scores=layers("scores"), head=HEAD, name=spec.name,
     )  # fmt: skip
 
 
@@ -80,15 +81,17 @@ def test_lazy_latents_are_those_in_memory(path):
     assert all(map(torch.equal, lazy.head, memory.head))
 
 
-def test_ids_and_score_columns_are_beside_the_latents(path):
+def test_ids_are_beside_the_latents_and_score_columns_among_them(path):
     cache = open_cache(path)
     assert cache.ids("train")[:2] == ["é/0.png", "é/1.png"]
     np.testing.assert_array_equal(cache.column("train", "odin"), whole(TRAIN)["scores/odin"])
-    assert not {"ids", "scores/odin"} & set(cache["train"].keys())
+    assert "ids" not in cache["train"]
+    assert torch.equal(cache["train"]["scores/odin"], cache.column("train", "odin"))
 
 
-def test_the_origin_is_the_run_and_the_split(path):
-    assert open_cache(path)["train"].origin == f"{HEADER.digest}:train"
+def test_the_origin_is_the_run_the_split_and_its_data(path):
+    origin = open_cache(path)["train"].origin
+    assert origin == f"{HEADER.digest}:train:{digest(TRAIN.data)}"
 
 
 @settings(max_examples=12, deadline=None)
@@ -116,7 +119,7 @@ def test_whatever_is_written_is_read_for_any_block_layout(
         for array in spec.arrays
     }
     with open_writer(path, HEADER, head=None) as store:
-        writer = store.split(spec)
+        (writer,) = store.split(spec)
         for block in writer.pending():
             low, high = writer.bounds(block)
             writer.write(block, {key: values[low:high] for key, values in truth.items()})
@@ -165,13 +168,13 @@ def test_an_unknown_split_names_the_nearest(path):
 
 def test_an_incomplete_split_says_how_far_it_is(tmp_path):
     with open_writer(tmp_path / "x.zarr", HEADER, head=HEAD) as store:
-        store.split(TRAIN).write(1, block_of(TRAIN, 1))
+        store.split(TRAIN)[0].write(1, block_of(TRAIN, 1))
     cache = open_cache(tmp_path / "x.zarr")
     assert cache.splits["train"].committed == (1,)
     assert not cache.splits["train"].complete
     for use in (lambda: cache["train"], lambda: cache.ids("train")):
         with pytest.raises(
-            IncompleteSplit, match="'train' has 1 of 3 blocks; resume with latentood extract"
+            IncompleteSplit, match=r"'train' has 1 of 3 blocks of logits, .* 5 more; resume"
         ):
             use()
 
@@ -333,7 +336,7 @@ def test_inspect_counts_what_is_there(path):
 
 def test_inspect_counts_only_committed_rows(tmp_path):
     with open_writer(tmp_path / "x", Header({}, {}, {}), head=None) as store:
-        store.split(TRAIN).write(2, block_of(TRAIN, 2))
+        store.split(TRAIN)[0].write(2, block_of(TRAIN, 2))
     train = inspect(tmp_path / "x")["splits"]["train"]
     assert (train["committed"], train["complete"]) == (1, False)
     assert {array["key"]: array["raw"] for array in train["arrays"]}["logits"] == 4 * 3 * 4

@@ -40,7 +40,7 @@ def test_the_example_reads_a_cache_with_zarr_alone(page, path):
 
 def test_the_example_refuses_a_cache_that_is_not_complete(page, tmp_path):
     with open_writer(tmp_path / "cifar10.zarr", HEADER, head=HEAD) as store:
-        store.split(TRAIN).write(0, block_of(TRAIN, 0))
+        store.split(TRAIN)[0].write(0, block_of(TRAIN, 0))
     done = run_the_example(page, tmp_path)
     assert "AssertionError: not complete" in done.stderr
 

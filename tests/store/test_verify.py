@@ -55,7 +55,7 @@ def test_an_intact_cache_has_no_problem_and_progress_is_told(path):
 
 def test_blocks_that_were_never_committed_are_no_damage(tmp_path):
     with open_writer(tmp_path / "x", HEADER, head=HEAD) as store:
-        store.split(TRAIN).write(1, block_of(TRAIN, 1))
+        store.split(TRAIN)[0].write(1, block_of(TRAIN, 1))
     assert verify(tmp_path / "x") == []
 
 
@@ -92,7 +92,7 @@ def test_discard_and_extract_repair_exactly_what_is_damaged(copy, how, first):
     found = verify(copy)
     discard(copy, found)
     with open_writer(copy, HEADER, head=HEAD) as store:
-        pending = {(s.name, b) for s in (TRAIN, FAR) for b in store.split(s).pending()}
+        pending = {(s.name, b) for s in (TRAIN, FAR) for b in store.split(s)[0].pending()}
     assert pending == {(p.split, p.block) for p in found if p.block is not None}
     assert len(pending) < 5, "some blocks must be left alone"
     assert tree(fill(copy)) == expected

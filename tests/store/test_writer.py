@@ -38,7 +38,7 @@ def test_two_runs_give_the_same_bits(store, tmp_path):
 
 def test_the_order_in_which_blocks_are_written_does_not_matter(store, tmp_path):
     with open_writer(store, HEADER, head=HEAD) as writer:
-        splits = [writer.split(spec) for spec in reversed(SPLITS)]
+        splits = [writer.split(spec)[0] for spec in reversed(SPLITS)]
         for split in splits:
             for block in reversed(split.pending()):
                 split.write(block, block_of(split.spec, block))
@@ -47,18 +47,18 @@ def test_the_order_in_which_blocks_are_written_does_not_matter(store, tmp_path):
 
 def test_a_resume_does_only_what_is_missing(store):
     with open_writer(store, HEADER, head=HEAD) as writer:
-        split = writer.split(TRAIN)
+        (split,) = writer.split(TRAIN)
         assert split.pending() == [0, 1, 2]
         assert split.bounds(2) == (16, 20)
         split.write(1, block_of(TRAIN, 1))
         assert split.pending() == [0, 2]
     with open_writer(store, HEADER, head=HEAD) as writer:
-        assert writer.split(TRAIN).pending() == [0, 2]
+        assert writer.split(TRAIN)[0].pending() == [0, 2]
 
 
 def test_shards_of_a_block_that_was_never_committed_are_deleted_on_resume(store):
     with open_writer(store, HEADER, head=HEAD) as writer:
-        writer.split(TRAIN).write(0, block_of(TRAIN, 0))
+        writer.split(TRAIN)[0].write(0, block_of(TRAIN, 0))
     stray = store / "splits/train/features/penultimate/c.1.0"
     stray.write_bytes(b"half a shard")
     with open_writer(store, HEADER, head=HEAD) as writer:
@@ -75,13 +75,13 @@ def test_a_block_whose_log_entry_is_damaged_is_done_again(store, how):
     else:
         entry.unlink()
     with open_writer(store, HEADER, head=HEAD) as writer:
-        assert writer.split(TRAIN).pending() == [1]
+        assert writer.split(TRAIN)[0].pending() == [1]
     assert tree(fill(store)) == before
 
 
 def test_a_background_thread_can_write(store, tmp_path):
     with open_writer(store, HEADER, head=HEAD) as writer:
-        splits = [writer.split(spec) for spec in SPLITS]
+        splits = [writer.split(spec)[0] for spec in SPLITS]
 
         def work():
             for split in splits:
@@ -231,10 +231,6 @@ def test_splits_of_which_one_does_not_fit_change_nothing(store):
         ({"data": {"target": "example", "fingerprint": "x"}}, 'data.fingerprint is "cd34" there'),
         ({"data": {**TRAIN.data, "limit": 5}}, "data.limit is absent there but 5 here"),
         (
-            {"arrays": TRAIN.arrays[:-1]},
-            r'array scores/odin is \["float64"\] there but absent here',
-        ),
-        (
             {"arrays": (ArraySpec("logits", (4,), "float32"), *TRAIN.arrays[1:])},
             r'array logits is \["float32",3\] there but \["float32",4\] here',
         ),
@@ -252,13 +248,13 @@ def test_another_split_under_the_same_name_is_refused_by_field(store, change, me
 def test_the_order_of_arrays_does_not_make_another_split(store):
     fill(store)
     with open_writer(store, HEADER, head=HEAD) as writer:
-        assert writer.split(replace(TRAIN, arrays=TRAIN.arrays[::-1])).pending() == []
+        assert writer.split(replace(TRAIN, arrays=TRAIN.arrays[::-1]))[0].pending() == []
 
 
 def test_a_new_role_is_taken_over_and_costs_nothing(store):
     fill(store)
     with open_writer(store, HEADER, head=HEAD) as writer:
-        assert writer.split(replace(FAR, role="near")).pending() == []
+        assert writer.split(replace(FAR, role="near"))[0].pending() == []
     assert open_cache(store).of_role("near") == ["textures"]
 
 
@@ -323,7 +319,7 @@ def test_a_newer_cache_is_refused_and_left_as_it_is(store, overwrite):
 def test_a_block_that_does_not_fit_is_refused(store, change, message):
     arrays = {k: v for k, v in (block_of(TRAIN, 0) | change).items() if v is not None}
     with open_writer(store, HEADER, head=HEAD) as writer:
-        split = writer.split(TRAIN)
+        (split,) = writer.split(TRAIN)
         with pytest.raises(DataError, match=message):
             split.write(0, arrays)
         assert split.pending() == [0, 1, 2]
@@ -332,7 +328,7 @@ def test_a_block_that_does_not_fit_is_refused(store, change, message):
 @pytest.mark.parametrize("block", [0, 3, -1])
 def test_a_block_that_nobody_waits_for_is_refused(store, block):
     with open_writer(store, HEADER, head=HEAD) as writer:
-        split = writer.split(TRAIN)
+        (split,) = writer.split(TRAIN)
         split.write(0, block_of(TRAIN, 0))
         with pytest.raises(
             StoreError, match=f"waits for blocks 1, 2, got block {block}; write only"

@@ -1,0 +1,63 @@
+"""Signs that a number should not be trusted as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from latentood.evaluation.metrics import Array
+
+MOST_TIES = 0.01
+LEAST_RECALL = 0.95
+WORST_CONDITION = 1e12
+
+
+def tie_rate(id_scores: Array, ood_scores: Array) -> float:
+    """Share of pairs of an ID and an OOD row with the same score: each counts ½ in the AUROC.
+
+    Args:
+        id_scores: (N,).
+        ood_scores: (M,).
+    """
+    values, counts = np.unique(id_scores, return_counts=True)
+    place = np.searchsorted(values, ood_scores).clip(max=len(values) - 1)
+    ties = counts[place][values[place] == ood_scores].sum()
+    return float(ties / (id_scores.size * ood_scores.size))
+
+
+def warnings_of(diagnostics: Mapping[str, Any], ties: Mapping[str, float]) -> tuple[str, ...]:
+    """Say what is suspicious about a detector.
+
+    Args:
+        diagnostics: What it tells of its fit; members of a fusion are looked at, too.
+        ties: OOD split → share of tied pairs.
+
+    Returns:
+        One sentence each.
+    """
+    return (*_of_fit(diagnostics), *_of_ties(ties.items()))
+
+
+def _of_fit(diagnostics: Mapping[str, Any], who: str = "") -> Iterator[str]:
+    rank, width = diagnostics.get("rank"), diagnostics.get("width")
+    if isinstance(rank, int) and isinstance(width, int) and rank < width:
+        yield f"{who}the fit rows span {rank} of {width} dimensions: extract more of them"
+    condition = diagnostics.get("condition")
+    if isinstance(condition, float) and condition > WORST_CONDITION:
+        yield (
+            f"{who}the covariance has a condition number of {condition:.1e}: raise ridge above 1e-6"
+        )
+    recall = diagnostics.get("recall")
+    if isinstance(recall, float) and recall < LEAST_RECALL:
+        yield f"{who}the index finds {recall:.1%} of the true neighbours: raise effort"
+    for name, part in diagnostics.items():
+        if isinstance(part, Mapping):
+            yield from _of_fit(part, f"{who}{name}: ")
+
+
+def _of_ties(ties: Iterable[tuple[str, float]]) -> Iterator[str]:
+    for split, rate in ties:
+        if rate > MOST_TIES:
+            yield f"{rate:.1%} of the pairs of an ID and a {split} row have the same score"

@@ -1,0 +1,117 @@
+"""Detectors fitted on one cache and scored on another: which cache was it, and may they meet?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from latentood.detectors.base import Detector
+from latentood.detectors.fitting import Fitted
+from latentood.errors import FingerprintMismatch
+from latentood.evaluation.splits import Splits
+
+_DECISIVE = ("weights", "model", "output", "head", "transform")
+"""What makes the arrays of a cache mean something else."""
+
+_HARMLESS = ("seed", "dtype", "autocast", "monte_carlo")
+"""What changes digits, or only arrays that few detectors read."""
+
+
+def with_origin(fitted: Fitted, splits: Splits) -> Fitted:
+    """Record the cache a detector was fitted on, so that its file can tell.
+
+    Args:
+        fitted: Fitted on a split of it.
+        splits: The cache.
+    """
+    header = splits.header
+    split = fitted.provenance["fit"]["split"]
+    cache = {
+        "digest": header.digest,
+        "fingerprint": dict(header.fingerprint),
+        "data": dict(splits.splits[split].data) if split in splits.splits else {},
+    }
+    return replace(fitted, provenance={**fitted.provenance, "cache": cache})
+
+
+def admit(fitted: Fitted, splits: Splits, *, any_cache: bool = False) -> Fitted:
+    """Check that a detector may score a cache it was not fitted on.
+
+    Args:
+        fitted: The detector, as it was loaded.
+        splits: What is to be scored.
+        any_cache: Warn where it would be refused.
+
+    Returns:
+        The detector, its provenance with a sentence for all that differs without being decisive
+        (``warnings``).
+
+    Raises:
+        FingerprintMismatch: Weights, model, head, transform, or the layers, passes or reductions
+            that it reads are not the same; names the field.
+    """
+    origin = fitted.provenance.get("cache")
+    if origin is None:
+        warnings = list(_without_record(fitted, splits))
+    else:
+        name, here = fitted.detector.name, splits.header.fingerprint
+        refused = list(_decisive(fitted.detector, origin["fingerprint"], here))
+        if refused and not any_cache:
+            field, there, found = refused[0]
+            raise FingerprintMismatch(
+                f"{name}: must score a cache of the run it was fitted on, but {field} is "
+                f"{_short(there)} there and {_short(found)} here; fit it on this cache, or add "
+                "--any-cache"
+            )
+        warnings = [f"{field} differs between the fit and this cache" for field, *_ in refused]
+        warnings += _harmless(origin, splits)
+    return replace(fitted, provenance={**fitted.provenance, "warnings": warnings})
+
+
+def _decisive(
+    detector: Detector, there: Mapping[str, Any], here: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    keys = detector.needs().score
+    for field in _DECISIVE:
+        if there.get(field) != here.get(field):
+            yield field, there.get(field), here.get(field)
+    for key in keys:
+        kind, _, layer = key.partition("/")
+        if kind == "features":
+            old, new = (_reduction(side.get("layers"), layer) for side in (there, here))
+            if old != new:
+                yield f"layers: the reduction of {layer}", old, new
+    if any(key.startswith("mc.") for key in keys):
+        both = (there.get("monte_carlo"), here.get("monte_carlo"))
+        if both[0] != both[1]:
+            yield "monte_carlo", *both
+
+
+def _harmless(origin: Mapping[str, Any], splits: Splits) -> Iterator[str]:
+    there, here = origin["fingerprint"], splits.header.fingerprint
+    for field in _HARMLESS:
+        old, new = there.get(field), here.get(field)
+        if old != new:
+            yield f"{field} is {_short(old)} in the fit and {_short(new)} here"
+    data = [facts.data for facts in splits.splits.values() if facts.role == "fit"]
+    if data and data[0].get("fingerprint") != origin["data"].get("fingerprint"):
+        yield "the fit split of this cache holds other data than the detector was fitted on"
+
+
+def _without_record(fitted: Fitted, splits: Splits) -> Iterator[str]:
+    """Judge by the identity of the fit rows, which begins with the digest of their cache."""
+    if fitted.origin.partition(":")[0] != splits.header.digest:
+        yield "the file does not tell which cache the detector was fitted on"
+
+
+def _reduction(layers: Sequence[Mapping[str, str]] | None, name: str) -> str | None:
+    """Find how a layer was reduced; a glob may stand for it."""
+    found = [entry["reduction"] for entry in layers or () if fnmatchcase(name, entry["name"])]
+    return found[0] if found else None
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, str) else repr(value[:16])
+    return text if len(text) <= 60 else text[:59] + "…"

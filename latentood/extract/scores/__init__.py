@@ -1,0 +1,1 @@
+"""Score taps: OOD scores that need the model itself, computed beside the logits."""

@@ -1,0 +1,35 @@
+"""Arguments and options that commands share, or that take more than a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML).")]
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a cache.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … (default: the pipeline's)")]
+Where = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
+]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated.")
+]
+Tracking = Annotated[
+    str | None,
+    typer.Option(help="MLflow store, or none (default: $MLFLOW_TRACKING_URI, sqlite:///mlflow.db)"),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="NAME.KEY=VALUE", help="e.g. knn.k=10,50; may be repeated."),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Keep so much of what was read, e.g. 2GiB (default: 25% of what is free, at most "
+        "4GiB). Results do not depend on it.",
+    ),
+]

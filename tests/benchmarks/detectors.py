@@ -1,0 +1,113 @@
+"""Fitting and scoring by single detectors against other libraries on the same float32 arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from latentood.detectors.fitting import fit
+from latentood.detectors.registry import detector, registry
+from tests.benchmarks.arrays import Classifier, Rows
+from tests.benchmarks.peers import (
+    Peer,
+    bare_product,
+    empirical_covariance,
+    kernel_density,
+    nearest_neighbours,
+    pytorch_ood,
+)
+from tests.benchmarks.timing import Ratio, ratio
+
+THEIRS = "pytorch-ood"
+
+
+@dataclass(frozen=True)
+class Race:
+    """One detector against one rival.
+
+    Attributes:
+        name: Ours.
+        against: Name of the rival.
+        goal: Ours ÷ rival that is aimed at.
+        peer: The rival.
+        options: Our hyperparameters, where they are not the default.
+        pairs: Turns each.
+        most: Rows that the rival scores where all of them take too long; 0 = all.
+    """
+
+    name: str
+    against: str
+    goal: float
+    peer: Callable[[], Peer]
+    options: dict[str, Any] = field(default_factory=dict)
+    pairs: int = 5
+    most: int = 0
+
+    def run(self, train: Rows, asked: Rows, *, quick: bool) -> Ratio:
+        """Measure."""
+        peer, ours = self.peer(), detector(self.name, **self.options)
+        few = asked.first(self.most or len(asked.labels))
+        share = len(few.labels) / len(asked.labels)
+        detail = f"{_size(train)} fitted, {len(asked.labels):,} scored"
+        if share < 1:
+            detail += f" (rival timed on {len(few.labels)} and scaled)"
+
+        def fit_and_score() -> None:
+            known = train.latents()
+            fit(ours, known, known).score(asked.latents("asked"))
+
+        return ratio(
+            self.name,
+            fit_and_score,
+            lambda: peer(train, few),
+            against=self.against,
+            goal=self.goal,
+            detail=detail,
+            pairs=min(2, self.pairs) if quick else self.pairs,
+            rival_share=share,
+        )
+
+
+RACES = (
+    *(
+        Race(name, THEIRS, goal, lambda name=name: pytorch_ood(name))
+        for name, goal in (
+            ("mahalanobis", 1 / 2.5),
+            ("rmd", 1 / 3.5),
+            ("vim", 1.0),
+            ("kl_matching", 1.0),
+            ("she", 1 / 5),
+            ("dice", 1 / 5),
+        )
+    ),
+    Race("openmax", THEIRS, 1 / 20, lambda: pytorch_ood("openmax"), pairs=3),
+    Race("knn", "scikit-learn NearestNeighbors, brute", 1 / 3, lambda: nearest_neighbours,
+         pairs=2),
+    Race("knn", "float32 products alone", 1.6, lambda: bare_product, pairs=3),
+    Race("larem", "scikit-learn EmpiricalCovariance", 1 / 10, lambda: empirical_covariance,
+         pairs=3),
+    Race("lared", "scikit-learn KernelDensity", 1 / 40, lambda: kernel_density, pairs=2, most=20),
+)  # fmt: skip
+
+
+def benchmarks(quick: bool) -> Iterator[Ratio]:
+    """Race every detector that is there and has a rival that is there."""
+    classifier = Classifier()
+    train = classifier.rows(5_000 if quick else 50_000, seed=1)
+    asked = classifier.rows(1_000 if quick else 10_000, seed=10)
+    for race in RACES:
+        if race.name not in registry():
+            print(f"- {race.name} skipped: the registry has no such detector", flush=True)
+            continue
+        try:
+            race.peer()
+        except ImportError as error:
+            print(f"- {race.name} skipped: {error}", flush=True)
+            continue
+        yield race.run(train, asked, quick=quick)
+
+
+def _size(rows: Rows) -> str:
+    count, width = rows.features.shape
+    return f"{count:,} × {width}"

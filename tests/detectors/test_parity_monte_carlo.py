@@ -1,0 +1,33 @@
+"""Monte Carlo scores beside pytorch-ood 0.4.0, whose model is replaced by one that replays ours."""
+
+import pytest
+import torch
+from torch import nn
+
+from latentood.detectors.fitting import fit
+from latentood.detectors.registry import detector
+from tests.contract.blobs import make_blobs
+from tests.contract.contract import assert_close
+
+peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
+
+
+class Replay(nn.Module):
+    """Gives one pass after the other, whatever it is asked."""
+
+    def __init__(self, passes: torch.Tensor) -> None:
+        super().__init__()
+        self.passes = iter(passes.unbind(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return next(self.passes)
+
+
+def test_mcd_msp_is_its_mean_mode():
+    """It adds passes up in float32, so values agree to 1e-6."""
+    blobs = make_blobs()
+    passes = torch.cat([blobs.id.mc_logits, blobs.far.mc_logits])
+    theirs = peer.MCD(Replay(passes), samples=16, mode="mean").predict(passes[:, 0])
+    fitted = fit(detector("mcd_msp"), blobs.train.latents())
+    found = torch.cat([fitted.score(rows.latents()) for rows in (blobs.id, blobs.far)])
+    assert_close(found, theirs.double().numpy(), 1e-6)

@@ -1,0 +1,108 @@
+"""Slow formulas of detectors that fit Gaussians, one alone or several in a mixture."""
+
+import math
+
+import numpy as np
+from sklearn.mixture import GaussianMixture
+
+from tests.reference import REFERENCES, logsumexp, reference, ridged, squared_distance
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / (np.linalg.norm(x) + 1e-10)
+
+
+def covariance_of(h: np.ndarray, divisor: int) -> np.ndarray:
+    mu = h.mean(axis=0)
+    return sum(np.outer(x - mu, x - mu) for x in h) / divisor
+
+
+def log_normal(x: np.ndarray, mu: np.ndarray, cov: np.ndarray) -> float:
+    _, log_det = np.linalg.slogdet(cov)
+    distance = squared_distance(x, mu, cov)
+    return -0.5 * (distance + log_det + len(x) * math.log(2 * math.pi))
+
+
+@reference("ssd")
+def ssd(d, fit, rows, same):
+    h, queries = fit[d.key], rows[d.key]
+    if d.normalise:
+        h, queries = (np.array([unit(x) for x in each]) for each in (h, queries))
+    cov = ridged(covariance_of(h, len(h)), d.ridge)
+    return np.array([squared_distance(x, h.mean(axis=0), cov) for x in queries])
+
+
+@reference("mahalanobis_layers")
+def mahalanobis_layers(d, fit, rows, same):
+    total = np.zeros(len(rows["labels"]))
+    for number, distance in enumerate(d.distances):
+        scores = REFERENCES["mahalanobis"](distance, fit, rows, same)
+        match d.fusion:
+            case "uniform":
+                total += scores
+            case "weighted":
+                total += d.alpha[number] * scores
+            case "standardised":
+                usual = REFERENCES["mahalanobis"](distance, fit, fit["val"], False)
+                total += (scores - usual.mean()) / usual.std()
+    return total
+
+
+@reference("ddu")
+def ddu(d, fit, rows, same):
+    h, y = fit[d.key], fit["labels"]
+    groups = [h[y == c] for c in sorted(set(y.tolist()))]
+    width = h.shape[1]
+    covs = [covariance_of(own, max(1, len(own) - d.unbiased)) for own in groups]
+    mean_variance = sum(len(own) * np.trace(cov) for own, cov in zip(groups, covs, strict=True))
+    mean_variance /= len(h) * width
+    if min(np.linalg.matrix_rank(cov, hermitian=True) for cov in covs) < width:
+        covs = [cov + d.jitter * mean_variance * np.eye(width) for cov in covs]
+    scores = []
+    for x in rows[d.key]:
+        logs = [
+            log_normal(x, own.mean(axis=0), cov) + d.priors * math.log(len(own) / len(h))
+            for own, cov in zip(groups, covs, strict=True)
+        ]
+        scores.append(-logsumexp(np.array(logs)))
+    return np.array(scores)
+
+
+def mixture(d, h: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Densities under the mixture that scikit-learn fits to rows, one row and component each."""
+    ridge = d.ridge * float(h.var(axis=0).mean())
+    model = GaussianMixture(
+        d.components,
+        covariance_type=d.covariance,
+        reg_covar=ridge,
+        max_iter=d.iterations,
+        tol=d.tolerance,
+        n_init=d.restarts,
+        random_state=d.seed,
+    ).fit(h)
+    width = h.shape[1]
+    scores = []
+    for x in queries:
+        logs = []
+        for k in range(d.components):
+            cov = {
+                "full": lambda k: model.covariances_[k],
+                "tied": lambda _: model.covariances_,
+                "diag": lambda k: np.diag(model.covariances_[k]),
+                "spherical": lambda k: model.covariances_[k] * np.eye(width),
+            }[d.covariance](k)
+            logs.append(math.log(model.weights_[k]) + log_normal(x, model.means_[k], cov))
+        scores.append(-logsumexp(np.array(logs)))
+    return np.array(scores)
+
+
+def standardised(h: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mu, sigma = h.mean(axis=0), h.std(axis=0)
+    sigma[sigma < 1e-12] = 1.0
+    return (h - mu) / sigma, (queries - mu) / sigma
+
+
+@reference("gmm")
+def gmm(d, fit, rows, same):
+    h, queries = fit[d.key], rows[d.key]
+    return mixture(d, *(standardised(h, queries) if d.standardise else (h, queries)))

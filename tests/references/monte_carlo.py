@@ -1,0 +1,52 @@
+"""Slow formulas of detectors that read the spread of T passes."""
+
+from itertools import combinations
+
+import numpy as np
+
+from tests.reference import reference, shannon, softmax
+
+
+@reference("mcd_msp")
+def mcd_msp(d, fit, rows, same):
+    return np.array(
+        [-max(np.mean([softmax(z) for z in passes], axis=0)) for passes in rows["mc.logits"]]
+    )
+
+
+@reference("expected_entropy")
+def expected_entropy(d, fit, rows, same):
+    return np.array(
+        [np.mean([shannon(softmax(z)) for z in passes]) for passes in rows["mc.logits"]]
+    )
+
+
+def votes(passes: np.ndarray) -> list[int]:
+    return [int(z.argmax()) for z in passes]
+
+
+@reference("variation_ratio")
+def variation_ratio(d, fit, rows, same):
+    ballots = [votes(passes) for passes in rows["mc.logits"]]
+    return np.array([1 - max(b.count(c) for c in b) / len(b) for b in ballots])
+
+
+@reference("disagreement")
+def disagreement(d, fit, rows, same):
+    ballots = [votes(passes) for passes in rows["mc.logits"]]
+    return np.array([np.mean([a != c for a, c in combinations(b, 2)]) for b in ballots])
+
+
+def variances(passes: np.ndarray) -> np.ndarray:
+    """Variance of every dimension over the passes, (D,)."""
+    mean = passes.mean(axis=0)
+    return sum((p - mean) ** 2 for p in passes) / len(passes)
+
+
+@reference("mcd_feature_variance")
+def mcd_feature_variance(d, fit, rows, same):
+    usual = 1.0
+    if d.standardise:
+        usual = np.mean([variances(passes) for passes in fit[d.key]], axis=0)
+        usual = usual + d.ridge * usual.mean()
+    return np.array([np.mean(variances(passes) / usual) for passes in rows[d.key]])
