@@ -17,9 +17,12 @@ import typer
 from latentood import __version__, console, show
 from latentood.errors import LatentOODError, StoreError
 from latentood.options import (
+    AnyCache,
     AsJson,
     Device,
+    FittedFiles,
     Memory,
+    Names,
     Overrides,
     PipelineFile,
     Settings,
@@ -202,21 +205,14 @@ def fit(
 @app.command()
 def score(
     store: StorePath,
-    which: Annotated[
-        str | None,
-        typer.Option(
-            "--detectors", help="all, or names with commas; default all, or those --fitted."
-        ),
-    ] = None,
+    which: Names = None,
     layers: Annotated[str | None, typer.Option(help="Layers or globs, with commas.")] = None,
     settings: Settings = [],
     out: Annotated[
         Path | None, typer.Option(help="Folder for results (default: STORE-results)")
     ] = None,
-    fitted: Annotated[list[Path], typer.Option(help="File that fit wrote; may be repeated.")] = [],
-    any_cache: Annotated[
-        bool, typer.Option("--any-cache", help="Accept files fitted on another run's cache.")
-    ] = False,
+    fitted: FittedFiles = [],
+    any_cache: AnyCache = False,
     memory: Memory = None,
     tracking: Tracking = None,
     device: Where = None,

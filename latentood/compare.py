@@ -92,17 +92,21 @@ def compare(
         progress=progress,
     )
     folder = Path(out) if out is not None else cache.path.with_name(cache.path.stem + "-results")
-    results = write_results(comparison, folder)
+    return comparison, _tracked(comparison, write_results(comparison, folder), tracking)
+
+
+def _tracked(comparison: Comparison, results: dict[str, Path], tracking: str | None) -> Files:
+    """Track a comparison whose results are on disk."""
     if tracking == NO_TRACKING:
-        return comparison, Files(results)
+        return Files(results)
     from latentood.report.tracking import default_uri, track
 
     uri = tracking or default_uri()
     try:
         track(comparison, uri=uri, results=results)
     except TrackingError as error:
-        return comparison, Files(results, tracking_error=str(error))
-    return comparison, Files(results, tracking=uri)
+        return Files(results, tracking_error=str(error))
+    return Files(results, tracking=uri)
 
 
 def fit_store(

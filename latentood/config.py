@@ -7,8 +7,6 @@ that was stored in a cache is provenance, and nothing in it is ever imported.
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,13 +15,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from latentood.errors import ConfigError, suggest
+from latentood.overrides import absolute, apply, flat
 
 Role = Literal["fit", "val", "id", "near", "far"]
 Kept = Literal["entropy", "logits", "features"]
-PATH_KEYS = frozenset(
-    {"root", "path", "paths", "labels_path", "folder", "data_dir", "file", "filename"}
-)
-"""Arguments of targets that are paths: relative ones are resolved against the pipeline file."""
 
 
 class _Section(BaseModel):
@@ -213,12 +208,12 @@ def load_pipeline(path: Path | str, overrides: Iterable[str] = ()) -> Pipeline:
             f"{path}: cannot be read ({error.strerror}); name a pipeline file"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {_flat(error)}") from None
+        raise ConfigError(f"{path}: not valid YAML: {flat(error)}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, got {type(raw).__name__}")
-    resolved = _absolute(raw, path.resolve().parent)
+    resolved = absolute(raw, path.resolve().parent)
     for override in overrides:
-        _apply(resolved, override)
+        apply(resolved, override)
     return parse_pipeline(resolved, source=str(path))
 
 
@@ -268,39 +263,3 @@ def _fields_at(where: list[str]) -> list[str]:
 def _follow(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     reference = node.get("$ref")
     return schema["$defs"][reference.rpartition("/")[2]] if reference else node
-
-
-def _absolute(node: Any, folder: Path, key: str = "") -> Any:
-    """Resolve the relative paths of a raw pipeline against a folder."""
-    if isinstance(node, dict):
-        return {name: _absolute(value, folder, str(name)) for name, value in node.items()}
-    if isinstance(node, list):
-        return [_absolute(value, folder, key) for value in node]
-    if isinstance(node, str) and (key in PATH_KEYS or key == "weights") and "://" not in node:
-        named_weights = key == "weights" and not re.search(r"[./\\]", node)  # e.g. DEFAULT
-        return node if named_weights else str((folder / Path(node).expanduser()).resolve())
-    return node
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    """Set ``a.b=value`` in a raw pipeline."""
-    dotted, equals, text = override.partition("=")
-    parts = dotted.split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {override}: must be KEY=VALUE, e.g. --set extract.batch_size=50")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"--set {override}: the value is not valid YAML: {_flat(error)}"
-        ) from None
-    node: Any = raw
-    for part in parts[:-1]:
-        node = node.setdefault(part, {}) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {part!r} has no keys of its own to set")
-    node[parts[-1]] = copy.deepcopy(_absolute(value, Path.cwd(), parts[-1]))
-
-
-def _flat(error: Exception) -> str:
-    return " ".join(str(error).split())

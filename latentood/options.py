@@ -33,3 +33,11 @@ Memory = Annotated[
         "4GiB). Results do not depend on it.",
     ),
 ]
+Names = Annotated[
+    str | None,
+    typer.Option("--detectors", help="all, or names with commas; default all, or those --fitted."),
+]
+FittedFiles = Annotated[list[Path], typer.Option(help="File that fit wrote; may be repeated.")]
+AnyCache = Annotated[
+    bool, typer.Option("--any-cache", help="Accept files fitted on another run's cache.")
+]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentood import console
-from latentood.console import human_bytes, human_time
+from latentood.units import human_bytes, human_time
 
 if TYPE_CHECKING:
     from latentood.compare import Files

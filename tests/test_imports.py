@@ -17,18 +17,20 @@ _FRONT = {"cli", "compare", "console", "demo", "doctor", "options", "show"}
 ARROWS = {
     "errors": set(),
     "models": set(),
-    "config": {"errors"},
+    "overrides": {"errors"},
+    "config": {"errors", "overrides"},
     "data": {"errors"},
     "training": {"errors", "stats"},
     "stats": {"errors"},
     "keys": {"errors"},
+    "units": set(),
     "rows": set(),
     "statistic": {"errors"},
     "latents": {"errors", "keys", "rows", "statistic"},
     "detectors": _FOUNDATION,
     "evaluation": _FOUNDATION | {"detectors"},
     "report": _SCORING,
-    "store": {"errors", "latents"},
+    "store": {"errors", "latents", "units"},
     "extract": _FOUNDATION | {"config", "store"},
 }
 """Room → rooms it may import; itself is always allowed."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fragments.markdown import ROOT, code, codes, inline, table
-from latentood.config import PATH_KEYS, Pipeline
+from latentood.overrides import PATH_KEYS, Pipeline
 from latentood.extract.reductions import reductions
 
 Schema = dict[str, Any]

@@ -13,6 +13,14 @@ from typing import Any
 
 from latentood.detectors.base import Detector
 from latentood.detectors.calibration import KLMatching, TemperatureScaling
+from latentood.detectors.columns import (
+    AdaSCALEColumn,
+    GROODColumn,
+    IODINColumn,
+    ODINColumn,
+    PerturbedMahalanobisColumn,
+    RankFeatColumn,
+)
 from latentood.detectors.density import KDE, LOF
 from latentood.detectors.discriminant import WDiscOOD
 from latentood.detectors.evidential import (
@@ -134,6 +142,12 @@ BUILT_IN: tuple[type[Detector], ...] = (
     DirichletEntropy,
     DistributionalMutualInformation,
     EvidentialMaxProb,
+    ODINColumn,
+    IODINColumn,
+    PerturbedMahalanobisColumn,
+    RankFeatColumn,
+    AdaSCALEColumn,
+    GROODColumn,
     FusionMean,
     FusionMax,
     FusionFisher,

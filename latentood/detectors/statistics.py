@@ -50,7 +50,7 @@ class Moments:
     def start(self, source: Latents) -> Accumulator[RowMoments]:
         """Begin a pass over ``source``."""
         sums = MomentSums()
-        return Pass(lambda block: sums.add(block.double(self.key)), sums.result)
+        return Pass(lambda block: sums.add(block[self.key]), sums.result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class ClassMoments:
 
         def take(block: Latents) -> None:
             group = torch.searchsorted(present, block[LABELS].long())
-            sums.add(block.double(self.key), group)
+            sums.add(block[self.key], group)
 
         def finish() -> Classes:
             means = sums.means()
@@ -124,19 +124,19 @@ class CorrectClassMeans:
         """Begin a pass over ``source``."""
         classes, width = source.shape(LOGITS)[1], source.shape(self.key)[1]
         device = source.read(LOGITS, 0, 1).device
-        correct, every = (GroupSums(classes, width, device) for _ in range(2))
+        sums = GroupSums(2 * classes, width, device)  # the misclassified of a class apart
 
         def take(block: Latents) -> None:
-            rows, labels = block.double(self.key), block[LABELS].long()
-            hit = block[LOGITS].argmax(dim=1) == labels
-            correct.add(rows[hit], labels[hit])
-            every.add(rows, labels)
+            labels = block[LABELS].long()
+            missed = block[LOGITS].argmax(dim=1) != labels
+            sums.add(block[self.key], labels + classes * missed)
 
-        return Pass(take, lambda: _patterns(correct, every))
+        return Pass(take, lambda: _patterns(*sums.halves()))
 
 
-def _patterns(correct: GroupSums, every: GroupSums) -> Patterns:
+def _patterns(correct: GroupSums, missed: GroupSums) -> Patterns:
     """Fill the classes without correct rows from all their rows, or from all rows."""
+    every = correct.with_those_of(missed)
     overall = every.sums.sum(dim=0) / every.counts.sum()
     own = torch.where((every.counts > 0).unsqueeze(1), every.means(), overall)
     means = torch.where((correct.counts > 0).unsqueeze(1), correct.means(), own)

@@ -45,7 +45,7 @@ class ClassMeans:
 
         def take(block: Latents) -> None:
             group = torch.searchsorted(present, block[LABELS].long())
-            sums.add(block.double(self.key), group)
+            sums.add(block[self.key], group)
 
         return Pass(take, lambda: Centres(present, sums.counts, sums.means()))
 

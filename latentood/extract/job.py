@@ -64,10 +64,7 @@ class Job:
 
     def precision(self) -> AbstractContextManager[object]:
         """Run the model in the precision that the pipeline asks for."""
-        lower = self.pipeline.extract.autocast
-        if lower is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, lower))
+        return precision(self.pipeline, self.device)
 
     def seed(self, split: str) -> int:
         """Name the random streams of a split by 64 bits."""
@@ -105,7 +102,8 @@ def prepare(
     model.to(memory_format=torch.channels_last).to(where)
     first = open_rows(pipeline, names[0], limit=limit, classes=None)
     probe = torch.stack([first[row][0] for row in range(min(2, len(first)))]).to(where)
-    plan = make_plan(model, pipeline, probe)
+    with precision(pipeline, where):  # an engine must also work in this precision
+        plan = make_plan(model, pipeline, probe)
     scores = Scores.of(pipeline, Network(plan, probe))
     rows = {n: open_rows(pipeline, n, limit=limit, classes=plan.classes) for n in names}
     return Job(
@@ -121,6 +119,14 @@ def prepare(
             batch_size or pipeline.extract.batch_size, plan.engine, probe[:1]
         ),
     )
+
+
+def precision(pipeline: Pipeline, device: torch.device) -> AbstractContextManager[object]:
+    """Give the context in which a pipeline wants its model to run."""
+    lower = pipeline.extract.autocast
+    if lower is None:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, lower))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from latentood.stats.linalg import EPSILON, Covariance, self_product
 
+_PART_ROWS = 512  # added together
+
 
 @dataclass(frozen=True, eq=False)
 class RowMoments:
@@ -71,10 +73,10 @@ class MomentSums:
         """Merge the next rows.
 
         Args:
-            rows: (n, D) float64, n ≥ 1; left untouched.
+            rows: (n, D), any float dtype, n ≥ 1; left untouched.
         """
-        mean = rows.mean(dim=0)
-        block = RowMoments(len(rows), mean, self_product(rows - mean))
+        mean = rows.mean(dim=0, dtype=torch.float64)
+        block = RowMoments(len(rows), mean, self_product(rows, mean))
         self._moments = block if self._moments is None else _merged(self._moments, block)
 
     def result(self) -> RowMoments:
@@ -110,13 +112,15 @@ class GroupSums:
         self.sums = torch.zeros(groups, width, dtype=torch.float64, device=device)  # (K, D)
 
     def add(self, rows: Tensor, group: Tensor) -> None:
-        """Add rows (n, D) float64 to their groups (n,) int64 in [0, K)."""
+        """Add rows (n, D) of any float dtype to their groups (n,) int64 in [0, K)."""
         self.counts += torch.bincount(group, minlength=len(self.counts))
-        if rows.device.type == "cpu":
-            self.sums.index_add_(0, group, rows)
+        if rows.device.type == "cpu":  # in parts whose float64 stays in the processor's cache
+            parts = zip(rows.split(_PART_ROWS), group.split(_PART_ROWS), strict=True)
+            for part, own in parts:
+                self.sums.index_add_(0, own, part.double())
         else:  # index_add_ adds in no fixed order there, so two fits would differ in a bit
-            member = torch.nn.functional.one_hot(group, len(self.counts)).to(rows.dtype)
-            self.sums.addmm_(member.mT, rows)
+            member = torch.nn.functional.one_hot(group, len(self.counts)).double()
+            self.sums.addmm_(member.mT, rows.double())
 
     def means(self) -> Tensor:
         """Mean of every group (K, D); 0 where a group is empty."""

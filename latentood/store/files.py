@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from latentood.errors import LatentOODError, StoreError, StoreFull, StoreLocked
+from latentood.units import human_bytes
 
 UNFINISHED = "~partial"
 LOCK = ".lock"
@@ -144,7 +145,7 @@ def require_free(path: str | Path, nbytes: int) -> None:
     """
     if (free := free_bytes(path)) < nbytes:
         raise StoreFull(
-            f"{path}: needs {human(nbytes)}, but only {human(free)} are free; "
+            f"{path}: needs {human_bytes(nbytes)}, but only {human_bytes(free)} are free; "
             "free some space, choose another --store or keep fewer layers"
         )
 
@@ -155,16 +156,6 @@ def free_bytes(path: str | Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def human(nbytes: int) -> str:
-    """Write a number of bytes for people, in powers of 1,000."""
-    size = float(nbytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _draft(path: Path) -> Path:

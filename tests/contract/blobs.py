@@ -2,7 +2,7 @@
 stochastic passes through multiplicative noise. OOD rows are blobs elsewhere, weaker and less
 sure, as inputs without known features are."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from latentood.stats.entropy import kl_entropy
 CLASSES, WIDTH, PASSES = 4, 16, 16
 CHANNELS, POSITIONS = 4, 9  # of the feature maps behind the Gram matrices
 NOISE = 0.35  # of the multiplicative noise of a pass
+COLUMNS = ("odin", "iodin", "mahalanobis_perturbed", "rankfeat", "adascale", "grood")
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,17 @@ class Arrays:
     mc_logits: torch.Tensor  # (N, T, C)
     mc_features: torch.Tensor  # (N, T, D)
     mc_entropy: torch.Tensor  # (N, D)
+    scores: torch.Tensor  # (N,), the column of every score tap
     head: tuple[torch.Tensor, torch.Tensor]
 
     def rows(self, chosen: Any) -> "Arrays":
         """Pick rows by index, mask or slice."""
-        names = ("logits", "labels", "features", "gram", "mc_logits", "mc_features", "mc_entropy")
+        names = [field.name for field in fields(self) if field.name != "head"]
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def cast(self, dtype: torch.dtype) -> "Arrays":
         """Round all float arrays to another type."""
-        names = ("logits", "features", "gram", "mc_logits", "mc_features", "mc_entropy")
+        names = [field.name for field in fields(self) if field.name not in ("labels", "head")]
         changed = {name: getattr(self, name).to(dtype) for name in names}
         return replace(self, head=tuple(t.to(dtype) for t in self.head), **changed)
 
@@ -56,6 +58,7 @@ class Arrays:
             mc_logits=give(self.mc_logits),
             mc_features={"penultimate": give(self.mc_features)},
             mc_entropy={"penultimate": give(self.mc_entropy)},
+            scores={name: give(self.scores) for name in COLUMNS},
             head=(give(self.head[0]), give(self.head[1])),
             name=name,
         )
@@ -70,6 +73,7 @@ class Arrays:
             "mc.logits": self.mc_logits.double().numpy(),
             "mc.features/penultimate": self.mc_features.double().numpy(),
             "mc.entropy/penultimate": self.mc_entropy.double().numpy(),
+            **{f"scores/{name}": self.scores.double().numpy() for name in COLUMNS},
             "head": tuple(t.double().numpy() for t in self.head),
         }
 
@@ -122,6 +126,7 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
             mc_logits=passes @ head[0].T + head[1],
             mc_features=passes,
             mc_entropy=kl_entropy(passes),
+            scores=torch.cdist(features, means).amin(dim=1),
             head=head,
         )
 

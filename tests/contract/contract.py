@@ -231,7 +231,7 @@ class DetectorContract:
                 fitted.score(rows)
 
     def test_another_width_is_a_named_error(self, detector, fitted, blobs):
-        for key in fitted.widths:
+        for key in (key for key, row in fitted.widths.items() if row):  # a column has no width
             rows = blobs.far.latents("textures")
             rows._rows[key].tensor = rows[key][..., :-1]
             rows._rows[key].shape = tuple(rows._rows[key].tensor.shape)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentood.config import parse_pipeline
+from latentood.config import Target
 from latentood.data import HeldOutClasses, Jpeg, OnlyClasses, hugging_face
 from latentood.data.items import labels_of, split_item
 from latentood.data.names import names_of
@@ -61,29 +61,16 @@ def test_fields_of_other_names_are_named(tmp_path):
     data = in_memory("photo", "animal")
     assert split_item(data[1], "photo", "animal")[1] == 1
     data.save_to_disk(tmp_path / "saved")
-    target = {
-        "target": "latentood.data.HeldOutClasses",
-        "args": {
-            "classes": ["bee"],
-            "source": {
-                "target": "latentood.data.Fields",
-                "args": {
-                    "input": "photo",
-                    "label": "animal",
-                    "source": {
-                        "target": "latentood.data.hugging_face",
-                        "args": {"folder": str(tmp_path / "saved")},
-                    },
-                },
-            },
-        },
+    saved = {
+        "target": "latentood.data.hugging_face",
+        "args": {"folder": str(tmp_path / "saved")},
     }
-    raw = {
-        "name": "x",
-        "model": {"target": "unused"},
-        "splits": {"bees": {"role": "near", **target}},
+    pairs = {
+        "target": "latentood.data.Fields",
+        "args": {"source": saved, "input": "photo", "label": "animal"},
     }
-    bees = build(parse_pipeline(raw).splits["bees"])
+    held_out = {"source": pairs, "classes": ["bee"]}
+    bees = build(Target(target="latentood.data.HeldOutClasses", args=held_out))
     assert [torch.equal(as_tensor(bee), COLOURS[i]) for bee, i in zip(bees, (1, 4), strict=True)]
 
 
@@ -114,7 +101,7 @@ def test_saved_splits_are_opened_by_name(tmp_path):
     folder = str(tmp_path / "saved")
     datasets.DatasetDict(train=in_memory(), test=in_memory().select([2])).save_to_disk(folder)
     assert len(hugging_face("test", folder=folder)) == 1
-    with pytest.raises(UnknownName, match="no split of .*saved named 'tset'; did you mean 'test'?"):
+    with pytest.raises(UnknownName, match=r"no split of .*saved named 'tset'; did you mean 'test'"):
         hugging_face("tset", folder=folder)
     with pytest.raises(ConfigError, match="has the splits train, test, got none; set split"):
         hugging_face(folder=folder)
@@ -125,13 +112,9 @@ def test_splits_of_a_folder_are_named_too(tmp_path):
     assert len(hugging_face("train[:2]", folder=folder)) == 2
     with pytest.raises(ConfigError, match="has the splits train, got none; set split"):
         hugging_face(folder=folder)
+    args = {"split": "tset", "folder": folder}
     with pytest.raises(ConfigError, match=r"hugging_face\(.*Unknown split .tset"):
-        raw = {"target": "latentood.data.hugging_face", "args": {"split": "tset", "folder": folder}}
-        build(
-            parse_pipeline(
-                {"name": "x", "model": raw, "splits": {"a": {"role": "id", **raw}}}
-            ).model
-        )
+        build(Target(target="latentood.data.hugging_face", args=args))
 
 
 def test_a_missing_package_names_its_extra(monkeypatch):

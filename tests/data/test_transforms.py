@@ -105,7 +105,7 @@ def test_name_and_folder_together_or_neither_are_refused():
     with pytest.raises(ConfigError, match="exactly one of name and folder must be given, got both"):
         hugging_face_transform(name="a", folder="b")
     with pytest.raises(
-        ConfigError, match="hugging_face_transform: exactly one .*got none; set one"
+        ConfigError, match=r"hugging_face_transform: exactly one .*got none; set one"
     ):
         hugging_face_transform()
 

@@ -1,6 +1,7 @@
 """Slow formulas by family; importing this registers them all in ``tests.reference``."""
 
 from tests.references import (
+    columns,
     density,
     discriminant,
     evidential,
@@ -18,6 +19,7 @@ from tests.references import (
 )
 
 __all__ = [
+    "columns",
     "density",
     "discriminant",
     "evidential",

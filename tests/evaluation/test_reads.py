@@ -1,0 +1,130 @@
+"""One read: of the fit split for all statistics, of every other split for all scores."""
+
+import pytest
+import torch
+
+from latentood.detectors import fitting
+from latentood.detectors.registry import BUILT_IN, detector
+from latentood.evaluation.scoring import gather, score_all
+from latentood.evaluation.splits import Role, SplitsInMemory
+from latentood.latents import Latents
+from latentood.rows import Budget, Kept
+from tests.contract.blobs import make_blobs
+
+GROUP = 64
+ROLES = {"train": "fit", "val": "val", "id": "id", "far": "far"}
+
+
+class Watched:
+    """Rows on a disk that count how often each is read."""
+
+    def __init__(self, values):
+        self.values, self.shape = values, tuple(values.shape)
+        self.times = torch.zeros(len(values), dtype=torch.int64)
+
+    def read(self, start, stop):
+        self.times[start:stop] += 1
+        return self.values[start:stop].clone()
+
+
+@pytest.fixture(autouse=True)
+def _small_groups(monkeypatch):
+    monkeypatch.setattr(Latents.blocks, "__defaults__", (GROUP,))
+    monkeypatch.setattr(fitting, "GROUP_ROWS", GROUP)
+    monkeypatch.setattr(Kept, "_MOST_ROWS", GROUP)
+    monkeypatch.setattr(Kept, "_ALIGNMENT", GROUP)
+
+
+def watched():
+    """A cache of blobs on a disk that counts: the splits, and split → key → rows."""
+    blobs = make_blobs(rows=240).rectified()
+    arrays = {"train": blobs.train, "val": blobs.id, "id": blobs.id, "far": blobs.far}
+    disk = {
+        name: {k: Watched(v.tensor) for k, v in split.latents()._rows.items()}
+        for name, split in arrays.items()
+    }
+    splits = SplitsInMemory(
+        {
+            name: Latents.from_rows(rows, head=arrays[name].head, name=name, origin=name)
+            for name, rows in disk.items()
+        },
+        {name: Role(role) for name, role in ROLES.items()},
+    )
+    return splits, disk
+
+
+def everything():
+    return [detector(cls.name) for cls in BUILT_IN if runnable(cls.name)]
+
+
+def runnable(name):
+    """Leave out what reads score columns, which these blobs do not have."""
+    return not any(key.startswith("scores/") for key in detector(name).needs().score)
+
+
+def reads(rows):
+    return {key: set(array.times.tolist()) for key, array in rows.items() if array.times.any()}
+
+
+def test_all_statistics_come_from_one_read_and_those_that_wait_from_one_more():
+    splits, disk = watched()
+    gather(splits["train"].within(Budget(0)), everything())
+    found = reads(disk["train"])
+    assert len(found) >= 6, "the features, logits, labels and passes are asked for"
+    waiting = {"features/penultimate", "logits"}  # vim measures residuals, openmax its tails
+    assert {key for key, times in found.items() if times != {1}} <= waiting
+    assert all(times <= {1, 2} for times in found.values())
+
+
+def test_with_memory_for_them_all_arrays_of_the_fit_split_are_read_once():
+    splits, disk = watched()
+    found = score_all(splits, everything(), memory=1 << 30)
+    assert found.failed == ()
+    for split in ("train", "val"):
+        assert all(times == {1} for times in reads(disk[split]).values()), split
+    assert found.provenance["memory"]["budget"] == 1 << 30
+    assert found.provenance["memory"]["kept"] > 0
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+def test_scoring_reads_every_split_once_whatever_the_memory(memory):
+    splits, disk = watched()
+    score_all(splits, everything(), memory=memory)
+    for split in ("id", "far"):
+        assert all(times == {1} for times in reads(disk[split]).values()), split
+
+
+def test_a_shared_read_grows_with_no_detector():
+    splits, disk = watched()
+    grid = [detector("mahalanobis", ridge=ridge) for ridge in (1e-6, 1e-3, 0.1)]
+    score_all(splits, [*grid, detector("rmd"), detector("ssd")], memory=0)
+    assert reads(disk["train"])["features/penultimate"] == {1}
+
+
+def test_memory_changes_no_bit_of_any_score_or_state():
+    names = [cls.name for cls in BUILT_IN if runnable(cls.name)]
+    found = [score_all(watched()[0], everything(), memory=memory) for memory in (0, 9000, 1 << 30)]
+    for results in zip(*(one.results for one in found), strict=True):
+        for split in ("id", "far"):
+            first, *others = (torch.from_numpy(result.scores[split]) for result in results)
+            assert all(torch.equal(first, other) for other in others), results[0].request
+    assert [result.request.detector for result in found[0].results] == names
+    states = [
+        fitting.fit(detector("vim"), watched()[0]["train"].within(Budget(limit))).state
+        for limit in (0, 1 << 30)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_was_kept_is_let_go_when_all_are_fitted():
+    budgets = []
+
+    class Spied(Budget):
+        def __init__(self, limit):
+            super().__init__(limit)
+            budgets.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("latentood.evaluation.scoring.Budget", Spied)
+        found = score_all(watched()[0], [detector("mahalanobis")], memory=1 << 30)
+    assert found.provenance["memory"]["kept"] > budgets[0].used == 0

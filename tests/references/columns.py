@@ -1,0 +1,12 @@
+"""Formulas of detectors that read a score column: the column itself."""
+
+from tests.contract.blobs import COLUMNS
+from tests.reference import reference
+
+
+def column(d, fit, rows, same):
+    return rows[f"scores/{d.name}"]
+
+
+for name in COLUMNS:
+    reference(name)(column)
