@@ -121,17 +121,21 @@ def extract(
 @app.command()
 def layers(
     pipeline: PipelineFile,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Print a line with layers to choose, only.")
+    ] = False,
     device: Device = None,
     overrides: Overrides = [],
     as_json: AsJson = False,
 ) -> None:
-    """List the modules of the model: names, output shapes, which are stochastic.
+    """List the modules of the model: output shapes, widths, which are stochastic.
 
-    Example: `latentood layers pipelines/cifar10_resnet20.yaml`
+    Example: `latentood layers pipelines/cifar10_resnet20.yaml --suggest`
     """
     from latentood.extract.outline import outline
 
-    show.layers(outline(_load(pipeline, overrides), device=device), as_json=as_json)
+    found = outline(_load(pipeline, overrides), device=device)
+    (show.suggestion if suggest else show.layers)(found, as_json=as_json)
 
 
 @app.command()
@@ -252,9 +256,9 @@ def ui(
 
     Example: `latentood ui --tracking sqlite:///latentood-demo/mlflow.db`
     """
-    from latentood.report.tracking import default_uri, serve
+    from latentood.report.serving import default_uri, page, serve
 
-    console.note(f"http://127.0.0.1:{port}  (Ctrl-C stops it)")
+    console.note(f"{page(port)}  (Ctrl-C stops it)")
     raise typer.Exit(serve(tracking or default_uri(), port))
 
 

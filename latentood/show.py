@@ -61,13 +61,35 @@ def layers(found: Sequence[LayerFacts], *, as_json: bool) -> None:
             layer.name,
             layer.kind,
             "" if layer.shape is None else "×".join(map(str, layer.shape)),
+            layer.reduction,
+            layer.width,
+            "" if layer.row_bytes is None else human_bytes(layer.row_bytes),
             layer.calls,
             "yes" if layer.stochastic else "",
-            "head; its input is penultimate" if layer.head else "",
+            _part(layer),
         )
         for layer in found
     ]
-    console.table("", ("layer", "module", "output", "calls", "stochastic", ""), rows)
+    columns = ("layer", "module", "output", "reduction", "width", "size", "calls", "stochastic", "")
+    console.table("", columns, rows)
+
+
+def _part(layer: LayerFacts) -> str:
+    """Say what a module is to the whole model."""
+    if layer.head:
+        return "head; its input is penultimate"
+    return "suggested" if layer.suggested else ""
+
+
+def suggestion(found: Sequence[LayerFacts], *, as_json: bool) -> None:
+    """Show the layers to choose, as a line of a pipeline file."""
+    from latentood.extract.outline import suggested_layers
+    from latentood.extract.outline import suggestion as line
+
+    if as_json:
+        console.show_json(suggested_layers(found))
+    else:
+        console.say(line(found))
 
 
 def contents(found: dict[str, Any], *, as_json: bool) -> None:

@@ -12,7 +12,18 @@ from latentood.cli import main
 from latentood.store.cache import open_cache
 from tests.extract.test_runner import pipeline
 
-COMMANDS = ["demo", "extract", "layers", "inspect", "verify", "detectors", "score", "ui", "doctor"]
+COMMANDS = [
+    "demo",
+    "extract",
+    "layers",
+    "inspect",
+    "verify",
+    "detectors",
+    "fit",
+    "score",
+    "ui",
+    "doctor",
+]
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -140,6 +151,88 @@ def test_score_sweeps_layers_and_hyperparameters(capsys, store, tmp_path):
     }  # fmt: skip
 
 
+def fitted_file(capsys, store, tmp_path, *options) -> Path:
+    path = tmp_path / "m.safetensors"
+    status, _, err = run(capsys, "fit", store, "--detector", "mahalanobis", "--out", path, *options)
+    assert status == 0, err
+    return path
+
+
+def test_fit_writes_a_file_that_scores_as_the_detector_itself(capsys, store, tmp_path):
+    options = ("--set", "mahalanobis.ridge=1e-3")
+    path = fitted_file(capsys, store, tmp_path, "--layer", "conv1", *options)
+    quiet = ("--out", tmp_path / "r", "--tracking", "none", "--json")
+    status, out, err = run(capsys, "score", store, "--fitted", path, *quiet)
+    assert status == 0, err
+    there = json.loads(out)
+    names = ("--detectors", "mahalanobis", "--layers", "conv1")
+    here = json.loads(run(capsys, "score", store, *names, *options, *quiet)[1])
+    for one, other in zip(there["rows"], here["rows"], strict=True):
+        assert one["detector"] == "mahalanobis"
+        assert one["layer"] == other["layer"] == "conv1"
+        assert one["hyperparameters"]["ridge"] == 1e-3
+        assert one["auroc"] == other["auroc"]
+    origin = there["fitted"][0]["provenance"]["cache"]
+    assert origin["digest"] == there["provenance"]["digest"]
+
+
+def test_fit_tells_what_it_did(capsys, store, tmp_path):
+    out = tmp_path / "knn.safetensors"
+    status, text, _ = run(capsys, "fit", store, "--detector", "knn", "--set", "knn.k=3",
+                          "--out", out)  # fmt: skip
+    assert status == 0
+    assert "fitted: knn on 120 rows of train" in text
+    assert f"score STORE --fitted {out}" in " ".join(text.split())
+    status, text, _ = run(capsys, "fit", store, "--detector", "knn", "--set", "knn.k=3",
+                          "--out", out, "--json")  # fmt: skip
+    assert json.loads(text)["hyperparameters"]["k"] == 3
+
+
+def test_a_file_scores_a_store_of_the_same_weights_without_a_fit_split(
+    capsys, file, store, tmp_path
+):
+    path = fitted_file(capsys, store, tmp_path)
+    other = tmp_path / "scored.zarr"
+    splits = ("--split", "id", "--split", "far")
+    assert run(capsys, "extract", file, "--store", other, *splits)[0] == 0
+    quiet = ("--out", tmp_path / "r", "--tracking", "none")
+    status, _, err = run(capsys, "score", other, "--fitted", path, "--json", *quiet)
+    assert status == 0, err
+    status, _, err = run(capsys, "score", other, "--detectors", "mahalanobis", *quiet)
+    assert status == 1
+    assert "needs exactly one split of role fit" in err
+
+
+def test_a_file_of_another_run_is_refused_unless_any_cache(capsys, file, store, tmp_path):
+    path = fitted_file(capsys, store, tmp_path)
+    other = tmp_path / "other.zarr"
+    changed = ("--set", "seed=9")  # these weights are drawn from the seed
+    status, _, err = run(capsys, "extract", file, "--store", other, *changed)
+    assert status == 0, err
+    quiet = ("--out", tmp_path / "r", "--tracking", "none")
+    status, _, err = run(capsys, "score", other, "--fitted", path, *quiet)
+    assert status == 1
+    assert "must score a cache of the run it was fitted on, but weights is" in err
+    status, out, err = run(capsys, "score", other, "--fitted", path, "--any-cache", *quiet)
+    assert status == 0, err
+    assert "warning: mahalanobis: weights differs between the fit and this cache" in out
+
+
+def test_memory_changes_no_result(capsys, store, tmp_path):
+    found = []
+    for size in ("0", "1GiB"):
+        names = ("--detectors", "mahalanobis,vim,knn", "--set", "knn.k=3", "--memory", size)
+        quiet = ("--out", tmp_path / size, "--tracking", "none", "--json")
+        status, out, err = run(capsys, "score", store, *names, *quiet)
+        assert status == 0, err
+        found.append(json.loads(out))
+    same = ("auroc", "aupr_out", "fpr95_id")
+    for one, other in zip(*(run["rows"] for run in found), strict=True):
+        assert [one[name] for name in same] == [other[name] for name in same]
+    assert [run["provenance"]["memory"]["budget"] for run in found] == [0, 1 << 30]
+    assert found[0]["provenance"]["memory"]["kept"] == 0 < found[1]["provenance"]["memory"]["kept"]
+
+
 def test_a_dead_tracking_server_costs_the_exit_code_not_the_results(capsys, store, tmp_path):
     dead = "http://127.0.0.1:9"
     status, _, err = run(
@@ -161,6 +254,12 @@ def test_a_dead_tracking_server_costs_the_exit_code_not_the_results(capsys, stor
         ),
         (["score", "{store}", "--detectors", "knn", "--layers", "layer9"], "layer9"),
         (["score", "{tmp}/none.zarr"], "none.zarr"),
+        (["score", "{store}", "--memory", "lots"], "e.g. 512MiB or 2GiB"),
+        (["score", "{store}", "--fitted", "{tmp}/no"], "must be a file that Fitted.save wrote"),
+        (
+            ["fit", "{store}", "--detector", "knn", "--set", "knn.k=3,5", "--out", "{tmp}/f"],
+            "must be for one detector with one value for each hyperparameter, got 2",
+        ),
         (["inspect", "{tmp}"], "must be a folder made by latentood extract"),
         (["extract", "{tmp}/none.yaml", "--store", "{tmp}/s"], "cannot be read"),
         (["extract", "{file}", "--store", "{tmp}/s", "--set", "sed=3"], "did you mean 'seed'"),

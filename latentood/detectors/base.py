@@ -71,6 +71,8 @@ class Detector(ABC):
     """Work to fit and to score, in the letters of the glossary."""
     per_layer: ClassVar[bool] = False
     """Whether ``layer`` may name any cached layer, so that a sweep over layers makes sense."""
+    reads_bank: ClassVar[bool] = False
+    """Whether scoring goes through all fit rows, so that many rows should share one way through."""
 
     def __post_init__(self) -> None:
         """Check every hyperparameter against its declared range."""

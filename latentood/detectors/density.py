@@ -47,6 +47,7 @@ class KDE(FeatureDetector):
     works = "ID features of any shape, with no labels and few assumptions; narrow layers best."
     fails = "Wide layers: with one bandwidth for all, the nearest row decides, as in knn with k=1."
     cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
+    reads_bank = True
     bandwidth: float = hyper(
         0.0, "standard deviation of the kernel in units of the features; 0 = Scott's rule", low=0
     )
@@ -131,6 +132,7 @@ class LOF(FeatureDetector):
     works = "ID clusters of different density: a row is judged by its own neighbourhood."
     fails = "Duplicates in the bank, and far OOD beyond sparse ID rows, whose factor stays modest."
     cost = "O(M²·D) fit, O(M·D) per row, for a bank of M rows"
+    reads_bank = True
     k: int = hyper(20, "neighbours that make a neighbourhood; the paper: 10 to 50", low=1)
     normalise: bool = hyper(False, "whether features are scaled to length 1 first")
     share: float = hyper(1.0, "share of the fit rows kept as the bank", above=0, high=1)

@@ -21,6 +21,7 @@ Shapes = dict[str, tuple[int, ...]]
 """key → shape of one row."""
 
 _BLOCK_ELEMENTS = 1 << 25  # of the widest array: 256 MiB in float64
+_CACHED_ELEMENTS = 1 << 19  # 4 MiB in float64, which a processor's cache holds
 _ALIGNMENT = 256  # rows: a shorter block still ends where chunks of a cache do
 _AXES = {"labels": 1, "logits": 2, "features": 2, "mc.entropy": 2, "mc.logits": 3, "mc.features": 3}
 _AXIS_NAMES = {1: "(N,)", 2: "(N, D)", 3: "(N, T, D)"}
@@ -139,7 +140,7 @@ class Fitted:
             latents = latents.to(self.device)
         with torch.inference_mode():
             return torch.cat(
-                [self._score_block(b) for b in latents.blocks(keys, _rows(latents, keys))]
+                [self._score_block(b) for b in latents.blocks(keys, self._rows(latents))]
             )
 
     def save(self, path: str | Path) -> None:
@@ -157,6 +158,17 @@ class Fitted:
                 f"{tuple(scores.shape)} {scores.dtype}; mend the detector"
             )
         return scores.cpu()
+
+    def _rows(self, latents: Latents) -> int:
+        """Rows of a block: so few that what is computed of them stays in the processor's cache.
+
+        Where each block goes through a bank, as many as statistics use, or as memory allows.
+        """
+        keys = [key for key in self.detector.needs().score if key != HEAD]
+        widest = max([1, *(math.prod(latents.shape(key)[1:]) for key in keys)])
+        cached = _BLOCK_ELEMENTS if self.detector.reads_bank else _CACHED_ELEMENTS
+        most = min(_BLOCK_ELEMENTS, cached)
+        return min(GROUP_ROWS, max(_ALIGNMENT, most // widest // _ALIGNMENT * _ALIGNMENT))
 
     def _check_widths(self, latents: Latents) -> None:
         for key, expected in self.widths.items():
@@ -237,10 +249,3 @@ def _class_count(rows: Latents) -> int | None:
     if LOGITS in rows:
         return rows.shape(LOGITS)[1]
     return len(rows.head[1]) if HEAD in rows else None
-
-
-def _rows(latents: Latents, keys: Iterable[str]) -> int:
-    """Rows of a block: as many as statistics use, fewer where a row is very wide."""
-    widest = max(math.prod(latents.shape(key)[1:]) for key in keys if key != HEAD)
-    fitting = _BLOCK_ELEMENTS // max(1, widest) // _ALIGNMENT * _ALIGNMENT
-    return min(GROUP_ROWS, max(_ALIGNMENT, fitting))

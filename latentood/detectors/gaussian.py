@@ -14,7 +14,7 @@ from latentood.detectors.neighbours import unit_rows
 from latentood.detectors.statistics import ClassMoments, Moments, Pass
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, Accumulator, Latents, Statistic
-from latentood.stats.linalg import Covariance, nearest_squared
+from latentood.stats.linalg import Covariance, nearest_squared, whitened
 from latentood.stats.moments import MomentSums, RowMoments
 
 RIDGE = 1e-6
@@ -63,6 +63,12 @@ def checked_whitener(who: str, covariance: Covariance, ridge: float, train: Late
     return covariance.whitener(ridge)
 
 
+def condition_of(whitener: Tensor) -> float:
+    """Condition number of the covariance, ridge included, that a whitener (D, D') inverts."""
+    inverse = whitener.square().sum(dim=0)  # of its eigenvalues
+    return float(inverse.max() / inverse.min())
+
+
 @dataclass(frozen=True)
 class Mahalanobis(FeatureDetector):
     """Squared distance to the nearest class mean under one covariance shared by all classes.
@@ -102,14 +108,18 @@ class Mahalanobis(FeatureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the rank of the tied covariance and the classes that occurred."""
-        rank, width = int(state["rank"]), len(state["mean"])
-        return {"rank": rank, "width": width, "classes": len(state["means"])}
+        """Tell rank and condition of the tied covariance, and the classes that occurred."""
+        return {
+            "rank": int(state["rank"]),
+            "width": len(state["mean"]),
+            "condition": condition_of(state["whitener"]),
+            "classes": len(state["means"]),
+        }
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Whiten, then measure to the nearest class mean: (N,) ≥ 0."""
-        whitened = (rows.double(self.key) - state["mean"]) @ state["whitener"]
-        return nearest_squared(whitened, state["means"])
+        centred = rows[self.key] - state["mean"]  # float64, whatever the rows are
+        return nearest_squared(whitened(centred, state["whitener"]), state["means"])
 
 
 @dataclass(frozen=True)
@@ -135,9 +145,9 @@ class RelativeMahalanobis(Mahalanobis):
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Subtract the background distance: (N,), below 0 where a class explains a row better."""
-        centred = rows.double(self.key) - state["mean"]
-        nearest = nearest_squared(centred @ state["whitener"], state["means"])
-        return nearest - (centred @ state["background"]).square().sum(dim=1)
+        centred = rows[self.key] - state["mean"]
+        nearest = nearest_squared(whitened(centred, state["whitener"]), state["means"])
+        return nearest - whitened(centred, state["background"]).square().sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -192,10 +202,14 @@ class SSD(FeatureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the rank of the covariance."""
-        return {"rank": int(state["rank"]), "width": len(state["mean"])}
+        """Tell rank and condition of the covariance."""
+        return {
+            "rank": int(state["rank"]),
+            "width": len(state["mean"]),
+            "condition": condition_of(state["whitener"]),
+        }
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Square the whitened length: (N,) ≥ 0."""
-        vectors = unit_rows(rows[self.key]) if self.normalise else rows.double(self.key)
-        return ((vectors - state["mean"]) @ state["whitener"]).square().sum(dim=1)
+        vectors = unit_rows(rows[self.key]) if self.normalise else rows[self.key]
+        return whitened(vectors - state["mean"], state["whitener"]).square().sum(dim=1)

@@ -36,6 +36,7 @@ class NNGuide(FeatureDetector):
     works = "Where energy is overconfident far from the data: similarity to the bank reins it in."
     fails = "Logits whose log-sum-exp is not above 0, and banks too small for some classes."
     cost = "O(N·D) fit, O(M·D) per row, for a bank of M rows"
+    reads_bank = True
     k: int = hyper(100, "how many fit rows guide: 10 for ImageNet in the paper", low=1)
     share: float = hyper(1.0, "share of every class kept as the bank", above=0, high=1)
     seed: int = hyper(0, "which rows a share keeps", low=0)
@@ -109,6 +110,7 @@ class Relation(FeatureDetector):
     works = "Large clean banks: counts all of the data a row agrees with, not k rows of it."
     fails = "Classes of very different size, since small ones have few rows to relate to."
     cost = "O(M·(C+D)) per row, for a bank of M rows; no fit beyond the bank"
+    reads_bank = True
     power: float = hyper(1.0, "power of each term; 1 is best for OOD in the paper", above=0)
     share: float = hyper(1.0, "share of the fit rows kept as the bank", above=0, high=1)
     seed: int = hyper(0, "which rows a share keeps", low=0)

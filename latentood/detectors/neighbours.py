@@ -54,6 +54,7 @@ class KNN(FeatureDetector):
     works = "Features of any shape, one class or many; strongest with contrastive training."
     fails = "Small or mislabelled banks, and near OOD whose features fall inside ID clusters."
     cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
+    reads_bank = True
     k: int = hyper(
         50, "which neighbour: 50 for CIFAR-10, 200 for CIFAR-100, 1000 for ImageNet", low=1
     )

@@ -110,6 +110,7 @@ class OneClassSVM(OneClassDetector):
     works = "ID features that fill one region of a narrow layer, curved though it be."
     fails = "Wide layers, a poor γ, and large sets, of which it sees a sample alone."
     cost = "O(M²·D) fit, O(S·D) per row, for S support vectors (at least ν·M)"
+    reads_bank = True
     nu: float = hyper(0.5, "ν, share of fit rows allowed outside the border", above=0, high=1)
     gamma: float = hyper(0.0, "γ of the kernel; 0 = 1/(D·variance)", low=0)
     rows: int = hyper(5000, "most fit rows it is fitted on", low=2)

@@ -74,14 +74,14 @@ class SHE(FeatureDetector):
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Compare each row with the pattern of its predicted class: (N,)."""
-        features = rows.double(self.key)
-        patterns = state["patterns"][rows[LOGITS].argmax(dim=1)]
+        features = rows[self.key]
+        patterns = state["patterns"][rows[LOGITS].argmax(dim=1)]  # float64, and ours to change
         match self.similarity:
             case "cosine":
-                return -torch.cosine_similarity(features, patterns, dim=1)
+                return -torch.cosine_similarity(features.double(), patterns, dim=1)
             case "euclidean":
                 return lengths(features - patterns)
-        return -(features * patterns).sum(dim=1)
+        return -patterns.mul_(features).sum(dim=1)
 
 
 @dataclass(frozen=True)

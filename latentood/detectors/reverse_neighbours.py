@@ -54,6 +54,7 @@ class CFOOD(FeatureDetector):
     works = "Wide features, where distances concentrate but ranks do not; small samples suffice."
     fails = "ρ·n of only a few rows, where the score has few different values and ties abound."
     cost = "O(n²·D) once, O(n·(D + log n)) per row, for n reference rows (memory 8·n² bytes)"
+    reads_bank = True
     rho: float = hyper(
         0.01, "share of reference rows that must count x among theirs", above=0, high=1
     )

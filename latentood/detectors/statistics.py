@@ -124,28 +124,31 @@ class CorrectClassMeans:
         """Begin a pass over ``source``."""
         classes, width = source.shape(LOGITS)[1], source.shape(self.key)[1]
         device = source.read(LOGITS, 0, 1).device
-        sums = GroupSums(2 * classes, width, device)  # the misclassified of a class apart
+        both = GroupSums(2 * classes, width, device)  # of a class, the misclassified come second
 
         def take(block: Latents) -> None:
             labels = block[LABELS].long()
             missed = block[LOGITS].argmax(dim=1) != labels
-            sums.add(block[self.key], labels + classes * missed)
+            both.add(block[self.key], 2 * labels + missed)
 
-        return Pass(take, lambda: _patterns(*sums.halves()))
+        return Pass(take, lambda: _patterns(both.sums.unflatten(0, (-1, 2)), both.counts))
 
 
-def _patterns(correct: GroupSums, missed: GroupSums) -> Patterns:
-    """Fill the classes without correct rows from all their rows, or from all rows."""
-    every = correct.with_those_of(missed)
-    overall = every.sums.sum(dim=0) / every.counts.sum()
-    own = torch.where((every.counts > 0).unsqueeze(1), every.means(), overall)
-    means = torch.where((correct.counts > 0).unsqueeze(1), correct.means(), own)
-    missed = (correct.counts == 0) & (every.counts > 0)
-    absent = every.counts == 0
+def _patterns(sums: Tensor, counts: Tensor) -> Patterns:
+    """Fill the classes without correct rows from all their rows, or from all rows.
+
+    Args:
+        sums: (C, 2, D), of the correctly classified rows and of the others.
+        counts: (2·C,) how many.
+    """
+    correct, every = counts[::2].unsqueeze(1), counts.view(-1, 2).sum(dim=1, keepdim=True)
+    total = sums.sum(dim=1)
+    own = torch.where(every > 0, total / every, total.sum(dim=0) / every.sum())
+    no_correct, absent = (correct == 0) & (every > 0), every == 0
     return Patterns(
-        means,
-        tuple(missed.nonzero().flatten().tolist()),
-        tuple(absent.nonzero().flatten().tolist()),
+        torch.where(correct > 0, sums[:, 0] / correct, own),
+        tuple(no_correct.flatten().nonzero().flatten().tolist()),
+        tuple(absent.flatten().nonzero().flatten().tolist()),
     )
 
 

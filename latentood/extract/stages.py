@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -35,7 +36,12 @@ class Output:
     @property
     def is_map(self) -> bool:
         """Whether there are positions or tokens in it."""
-        return self.shape is not None and len(self.shape) > 1
+        return len(self.shape or ()) > 1
+
+    @property
+    def positions(self) -> Shape:
+        """Axes behind the channels, where these come first."""
+        return (self.shape or ())[1:]
 
 
 def watch(model: nn.Module, batch: Tensor) -> list[Output]:
@@ -57,8 +63,8 @@ def watch(model: nn.Module, batch: Tensor) -> list[Output]:
 def channels_last(seen: Sequence[Output]) -> frozenset[str]:
     """Find the modules whose maps are (…, C) and not (C, …).
 
-    Layers that know their number of channels are compared with the axes of what they give; all
-    others have the layout of what was given before them, unless the axes are seen to be permuted.
+    Layers that know their number of channels are compared with the axes of what they give. All
+    others have the layout of what was given before them, unless the channels are seen to move.
 
     Args:
         seen: In the order in which they came.
@@ -87,11 +93,11 @@ def _is_last(module: nn.Module, shape: Shape, before: Shape, was_last: bool) -> 
         ends = [shape[axis] == module.normalized_shape[-1] for axis in (0, -1)]
         if sum(ends) == 1:
             return ends[1]
-    if shape != before:  # a square of as many positions as channels hides its permutation
-        if was_last and shape == (*before[-1:], *before[:-1]):
-            return False
-        if not was_last and shape == (*before[1:], *before[:1]):
-            return True
+    if before and prod(shape) == prod(before):  # the same values, perhaps with axes moved
+        channels = before[-1 if was_last else 0]
+        ends = [shape[axis] == channels for axis in (0, -1)]
+        if sum(ends) == 1:  # as many positions as channels hide it
+            return ends[1]
     return was_last
 
 
@@ -106,8 +112,8 @@ def find_stages(seen: Sequence[Output]) -> list[Output]:
     Args:
         seen: In the order in which they came.
     """
-    calls = [one.name for one in seen]
-    tree = [one for one in seen if calls.count(one.name) == 1]
+    calls = Counter(one.name for one in seen)
+    tree = [one for one in seen if calls[one.name] == 1]
     parts = _parts(tree, "")
     while len(big := [part for part in parts if _is_big(tree, part)]) == 1:
         inside = _parts(tree, big[0].name)
@@ -115,11 +121,61 @@ def find_stages(seen: Sequence[Output]) -> list[Output]:
             break
         parts = inside
     if not big:
-        layers = [part for part in parts if part.is_map and prod((part.shape or ())[1:]) > 1]
-        return [part for part, after in _with_next(layers) if _resolution(part, after)]
+        layers = [part for part in parts if part.is_map and prod(part.positions) > 1]
+        return [list(run)[-1] for _, run in groupby(layers, key=lambda part: part.positions)]
     stages = [part for part in big if part.is_map]
     runs = [list(run) for _, run in groupby(stages, key=lambda part: part.shape)]
-    if len(runs) == 1:
-        count = min(SPREAD, len(stages))
-        return [stages[(place + 1) * len(stages) // count - 1] for place in range(count)]
-    return [run[-1] for run in runs]
+    if len(runs) > 1:
+        return [run[-1] for run in runs]
+    count = min(SPREAD, len(stages))
+    return [stages[(place + 1) * len(stages) // count - 1] for place in range(count)]
+
+
+def _parts(tree: Sequence[Output], name: str) -> list[Output]:
+    """List what a module calls itself, looking through the lists it keeps its parts in."""
+    called = {one.name for one in tree}
+    return [one for one in tree if one.name and _caller(one.name, called) == name]
+
+
+def _caller(name: str, called: Collection[str]) -> str:
+    while name:
+        name = name.rpartition(".")[0]
+        if name in called:
+            return name
+    return name
+
+
+def _is_big(tree: Sequence[Output], part: Output) -> bool:
+    """Tell whether a part has several weights, and works on maps or tokens."""
+    weights = sum(isinstance(module, nn.Linear | _ConvNd) for module in part.module.modules())
+    inside = (one for one in tree if f"{one.name}.".startswith(f"{part.name}."))
+    return weights > 1 and any(one.is_map for one in inside)
+
+
+def reads_first_token(model: nn.Module, tokens: str, head: str, batch: Tensor) -> bool:
+    """Tell whether the head of a model is given the first of its tokens alone.
+
+    That is seen and not believed: the features of all others are moved about.
+
+    Args:
+        model: In eval mode.
+        tokens: Name of the last module that gives tokens (B, L, D).
+        head: Name of the head.
+        batch: A few inputs.
+    """
+    given: list[Tensor] = []
+
+    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        given.append(args[0])
+
+    def disturb(module: nn.Module, args: Any, out: Any) -> Any:
+        value, *rest = out if isinstance(out, tuple | list) else (out,)
+        moved = torch.cat([value[:, :1], value[:, 1:].roll(1, dims=-1)], dim=1)
+        return (moved, *rest) if rest else moved
+
+    with ExitStack() as hooks, torch.no_grad():
+        hooks.callback(model.get_submodule(head).register_forward_pre_hook(note).remove)
+        model(batch)
+        hooks.callback(model.get_submodule(tokens).register_forward_hook(disturb).remove)
+        model(batch)
+    return torch.allclose(given[0], given[-1], rtol=1e-4, atol=1e-6)

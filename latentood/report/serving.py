@@ -60,6 +60,14 @@ def ui_command(uri: str, host: str = HOST, port: int = 5000) -> list[str]:
     ]  # fmt: skip
 
 
+def page(port: int, host: str = HOST) -> str:
+    """Give the address of the page that lists the runs.
+
+    Without ``workflowType`` MLflow opens on its pages for language-model traces.
+    """
+    return f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
+
+
 def serve(uri: str, port: int = 5000, *, host: str = HOST) -> int:
     """Show a tracking store until Ctrl-C, or until this process is asked to end.
 

@@ -179,9 +179,7 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    # Without its kind the UI opens on pages for language-model traces instead of the runs.
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(name, artifact_location=artifact_location(uri), tags=kind))
+    return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def self_product(rows: Tensor, origin: Tensor | None = None) -> Tensor:
 
     # BLAS computes one triangle only, which torch does not: half the work of every fit. Taken a
     # part at a time, float64 rows stay in the processor's cache.
-    product = None
+    product = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64).numpy().T
     for part in rows.split(_PART_ROWS):
         array = _from(part, origin).numpy().T
         product = dsyrk(1.0, array, beta=1.0, c=product, overwrite_c=True)
@@ -55,12 +55,13 @@ def whitened(rows: Tensor, whitener: Tensor) -> Tensor:
 
     Args:
         rows: (N, D) float64.
-        whitener: (D, D) float64, see :meth:`Covariance.whitener`.
+        whitener: (D, W) float64, see :meth:`Covariance.whitener`.
 
     Returns:
-        (N, D).
+        (N, W).
     """
-    if rows.device.type != "cpu" or bool(whitener.tril(-1).any()):
+    triangular = whitener.shape[0] == whitener.shape[1] and not bool(whitener.tril(-1).any())
+    if rows.device.type != "cpu" or not triangular:
         return rows @ whitener
     from scipy.linalg.blas import dtrmm
 

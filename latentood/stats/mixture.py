@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from latentood.stats.linalg import EPSILON
+from latentood.stats.linalg import EPSILON, whitened
 
 
 def mixture_log_density(
@@ -32,9 +32,8 @@ def mixture_log_density(
     logs = rows.new_empty(len(rows), len(means))
     for k, mean in enumerate(means):
         factor = factors[k % len(factors)]
-        centred = rows - mean
-        whitened = centred @ factor if full else centred * factor
-        logs[:, k] = heights[k] - 0.5 * whitened.square().sum(dim=1)
+        units = whitened(rows - mean, factor) if full else (rows - mean) * factor
+        logs[:, k] = heights[k] - 0.5 * units.square().sum(dim=1)
     return logs.logsumexp(dim=1)
 
 

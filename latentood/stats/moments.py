@@ -90,11 +90,11 @@ def _merged(first: RowMoments, second: RowMoments) -> RowMoments:
     """Moments of two sets of rows together."""
     count = first.count + second.count
     step = second.mean - first.mean
-    weight = first.count * second.count / count
+    between = step * (first.count * second.count / count) ** 0.5
     return RowMoments(
         count,
         first.mean + step * (second.count / count),
-        first.scatter + second.scatter + weight * torch.outer(step, step),
+        (first.scatter + second.scatter).addr_(between, between),
     )
 
 

@@ -42,10 +42,10 @@ def test_a_missing_column_says_how_to_get_it():
 def test_all_takes_the_columns_that_are_there_and_leaves_out_the_others():
     found = plan("all", splits=splits(odin=torch.zeros(20)))
     assert "odin" in {one.name for one in found.detectors}
-    left_out = {one.request.name: one.reason for one in found.skipped}
+    left_out = {one.request.detector: one.reason for one in found.skipped}
     assert "add scores: [rankfeat]" in left_out["rankfeat"]
 
 
 def test_a_column_that_is_asked_for_and_not_there_is_an_error():
-    with pytest.raises(MissingInput, match="^rankfeat: needs 'scores/rankfeat', but rows1 has"):
+    with pytest.raises(MissingInput, match=r"^rankfeat: needs 'scores/rankfeat', but rows1 has"):
         plan("rankfeat", splits=splits())

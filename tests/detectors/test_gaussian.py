@@ -66,7 +66,7 @@ def test_labels_may_be_any_numbers_that_tell_classes_apart(blobs, name):
 def test_the_rank_is_reported_and_a_short_one_is_logged(blobs, caplog):
     with caplog.at_level(logging.WARNING):
         full = fit(detector("mahalanobis"), blobs.train.latents())
-    assert full.provenance["diagnostics"] == {"rank": 16, "width": 16, "classes": 4}
+    assert full.provenance["diagnostics"].items() >= {"rank": 16, "width": 16, "classes": 4}.items()
     assert caplog.text == ""
     with caplog.at_level(logging.WARNING):
         short = fit(detector("mahalanobis"), blobs.train.rows(slice(12)).latents())

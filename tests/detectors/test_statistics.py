@@ -46,7 +46,9 @@ def test_an_eigendecomposition_is_computed_once_for_all(blobs, monkeypatch):
     calls = []
     original = torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda m: (calls.append(1), original(m))[1])
-    train = blobs.train.latents()
+    narrow = blobs.train.latents()[KEY]
+    twice = torch.cat([narrow, narrow], dim=1)  # of half the rank, so that eigenvalues matter
+    train = Latents(features={"penultimate": twice}, labels=blobs.train.labels)
     for d in (detector("mahalanobis"), detector("mahalanobis", ridge=0.1), detector("rmd")):
         fit(d, train)
     assert len(calls) == 2  # tied and background

@@ -116,15 +116,21 @@ def test_memory_changes_no_bit_of_any_score_or_state():
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_what_was_kept_is_let_go_when_all_are_fitted():
-    budgets = []
+def test_what_was_kept_is_let_go_before_scoring(monkeypatch):
+    budgets, used = [], []
 
     class Spied(Budget):
         def __init__(self, limit):
             super().__init__(limit)
             budgets.append(self)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latentood.evaluation.scoring.Budget", Spied)
-        found = score_all(watched()[0], [detector("mahalanobis")], memory=1 << 30)
-    assert found.provenance["memory"]["kept"] > budgets[0].used == 0
+    monkeypatch.setattr("latentood.evaluation.scoring.Budget", Spied)
+    score_all(
+        watched()[0],
+        [detector("mahalanobis")],
+        memory=1 << 30,
+        progress=lambda what, done, total: used.append((what, budgets[0].used)),
+    )
+    assert used[0][0] == "fit"
+    assert used[0][1] > 0
+    assert {size for what, size in used if what != "fit"} == {0}

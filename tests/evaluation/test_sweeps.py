@@ -42,6 +42,7 @@ def calls(monkeypatch):
 
     count(neighbours, "make_searcher")
     count(Neighbours, "_candidates")
+    count(Neighbours, "_search_all")
     count(torch.linalg, "eigh")
     return found
 
@@ -69,11 +70,12 @@ def test_an_index_is_gone_when_nobody_uses_it(data, calls):
     assert calls["make_searcher"] == 2
 
 
-def test_a_k_beyond_the_bank_leaves_its_siblings_alone(data):
+def test_a_k_beyond_the_bank_costs_its_siblings_no_search(data, calls):
     fitted = [fit(detector("knn", k=k), data["train"]) for k in (5, 240)]
     for one in fitted:
         one.prepare()
     assert len(fitted[0].score(data["train"])) == 240
+    assert calls["_search_all"] == 0
 
 
 def test_a_sibling_that_comes_later_still_gets_its_k(data):

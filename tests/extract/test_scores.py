@@ -1,6 +1,7 @@
 """Score taps: each is its paper's formula, of one row at a time, and leaves the model as it was."""
 
 import copy
+import re
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 
@@ -214,6 +215,8 @@ def test_what_loses_its_largest_part_has_one_singular_value_less():
     torch.testing.assert_close(without_largest(wide.mT), without_largest(wide).mT)
     assert without_largest(tall.float()).dtype == torch.float32
     assert not without_largest(torch.zeros(1, 3, 4)).any()
+    last = without_largest(maps.permute(0, 2, 3, 1), positions_first=True)
+    torch.testing.assert_close(last, without_largest(maps).permute(0, 2, 3, 1))
 
 
 def test_rankfeat_takes_the_last_map_unless_it_is_told(small):
@@ -234,6 +237,37 @@ def test_activations_that_are_never_positive_are_not_scaled():
     activations = torch.tensor([[-1.0, -2.0, 0.0], [3.0, 1.0, 0.0]])
     found = scale_ratio(activations, torch.tensor([50.0, 60.0]))
     torch.testing.assert_close(found, torch.tensor([1.0, 4 / 3]))
+
+
+class ChannelsLast(ReluTail):
+    """Turns its maps round, as Swin does, and gives them as the first of two."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+        self.split = Pair()
+
+    def forward(self, x):
+        maps, _ = self.split(self.norm(self.conv2(self.bn(self.conv1(x))).permute(0, 2, 3, 1)))
+        return self.fc(maps.relu().mean(dim=(1, 2)))
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, None
+
+
+def test_maps_with_channels_last_are_matrices_of_the_same_parts():
+    rows = inputs(3).double()
+    network = network_of(ChannelsLast().double(), rows)
+    net, tap = network.model, score_tap("rankfeat").settle(network)
+    assert tap.layer == "split"
+    with torch.no_grad():
+        maps = net.norm(net.conv2(net.bn(net.conv1(rows))).permute(0, 2, 3, 1))
+        changed = without_largest(maps.permute(0, 3, 1, 2))
+        logits = net.fc(changed.relu().mean(dim=(2, 3)))
+    expected = -torch.logsumexp(logits, dim=1)
+    torch.testing.assert_close(tap.score(network, rows, None), expected)
 
 
 class InPlace(Conv):
@@ -379,10 +413,10 @@ def test_a_tap_that_does_not_fit_the_model_is_refused(name, hyperparameters, lay
 
 
 def test_models_without_a_head_or_without_maps_are_refused():
-    with pytest.raises(ModelError, match="^score tap adascale: must know the head, .*; name the"):
+    with pytest.raises(ModelError, match=r"^score tap adascale: must know the head, .*; name the"):
         score_tap("adascale").settle(network_of(NoHead(), inputs(2), ["conv"]))
     flat = network_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), inputs(2), ["1"])
-    with pytest.raises(ModelError, match="^score tap rankfeat: the model must have a module that"):
+    with pytest.raises(ModelError, match=r"^score tap rankfeat: the model must have a module that"):
         score_tap("rankfeat").settle(flat)
 
 
@@ -392,7 +426,7 @@ def test_fit_rows_that_cannot_do_are_named(small):
     with pytest.raises(DataError, match=r'k must be ≤ the \d+ correctly .* of "train", got 50; lo'):
         prepared(few, network, fit_rows, labels)
     same = fit_rows[:1].expand(20, -1, -1, -1)
-    with pytest.raises(DataError, match=r'must vary in all 9 dimensions .* rank 0 from 20 rows of'):
+    with pytest.raises(DataError, match=r"must vary in all 9 dimensions .* rank 0 from 20 rows of"):
         prepared(score_tap("mahalanobis_perturbed"), network, same, labels[:20])
 
 
@@ -422,3 +456,12 @@ def test_another_package_can_bring_a_tap(monkeypatch):
     with pytest.raises(ConfigError, match="plug-in 'odin': must be a subclass of ScoreTap with a"):
         score_taps()
     score_taps.cache_clear()
+
+
+def test_the_docs_show_every_tap_with_its_hyperparameters_and_defaults(repository):
+    page = (repository / "docs" / "score-taps.md").read_text(encoding="utf-8")
+    for cls in BUILT_IN:
+        section = page.partition(f"\n### {cls.name}\n")[2].partition("\n##")[0]
+        shown = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) ?\| ", section, re.MULTILINE))
+        given = cls().hyperparameters()
+        assert shown == {name: str(value) for name, value in given.items()}

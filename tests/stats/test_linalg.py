@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from latentood.stats.linalg import Covariance, lengths, nearest_squared, self_product
+from latentood.stats.linalg import Covariance, lengths, nearest_squared, self_product, whitened
 
 
 def covariance_of(rows: torch.Tensor) -> Covariance:
@@ -69,3 +70,35 @@ def test_one_centre_is_the_nearest():
     rows = torch.randn(5, 3, dtype=torch.float64)
     centre = torch.randn(1, 3, dtype=torch.float64)
     assert torch.equal(nearest_squared(rows, centre), (rows - centre).square().sum(dim=1))
+
+
+def test_a_well_conditioned_covariance_is_whitened_without_its_eigenvalues():
+    covariance = covariance_of(torch.randn(200, 6, dtype=torch.float64))
+    whitener = covariance.whitener(0.0)
+    assert "spectrum" not in vars(covariance)
+    assert covariance.rank == 6
+    assert torch.equal(whitener, whitener.triu())
+    by_eigenvalues = covariance.spectrum[1] * covariance.spectrum[0].rsqrt()
+    torch.testing.assert_close(
+        whitener @ whitener.T, by_eigenvalues @ by_eigenvalues.T, rtol=1e-11, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("columns", [None, 3])
+def test_rows_are_whitened_whatever_the_shape_of_the_whitener(columns):
+    rows = torch.randn(11, 6, dtype=torch.float64)
+    matrix = torch.randn(6, 6, dtype=torch.float64)
+    for whitener in (matrix[:, :columns], matrix.triu()[:, :columns], matrix.tril()[:, :columns]):
+        before = rows.clone()
+        torch.testing.assert_close(whitened(rows, whitener), rows @ whitener, rtol=0, atol=1e-13)
+        assert torch.equal(rows, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_a_self_product_about_an_origin_is_taken_in_float64_over_all_parts(dtype):
+    rows = (100 + torch.randn(2500, 5)).to(dtype)
+    origin = rows.double().mean(dim=0)
+    centred = rows.double() - origin
+    torch.testing.assert_close(
+        self_product(rows, origin), centred.T @ centred, rtol=1e-12, atol=1e-10
+    )

@@ -42,29 +42,52 @@ def soaked(**changes: object) -> Pipeline:
 STAGES = (soaked(**SMALL), soaked())
 
 
-def fork(stage: Pipeline, store: Path) -> int:
-    """Start an extraction in a process of its own."""
+def fork(stage: Pipeline, store: Path) -> tuple[int, int]:
+    """Start an extraction in a process of its own.
+
+    Returns:
+        Its id, and the end of a pipe from which a byte comes when the store is open.
+    """
     assert len(os.listdir("/proc/self/task")) == 1, "only a process of one thread may fork"
+    opened, tell = os.pipe()
     child = os.fork()
     if child:
-        return child
+        os.close(tell)
+        return child, opened
     try:
-        os.setpgid(0, 0)
         # A kill takes nothing from the system's own buffers, so syncing would only be slow.
         os.fsync = lambda descriptor: None
-        build_cache(stage, store)
+        build_cache(stage, store, progress=lambda *_: os.write(tell, b"."))
         os._exit(0)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
 
 
-def finish(stage: Pipeline, store: Path) -> float:
-    """Extract without a kill; returns the seconds that took."""
+def finish(stage: Pipeline, store: Path) -> tuple[float, float]:
+    """Extract without a kill; returns the seconds until the store was open, and those after."""
     began = time.monotonic()
-    _, status = os.waitpid(fork(stage, store), 0)
+    child, opened = fork(stage, store)
+    os.read(opened, 1)
+    start = time.monotonic() - began
+    while os.read(opened, 1000):
+        pass
+    os.close(opened)
+    _, status = os.waitpid(child, 0)
     assert status == 0, f"an extraction must succeed, got status {status}"
-    return time.monotonic() - began
+    return start, time.monotonic() - began - start
+
+
+def kill_one(stage: Pipeline, store: Path, *, after: float, at_work: bool) -> str:
+    """Start an extraction and kill it so many seconds later, or after its store is open."""
+    child, opened = fork(stage, store)
+    if at_work:
+        os.read(opened, 1)
+    time.sleep(after)
+    os.kill(child, signal.SIGKILL)
+    os.close(opened)
+    _, status = os.waitpid(child, 0)
+    return "killed" if os.WIFSIGNALED(status) else f"ended with {status}"
 
 
 def blocks(store: Path) -> int:
@@ -83,18 +106,13 @@ def main(folder: Path, kills: int) -> None:
     outcomes: Counter[str] = Counter()
     places = set()
     for number, stage in enumerate(STAGES):
-        seconds = finish(stage, whole)
-        idle = finish(stage, whole)  # nothing to do: the time to start
-        quota = kills * (number + 1) // len(STAGES)
-        while outcomes["killed"] < quota:
-            child = fork(stage, killed)
-            # On average a start and 1/quota of the work, or less: a few are killed before it.
-            time.sleep(chance.uniform(0, 1.2 * idle + 2 * seconds / quota))
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            outcomes["killed" if os.WIFSIGNALED(status) else f"ended with {status}"] += 1
+        start, work = finish(stage, whole)
+        for life in range(kills // len(STAGES)):
+            # One in four is killed while it starts; together the others do most of the work.
+            at_work = life % 4 > 0
+            after = chance.uniform(0, 1.2 * work * len(STAGES) / kills if at_work else start)
+            outcomes[kill_one(stage, killed, after=after, at_work=at_work)] += 1
             places.add((number, blocks(killed)))
-            assert sum(outcomes.values()) < 3 * kills, f"too few lives were killed: {outcomes}"
         finish(stage, killed)
     json.dump({"outcomes": outcomes, "places": len(places)}, sys.stdout)
 

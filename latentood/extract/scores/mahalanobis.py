@@ -12,7 +12,7 @@ from torch import Tensor
 from latentood.errors import DataError
 from latentood.extract.scores.classes import class_sums
 from latentood.extract.scores.network import Network
-from latentood.extract.scores.perturbation import Perturbing
+from latentood.extract.scores.perturbation import Perturbing, signs
 from latentood.latents import LABELS, PENULTIMATE, Latents, features
 from latentood.stats.linalg import Covariance, nearest_squared
 from latentood.stats.moments import MomentSums
@@ -66,7 +66,7 @@ class PerturbedMahalanobis(Perturbing):
 
         moved = inputs
         if self.epsilon > 0:
-            moved = self.moved(inputs, -network.gradient(self.who, distance, inputs).sign())
+            moved = self.moved(inputs, -signs(network.gradient(self.who, distance, inputs)))
         with torch.no_grad():
             return distance(moved)
 

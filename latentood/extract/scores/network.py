@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from latentood.errors import ModelError
 from latentood.extract.head import select_logits
 from latentood.extract.plan import Plan
 from latentood.extract.reductions import reduction
+from latentood.extract.stages import Output, watch
 from latentood.extract.taps import Tap, capture
 from latentood.latents import PENULTIMATE
 
@@ -39,6 +41,11 @@ class Network:
     def device(self) -> torch.device:
         """Where the model runs."""
         return self.probe.device
+
+    @cached_property
+    def outputs(self) -> list[Output]:
+        """What all modules gave for the probe, in order."""
+        return watch(self.model, self.probe)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Run the model: (B, …) → (B, C) float64."""
@@ -119,10 +126,12 @@ class Network:
 
     @contextmanager
     def replacing(self, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Replace the output of a module, until the context ends."""
+        """Replace the output of a module, or the first of several, until the context ends."""
 
-        def exchange(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            return change(output)
+        def exchange(module: nn.Module, args: Any, output: Any) -> Any:
+            if isinstance(output, Tensor):
+                return change(output)
+            return type(output)([change(output[0]), *output[1:]])
 
         handle = self.model.get_submodule(layer).register_forward_hook(exchange)
         try:

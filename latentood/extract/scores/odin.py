@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from latentood.extract.scores.network import Network
-from latentood.extract.scores.perturbation import Perturbing, mask_of_largest
+from latentood.extract.scores.perturbation import Perturbing, mask_of_largest, signs
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ODIN(Perturbing):
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Choose where each value goes: (B, …) → (B, …) of −1, 0 and 1."""
-        return gradient.sign()
+        return signs(gradient)
 
     def _log_max(self, network: Network, inputs: Tensor) -> Tensor:
         return torch.log_softmax(network.logits(inputs) / self.temperature, dim=1).amax(dim=1)
@@ -60,4 +60,4 @@ class IODIN(ODIN):
     def direction(self, gradient: Tensor) -> Tensor:
         """Move the values with the largest gradients: (B, …) → (B, …) of −1, 0 and 1."""
         count = min(self.values, gradient[0].numel())
-        return gradient.sign() * mask_of_largest(gradient.abs(), count)
+        return signs(gradient) * mask_of_largest(gradient.abs(), count)

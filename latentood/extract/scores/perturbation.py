@@ -57,6 +57,11 @@ class Perturbing(ScoreTap):
         return inputs + self.epsilon * direction
 
 
+def signs(gradient: Tensor) -> Tensor:
+    """Give −1, 0 or 1 for each value; NaN stays what it is (``torch.sign`` would hide it as 0)."""
+    return torch.where(gradient.isnan(), gradient, gradient.sign())
+
+
 def mask_of_largest(values: Tensor, count: int, *, largest: bool = True) -> Tensor:
     """Mark the largest or smallest values of each row: (B, …) → (B, …) of 0 and 1."""
     flat = values.flatten(1)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentood.errors import ModelError, suggest
 from latentood.extract.scores.base import ScoreTap
 from latentood.extract.scores.network import Network
+from latentood.extract.stages import channels_last
 
 
 @dataclass(frozen=True)
@@ -48,40 +49,41 @@ class RankFeat(ScoreTap):
 
     def score(self, network: Network, inputs: Tensor, state: Any) -> Tensor:
         """Run the model with the changed map: (B,)."""
-        with torch.no_grad(), network.replacing(self.layer, without_largest):
+        positions_first = self.layer in channels_last(network.outputs)
+
+        def change(maps: Tensor) -> Tensor:
+            return without_largest(maps, positions_first=positions_first)
+
+        with torch.no_grad(), network.replacing(self.layer, change):
             return -torch.logsumexp(network.logits(inputs), dim=1)
 
 
 def find_maps(network: Network) -> list[str]:
     """Name the modules that run once and give a map or tokens, in the order they finish."""
-    outputs: dict[str, list[Any]] = {}
-    with ExitStack() as hooks, torch.no_grad():
-        for name, module in network.model.named_modules():
-
-            def see(m: nn.Module, args: Any, out: Any, name: str = name) -> None:
-                outputs.setdefault(name, []).append(out)
-
-            hooks.callback(module.register_forward_hook(see).remove)
-        network.logits(network.probe)
-    return [name for name, found in outputs.items() if len(found) == 1 and _is_map(found[0])]
+    calls = Counter(one.name for one in network.outputs)
+    return [
+        one.name
+        for one in network.outputs
+        if calls[one.name] == 1 and one.shape is not None and _is_matrix(one.shape)
+    ]
 
 
-def _is_map(output: Any) -> bool:
-    if not isinstance(output, Tensor) or output.dim() not in (3, 4):
-        return False
-    return min(output.flatten(2).shape[1:]) > 1  # of one column, nothing would be left
+def _is_matrix(row: tuple[int, ...]) -> bool:
+    """Tell whether there is more than one channel and more than one position."""
+    return len(row) in (2, 3) and sum(size > 1 for size in row) > 1 and row[0] > 1
 
 
-def without_largest(maps: Tensor) -> Tensor:
+def without_largest(maps: Tensor, *, positions_first: bool = False) -> Tensor:
     """Subtract the best approximation of rank 1 from every row's matrix.
 
     Args:
         maps: (B, C, H, W), a matrix of channels × positions per row, or (B, L, D).
+        positions_first: Whether maps are (B, H, W, C).
 
     Returns:
         The same shape and dtype.
     """
-    matrix = maps.flatten(2).double()
+    matrix = (maps.flatten(1, -2) if positions_first else maps.flatten(2)).double()
     tall = matrix.shape[1] > matrix.shape[2]
     gram = matrix.mT @ matrix if tall else matrix @ matrix.mT
     first = torch.linalg.eigh(gram).eigenvectors[:, :, -1:]  # of the largest eigenvalue

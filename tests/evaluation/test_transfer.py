@@ -1,0 +1,145 @@
+"""Detectors fitted on one cache and scored on another."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from latentood.detectors.fitting import fit, load
+from latentood.detectors.registry import detector
+from latentood.errors import ConfigError, FingerprintMismatch
+from latentood.evaluation.scoring import score_all
+from latentood.evaluation.splits import KnownOrigin, Role, SplitsInMemory
+from latentood.evaluation.transfer import admit, with_origin
+from tests.evaluation.examples import latents, splits
+
+FINGERPRINT = {
+    "model": {"target": "nets.small", "args": {}},
+    "weights": "a1" * 32,
+    "head": "auto",
+    "layers": [{"name": "layer1", "reduction": "mean"}, {"name": "penult*", "reduction": "mean"}],
+    "monte_carlo": None,
+    "transform": None,
+    "seed": 7,
+    "dtype": "float32",
+}
+
+
+def cache(*, fit_rows=True, data="t" * 64, **changes):
+    """Splits as of a cache with this fingerprint."""
+    made = splits()
+    roles = {**made.splits, "train": Role("fit", {"fingerprint": data})}
+    if not fit_rows:
+        roles = {name: role for name, role in roles.items() if role.role not in ("fit", "val")}
+    header = KnownOrigin(fingerprint=FINGERPRINT | changes, digest=repr(sorted(changes)))
+    rows = {name: made.latents[name] for name in roles}
+    return SplitsInMemory(rows, roles, header)
+
+
+@pytest.fixture
+def fitted():
+    here = cache()
+    return with_origin(fit(detector("mahalanobis"), here["train"]), here)
+
+
+def test_a_fitted_detector_scores_a_cache_without_a_fit_split(fitted, tmp_path):
+    fitted.save(tmp_path / "m.safetensors")
+    found = score_all(cache(fit_rows=False), fitted=[load(tmp_path / "m.safetensors")])
+    whole = score_all(cache(), [detector("mahalanobis")])
+    (there,), (here,) = found.results, whole.results
+    for split in here.scores:
+        np.testing.assert_array_equal(there.scores[split], here.scores[split])
+    assert there.rows[0].auroc == here.rows[0].auroc
+    assert there.provenance["cache"]["fingerprint"]["weights"] == "a1" * 32
+    assert there.warnings == ()
+
+
+def test_fitted_and_new_detectors_are_compared_together(fitted):
+    found = score_all(cache(), [detector("knn", k=5)], fitted=[fitted])
+    assert [result.request.detector for result in found.results] == ["knn", "mahalanobis"]
+
+
+def test_to_fit_there_must_be_a_fit_split():
+    with pytest.raises(ConfigError, match="needs exactly one split of role fit"):
+        score_all(cache(fit_rows=False), [detector("mahalanobis")])
+
+
+def test_nothing_to_score_is_an_error():
+    with pytest.raises(ConfigError, match="must have at least one detector, got none; name one"):
+        score_all(cache())
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"weights": "b2" * 32}, "weights is 'a1a1a1a1a1a1a1a1' there and 'b2b2b2b2b2b2b2b2' here"),
+        ({"transform": {"target": "crop"}}, "transform is None there and {'target': 'crop'} here"),
+        ({"model": {"target": "nets.big"}}, "model is "),
+        (
+            {"layers": [{"name": "penultimate", "reduction": "max"}]},
+            "layers: the reduction of penultimate is 'mean' there and 'max' here",
+        ),
+    ],
+)
+def test_another_run_is_refused_in_one_sentence_that_names_the_field(fitted, changes, field):
+    with pytest.raises(FingerprintMismatch) as caught:
+        score_all(cache(**changes), fitted=[fitted])
+    message = str(caught.value)
+    assert message.startswith(
+        f"mahalanobis: must score a cache of the run it was fitted on, but {field}"
+    )
+    assert message.endswith("here; fit it on this cache, or add --any-cache")
+
+
+def test_any_cache_turns_the_refusal_into_a_warning(fitted):
+    found = score_all(cache(weights="b2" * 32), fitted=[fitted], any_cache=True)
+    assert found.results[0].warnings == ("weights differs between the fit and this cache",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seed": 8}, "seed is 7 in the fit and 8 here"),
+        ({"dtype": "float16"}, "dtype is 'float32' in the fit and 'float16' here"),
+        (
+            {"data": "u" * 64},
+            "the fit split of this cache holds other data than the detector was fitted on",
+        ),
+    ],
+)
+def test_equal_weights_with_other_data_are_a_warning(fitted, changes, sentence):
+    assert score_all(cache(**changes), fitted=[fitted]).results[0].warnings == (sentence,)
+
+
+def test_layers_that_are_not_read_may_differ(fitted):
+    other = [{"name": "penultimate", "reduction": "mean"}]
+    assert admit(fitted, cache(layers=other)).provenance["warnings"] == []
+
+
+def test_passes_matter_to_those_that_read_them(fitted):
+    here = cache()
+    reader = replace(fitted, detector=detector("mahalanobis", layer="mc.entropy/layer1"))
+    there = cache(monte_carlo={"passes": 8})
+    with pytest.raises(FingerprintMismatch, match="but monte_carlo is None there and"):
+        admit(reader, there)
+    assert admit(reader, here).provenance["warnings"] == []
+    assert admit(fitted, there).provenance["warnings"][0].startswith("monte_carlo is None in the")
+
+
+def test_a_detector_fitted_in_memory_is_scored_with_a_warning():
+    alone = fit(detector("mahalanobis"), latents(120, 0.0, 0, name="train"))
+    assert score_all(cache(), fitted=[alone]).results[0].warnings == (
+        "the file does not tell which cache the detector was fitted on",
+    )
+
+
+def test_a_cache_without_the_layer_fails_that_detector_alone(fitted):
+    lacking = cache()
+    rows = {
+        name: part.take(["logits", "labels"], 0, len(part))
+        for name, part in lacking.latents.items()
+    }
+    poor = replace(lacking, latents=rows)
+    found = score_all(poor, [detector("msp")], fitted=[fitted])
+    assert [result.request.detector for result in found.results] == ["msp"]
+    assert found.failed[0].reason.startswith("mahalanobis: needs 'features/penultimate', but ")
