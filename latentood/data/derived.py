@@ -7,6 +7,7 @@ inputs as they are, before the pipeline's transform. Names of rows are those of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from latentood.data.items import (
@@ -68,7 +69,7 @@ class Derived:
         """Make the label of a row out of the source's; ``NO_LABEL`` drops it."""
         return label
 
-    @property
+    @cached_property
     def ids(self) -> Sequence[str]:
         """Names of the rows: those of the source."""
         return Picked(names_of(self.source), self.rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentood.detectors.neighbours import unit_rows
 from latentood.detectors.statistics import Bank, BankRows, Pass
 from latentood.latents import LABELS, LOGITS, PENULTIMATE, Accumulator, Latents, features
-from latentood.stats.linalg import EPSILON, Covariance, self_product
+from latentood.stats.linalg import EPSILON, Covariance, column_sums, self_product
 
 PENULTIMATE_FEATURES = features(PENULTIMATE)
 
@@ -39,7 +39,7 @@ class Mean:
         """Begin a pass over ``source``."""
         rows = RunningSum()
         return Pass(
-            lambda block: rows.add(block.double(self.key).sum(dim=0)),
+            lambda block: rows.add(column_sums(block[self.key])),
             lambda: rows.total / len(source),
         )
 

@@ -24,6 +24,8 @@ from latentood.stats.linalg import Covariance, lengths
 
 PENULTIMATE_FEATURES = features(PENULTIMATE)
 
+_PART_ROWS = 1024  # projected together
+
 
 @dataclass(frozen=True, eq=False)
 class Residual:
@@ -84,9 +86,9 @@ class ResidualSums:
         sums = torch.zeros(2, dtype=torch.float64, device=basis.device)
 
         def take(block: Latents) -> None:
-            residual = (block.double(PENULTIMATE_FEATURES) - origin) @ basis
             sums[0] += block.double(LOGITS).amax(dim=1).sum()
-            sums[1] += lengths(residual).sum()
+            for rows in block[PENULTIMATE_FEATURES].split(_PART_ROWS):
+                sums[1] += lengths((rows - origin) @ basis).sum()
 
         def finish() -> Residual:
             return Residual(origin, basis, float(sums[0]), float(sums[1]), spread.rank)
@@ -153,7 +155,7 @@ class ViM(Detector):
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Subtract the log-sum-exp of the logits from the virtual logit: (N,)."""
-        residual = (rows.double(PENULTIMATE_FEATURES) - state["origin"]) @ state["basis"]
+        residual = (rows[PENULTIMATE_FEATURES] - state["origin"]) @ state["basis"]
         virtual = state["alpha"] * lengths(residual)
         return virtual - torch.logsumexp(rows.double(LOGITS), dim=1)
 

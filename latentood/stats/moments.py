@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from latentood.stats.linalg import EPSILON, Covariance, self_product
+from latentood.stats.linalg import EPSILON, Covariance, column_sums, self_product
 
 _PART_ROWS = 512  # added together
 
@@ -75,7 +75,7 @@ class MomentSums:
         Args:
             rows: (n, D), any float dtype, n ≥ 1; left untouched.
         """
-        mean = rows.mean(dim=0, dtype=torch.float64)
+        mean = column_sums(rows) / len(rows)
         block = RowMoments(len(rows), mean, self_product(rows, mean))
         self._moments = block if self._moments is None else _merged(self._moments, block)
 

@@ -6,7 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -24,6 +24,7 @@ class Ratio:
         rival_seconds: Median of the rival.
         goal: What was aimed at, as ours ÷ rival.
         detail: Sizes.
+        parts: Seconds of ours by part, where that is worth telling.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Ratio:
     rival_seconds: float
     goal: float
     detail: str
+    parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def reached(self) -> bool:

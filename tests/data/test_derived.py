@@ -93,10 +93,14 @@ def test_listed_labels_that_are_not_those_of_the_items_are_not_believed():
     source = Pictures()
     source.targets = [2, 1, 0, 2, 1, 0]
     assert OnlyClasses(source, [1, 2]).labels == [0, 1, 0, 1]
-    source.targets, source.target_transform = LABELS, lambda label: label
-    source.reads = 0
-    assert len(OnlyClasses(source, [1])) == 2
-    assert source.reads == 6
+
+
+def test_listed_labels_are_not_believed_where_the_items_have_others_by_a_transform():
+    source = Pictures(images=COLOURS.repeat(10, 1, 1, 1), labels=[0, 2, *LABELS[2:], *LABELS * 9])
+    source.targets = LABELS * 10  # one differs, and none of the few that are compared
+    assert len(OnlyClasses(source, [1])) == 20
+    source.target_transform = lambda label: label
+    assert len(OnlyClasses(source, [1])) == 19
 
 
 def test_fields_of_unusual_names_become_input_and_label():

@@ -27,6 +27,16 @@ def listing(attribute, values, root=None):
     return source
 
 
+class Alone:
+    """A data set of one file."""
+
+    def __init__(self, file):
+        self.samples = [(file, 0)]
+
+    def __len__(self):
+        return 1
+
+
 def test_a_folder_of_images_is_named_by_files_below_its_root(pets):
     assert list(names_of(pets)) == NAMES
 
@@ -69,6 +79,7 @@ def test_lists_of_anything_else_or_of_another_length_are_no_names():
 
 def test_files_of_one_folder_and_those_without_a_common_one_keep_what_tells_them_apart():
     assert names_of(listing("images", [f"/a/b/{i}.png" for i in range(6)]))[5] == "5.png"
+    assert list(names_of(Alone("/a/b/0.png"))) == ["0.png"]
     mixed = ["/a/0.png", "1.png", "2.png", "3.png", "4.png", "5.png"]
     assert list(names_of(listing("images", mixed))) == mixed
     similar = ["/ab/0.png", "/abc/1.png", "/ab/2.png", "/ab/3.png", "/abc/4.png", "/abc/5.png"]

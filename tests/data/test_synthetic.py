@@ -8,10 +8,17 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.utils.data import DataLoader
 
-from latentood.data import Blob, GaussianNoise, PhotoPatches, Rademacher
+from latentood.data import (
+    Blob,
+    ConstantColour,
+    GaussianNoise,
+    PhotoPatches,
+    Rademacher,
+    Uniform,
+)
 from latentood.errors import ConfigError
 
-KINDS = [GaussianNoise, Rademacher, Blob, PhotoPatches]
+KINDS = [GaussianNoise, Uniform, Rademacher, Blob, ConstantColour, PhotoPatches]
 SHAPE = (3, 32, 32)
 
 
@@ -67,6 +74,20 @@ def test_gaussian_noise_has_half_the_spread_of_the_range_and_is_clipped():
     assert values.std() == pytest.approx(0.4797, abs=0.005)
     share_clipped = (values.abs() == 1).double().mean()
     assert share_clipped == pytest.approx(0.0455, abs=0.003)
+
+
+def test_uniform_noise_is_spread_evenly_over_the_whole_range():
+    counts = torch.histc(stack(Uniform(50, SHAPE)), bins=10, min=-1, max=1)
+    assert counts.sum() == 50 * 3 * 32 * 32
+    assert (counts / counts.sum() - 0.1).abs().max() < 0.005
+
+
+def test_an_image_has_one_colour_and_the_colours_are_spread_over_the_whole_range():
+    images = stack(ConstantColour(500, SHAPE)).flatten(2)
+    assert torch.equal(images, images[..., :1].expand_as(images))
+    colours = images[..., 0]
+    assert torch.histc(colours, bins=5, min=-1, max=1).min() > 0.15 * colours.numel()
+    assert torch.corrcoef(colours.T).triu(1).abs().max() < 0.15
 
 
 def test_rademacher_is_plus_or_minus_one_with_equal_chance():

@@ -38,13 +38,11 @@ def test_a_bank_of_a_member_does_not_match_its_own_rows(blobs):
 
 
 def test_the_index_of_a_member_is_built_once(blobs, monkeypatch):
-    from latentood.detectors import neighbours
+    from latentood.stats import neighbours
 
     built = []
-    original = neighbours.Neighbours
-    monkeypatch.setattr(
-        neighbours, "Neighbours", lambda *a, **k: (built.append(1), original(*a, **k))[1]
-    )
+    original = neighbours.make_searcher
+    monkeypatch.setattr(neighbours, "make_searcher", lambda *a: (built.append(1), original(*a))[1])
     fused = fit(detector("fusion_mean", members=TWO), blobs.train.latents(), blobs.id.latents())
     before = len(built)
     fused.score(blobs.far.latents())

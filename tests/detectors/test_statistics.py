@@ -27,11 +27,12 @@ def test_all_detectors_together_read_each_array_once_and_vim_once_more(blobs):
     train.gather([s for d in chosen for s in d.statistics()])
     rows = len(train)
     once = train.reads[KEY]
-    assert rows < once <= rows + 4  # a row more for each kind of bank, to learn its type
+    # vim's residuals take the second read; a row more for each kind of bank, to learn its type
+    assert 2 * rows < once <= 2 * rows + 4
     assert train.reads["mc.entropy/penultimate"] == rows + 1
     for name in ("mahalanobis", "rmd", "vim", "knn", "nnguide", "cfood", "she", "fdbd", "pnml"):
         fit(detector(name), train)
-    assert train.reads[KEY] == once + rows
+    assert train.reads[KEY] == once
 
 
 def test_class_moments_share_the_scatter_of_moments(blobs):

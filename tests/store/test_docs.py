@@ -73,5 +73,5 @@ def test_the_tree_on_the_page_is_the_tree_on_the_disk(page, path):
     generic = {re.sub(r"scores/.*", "scores/<name>", name) for name in generic}
     assert generic <= set(names)
     assert set(names) - generic == {
-        "zarr.json", ".lock", "head/", "weight", "bias", "splits/", "train/",
+        "zarr.json", ".lock", "head/", "weight", "bias", "splits/", "train/", "committed.<g>",
     }  # fmt: skip

@@ -20,7 +20,7 @@ from tests.store.faults import Died, Disk, attached
 SPLIT = replace(TRAIN, rows=7, block_rows=3, arrays=(ARRAYS[0], ARRAYS[4], ARRAYS[5], ARRAYS[8]))
 BLOCKS = set(range(SPLIT.blocks))
 EVERY = tuple(array.key for array in SPLIT.arrays)
-ASKED = st.lists(st.sampled_from(EVERY), min_size=1, unique=True).map(frozenset)
+ASKED = st.lists(st.sampled_from(EVERY), min_size=1, max_size=3, unique=True).map(frozenset)
 
 
 class Histories(RuleBasedStateMachine):
@@ -81,6 +81,7 @@ class Histories(RuleBasedStateMachine):
         assert [(p.group, p.block, p.array) for p in found] == [(group, block, key)]
         discard(self.path, found)
         self.groups[group][1].discard(block)
+        assert self.on_disk() == self.groups
 
     @rule()
     def verify_finds_nothing(self):

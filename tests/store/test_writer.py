@@ -337,7 +337,7 @@ def test_a_block_that_nobody_waits_for_is_refused(store, block):
 
 
 def test_a_run_that_cannot_fit_is_refused_before_it_begins(store):
-    with pytest.raises(StoreFull, match=r"x\.zarr: needs 1000\.0 TB"):
+    with pytest.raises(StoreFull, match=r"x\.zarr: needs 909\.5 TiB"):
         require_free(store, 10**15)
 
 
