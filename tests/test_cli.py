@@ -128,6 +128,14 @@ def test_inspect_verify_layers_detectors_doctor(capsys, file, store):
         json.loads(out)
 
 
+def test_layers_to_choose_are_a_line_for_the_pipeline_file(capsys, file):
+    status, line, err = run(capsys, "layers", file, "--suggest")
+    assert status == 0, err
+    _, listed, _ = run(capsys, "layers", file, "--suggest", "--json")
+    assert yaml.safe_load(line) == {"layers": json.loads(listed)}
+    assert json.loads(listed)[-1] == "penultimate"
+
+
 def test_score_writes_results_first_and_prints_the_table(capsys, store, tmp_path):
     names = "msp,mahalanobis,lared"
     status, out, err = run(

@@ -31,7 +31,7 @@ ARROWS = {
     "evaluation": _FOUNDATION | {"detectors"},
     "report": _SCORING,
     "store": {"errors", "latents", "units"},
-    "extract": _FOUNDATION | {"config", "store"},
+    "extract": _FOUNDATION | {"config", "data", "store"},
 }
 """Room → rooms it may import; itself is always allowed."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentood.config import ModelConfig, Target
-from latentood.errors import ConfigError, ModelError, suggest
+from latentood.errors import ConfigError, LatentOODError, ModelError, suggest
 
 
 def build(target: Target, **extra: Any) -> Any:
@@ -25,6 +25,8 @@ def build(target: Target, **extra: Any) -> Any:
     arguments = {name: _resolve(value) for name, value in target.args.items()}
     try:
         return factory(**arguments, **extra)
+    except LatentOODError:  # says itself who, and what is wrong
+        raise
     except (TypeError, ValueError, OSError, RuntimeError) as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in target.args.items())
         reason = " ".join(str(error).split())

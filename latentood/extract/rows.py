@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from latentood.config import Pipeline, SplitConfig, Target
+from latentood.data.items import NO_LABEL, split_item
+from latentood.data.names import names_of
 from latentood.errors import ConfigError, DataError
 from latentood.extract.loading import build
 
 log = logging.getLogger(__name__)
 
-NO_LABEL = -1
-_INPUT_FIELDS = ("image", "img", "pixel_values", "input")
-_LABEL_FIELDS = ("label", "labels", "fine_label")
 _PROBES = 8  # items whose bytes stand for a data set's contents
 
 
@@ -65,9 +64,7 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
         """
         try:
             item = self.source[self.place(row)]
-            value, label = (
-                (item[0], item[1]) if isinstance(item, tuple | list) else (item, NO_LABEL)
-            )
+            value, label = split_item(item, self.input, self.label)
             value = value if self.transform is None else self.transform(value)
             value = _as_tensor(value)
         except Exception as error:  # whatever a reader or a transform may raise
@@ -83,18 +80,14 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
             )
         return value, label
 
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """Names of all items of the data set."""
+        return names_of(self.source)
+
     def id_of(self, row: int) -> str:
         """Name a row so that a result leads back to its image: its file, else its number."""
-        place = self.place(row)
-        ids = getattr(self.source, "ids", None)
-        if isinstance(ids, Sequence):
-            return str(ids[place])
-        samples = getattr(self.source, "samples", None)
-        if isinstance(samples, Sequence) and isinstance(samples[place], tuple):
-            file, root = Path(str(samples[place][0])), getattr(self.source, "root", None)
-            inside = root is not None and file.is_relative_to(root)
-            return str(file.relative_to(root)) if inside and root is not None else file.name
-        return str(place)
+        return str(self.names[self.place(row)])
 
     def ids(self) -> list[str]:
         """Name all rows."""
@@ -143,28 +136,6 @@ class SplitRows(Dataset[tuple[Tensor, int]]):
                 multiprocessing_context="spawn" if workers else None,
             )
         )
-
-
-def split_item(item: Any, input_field: str | None, label_field: str | None) -> tuple[Any, Any]:
-    """Take input and label out of what a data set gives for a row.
-
-    Args:
-        item: An input, (input, label, …), or a mapping as Hugging Face data sets give.
-        input_field: Name of the input in a mapping; default: the first usual name that is there.
-        label_field: Name of the label in a mapping; likewise.
-
-    Raises:
-        KeyError: The mapping has no such field.
-    """
-    if isinstance(item, Mapping):
-        if input_field is None:
-            input_field = next((name for name in _INPUT_FIELDS if name in item), None)
-        if label_field is None:
-            label_field = next((name for name in _LABEL_FIELDS if name in item), None)
-        if input_field is None or input_field not in item:
-            raise KeyError(f"items have the fields {', '.join(item)}; say which with input:")
-        return item[input_field], NO_LABEL if label_field is None else item[label_field]
-    return (item[0], item[1]) if isinstance(item, tuple | list) else (item, NO_LABEL)
 
 
 def open_rows(
