@@ -11,7 +11,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-ROOMS = ("startup", "entropy", "extraction", "detectors")
+from tests.benchmarks.tables import tables
+
+ROOMS = ("startup", "entropy", "extraction", "detectors", "library", "end_to_end")
 
 
 def machine() -> dict[str, Any]:
@@ -31,24 +33,39 @@ def machine() -> dict[str, Any]:
     return {name: facts[name] for name in kept} | {"cpu": model, "cores": os.cpu_count()}
 
 
+def measure(rooms: list[str], *, quick: bool) -> list[dict[str, Any]]:
+    """Run rooms and print every ratio as it comes."""
+    found = []
+    for room in rooms:
+        module = importlib.import_module(f"tests.benchmarks.{room}")
+        for one in module.benchmarks(quick):
+            # A busy machine slows two thread pools more than one: the load belongs to the figure.
+            load = os.getloadavg()[0]
+            found.append(one.to_json() | {"room": room, "load": load})
+            print(
+                f"{'✓' if one.reached else '✗'} {one.name}: {one.median:.4g} × {one.rival} "
+                f"[{one.low:.4g}, {one.high:.4g}], goal {one.goal:.4g}; "
+                f"ours {one.ours_seconds:.4g} s, rival {one.rival_seconds:.4g} s; {one.detail}; "
+                f"load {load:.1f}",
+                flush=True,
+            )
+            for part, spent in one.parts.items():
+                print(f"    {spent:8.3f} s  {part}", flush=True)
+    return found
+
+
 def main() -> None:
     """Parse, run, print, write."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("rooms", nargs="*", default=ROOMS, help=f"of {', '.join(ROOMS)}")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for a first look")
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
+    parser.add_argument("--markdown", type=Path, metavar="JSON", help="only print this as tables")
     chosen = parser.parse_args()
-    found = []
-    for room in chosen.rooms:
-        module = importlib.import_module(f"tests.benchmarks.{room}")
-        for one in module.benchmarks(chosen.quick):
-            found.append(one.to_json())
-            print(
-                f"{'✓' if one.reached else '✗'} {one.name}: {one.median:.4g} × {one.rival} "
-                f"[{one.low:.4g}, {one.high:.4g}], goal {one.goal:.4g}; "
-                f"ours {one.ours_seconds:.4g} s, rival {one.rival_seconds:.4g} s; {one.detail}",
-                flush=True,
-            )
+    if chosen.markdown:
+        print(tables(json.loads(chosen.markdown.read_text())))
+        return
+    found = measure(chosen.rooms, quick=chosen.quick)
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     result = {"when": when, "machine": machine(), "quick": chosen.quick, "ratios": found}
     chosen.out.write_text(json.dumps(result, indent=2) + "\n")
