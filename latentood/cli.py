@@ -104,9 +104,8 @@ def extract(
     from latentood.extract.job import prepare
     from latentood.extract.runner import run
 
-    job = prepare(
-        _load(pipeline, overrides), splits=split, limit=limit, device=device, batch_size=batch_size
-    )
+    job = prepare(_load(pipeline, overrides), splits=split, limit=limit, device=device,
+                  batch_size=batch_size, store=None if overwrite else store)  # fmt: skip
     if dry_run:
         show.estimate(estimate(job, store), as_json=as_json)
         return

@@ -126,8 +126,11 @@ def as_tensor(value: Any) -> Tensor:
 
 def first_not_finite(values: Tensor) -> int | None:
     """Find the first row with NaN or infinity; ``None`` if all are finite."""
+    if not values.is_floating_point():
+        return None
     # A sum is finite only if every term is; the slow search runs on suspicion alone.
-    if not values.is_floating_point() or bool(torch.isfinite(values.sum())):
+    wide = torch.float32 if values.dtype.itemsize < 4 else values.dtype
+    if bool(torch.isfinite(values.sum(dtype=wide))):
         return None
     bad = ~torch.isfinite(values).flatten(1 if values.dim() > 1 else 0)
     where = bad.any(dim=1) if bad.dim() > 1 else bad

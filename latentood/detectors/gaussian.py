@@ -14,7 +14,7 @@ from latentood.detectors.neighbours import unit_rows
 from latentood.detectors.statistics import ClassMoments, Moments, Pass
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, Accumulator, Latents, Statistic
-from latentood.stats.linalg import Covariance, nearest_squared, whitened
+from latentood.stats.linalg import Covariance, nearest_squared
 from latentood.stats.moments import MomentSums, RowMoments
 
 RIDGE = 1e-6
@@ -119,7 +119,7 @@ class Mahalanobis(FeatureDetector):
     def score(self, state: State, rows: Latents) -> Tensor:
         """Whiten, then measure to the nearest class mean: (N,) ≥ 0."""
         centred = rows[self.key] - state["mean"]  # float64, whatever the rows are
-        return nearest_squared(whitened(centred, state["whitener"]), state["means"])
+        return nearest_squared(centred @ state["whitener"], state["means"])
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ class RelativeMahalanobis(Mahalanobis):
     def score(self, state: State, rows: Latents) -> Tensor:
         """Subtract the background distance: (N,), below 0 where a class explains a row better."""
         centred = rows[self.key] - state["mean"]
-        nearest = nearest_squared(whitened(centred, state["whitener"]), state["means"])
-        return nearest - whitened(centred, state["background"]).square().sum(dim=1)
+        nearest = nearest_squared(centred @ state["whitener"], state["means"])
+        return nearest - (centred @ state["background"]).square().sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -212,4 +212,4 @@ class SSD(FeatureDetector):
     def score(self, state: State, rows: Latents) -> Tensor:
         """Square the whitened length: (N,) ≥ 0."""
         vectors = unit_rows(rows[self.key]) if self.normalise else rows[self.key]
-        return whitened(vectors - state["mean"], state["whitener"]).square().sum(dim=1)
+        return ((vectors - state["mean"]) @ state["whitener"]).square().sum(dim=1)

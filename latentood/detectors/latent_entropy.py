@@ -18,7 +18,6 @@ from latentood.detectors.gaussian import checked_whitener, ridge_share
 from latentood.detectors.statistics import Moments
 from latentood.errors import DetectorError
 from latentood.latents import PENULTIMATE, Latents, Statistic, mc_entropy
-from latentood.stats.linalg import whitened
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class LatentEntropyDetector(Detector):
 
     def reduced(self, state: State, entropies: Tensor) -> Tensor:
         """Project entropies (N, D) on the whitened principal components → (N, pca) float64."""
-        return whitened(entropies - state["mean"], state["axes"])
+        return (entropies - state["mean"]) @ state["axes"]
 
     def vectors(self, state: State, rows: Tensor) -> Tensor:
         """Turn entropies (N, D) as stored into the principal components, if there are any."""

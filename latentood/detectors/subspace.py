@@ -20,11 +20,9 @@ from latentood.latents import (
     Statistic,
     features,
 )
-from latentood.stats.linalg import Covariance, lengths
+from latentood.stats.linalg import Covariance, lengths, parts
 
 PENULTIMATE_FEATURES = features(PENULTIMATE)
-
-_PART_ROWS = 1024  # projected together
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,7 @@ class ResidualSums:
 
         def take(block: Latents) -> None:
             sums[0] += block.double(LOGITS).amax(dim=1).sum()
-            for rows in block[PENULTIMATE_FEATURES].split(_PART_ROWS):
+            for rows in parts(block[PENULTIMATE_FEATURES]):
                 sums[1] += lengths((rows - origin) @ basis).sum()
 
         def finish() -> Residual:

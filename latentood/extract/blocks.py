@@ -16,6 +16,7 @@ from latentood.extract.noise import row_keys
 from latentood.extract.passes import Captured
 from latentood.extract.scores.plan import Scorer
 from latentood.latents import LABELS, LOGITS, MC_LOGITS, features, mc_entropy, mc_features
+from latentood.rows import first_not_finite
 from latentood.stats.entropy import kl_entropy
 from latentood.store.schema import IDS, SplitSpec, encode_ids
 
@@ -46,7 +47,7 @@ def compute_block(
         key → (rows of the block, …).
 
     Raises:
-        DataError: The logits or a score of a row are not finite.
+        DataError: A number of a row is not finite, or too large for the stored dtype.
     """
     name, (start, stop) = spec.name, bounds
     block = _empty(spec, stop - start, job.device)
@@ -71,9 +72,9 @@ def compute_block(
         tell(len(inputs))
     if job.device.type == "cuda":
         torch.cuda.current_stream(job.device).synchronize()
-    columns = [tap.column for tap in scorer.states]
-    for key in [LOGITS, *columns] if LOGITS in block else columns:
-        _require_finite(key, block[key], name, start, ids)
+    for key, values in block.items():
+        if values.is_floating_point():
+            _require_finite(key, values, name, start, ids)
     return {key: values.numpy() for key, values in block.items()}
 
 
@@ -126,10 +127,11 @@ def _outputs(captured: Captured, wanted: Container[str]) -> dict[str, Tensor]:
 
 
 def _require_finite(key: str, values: Tensor, name: str, start: int, ids: Sequence[str]) -> None:
-    bad = ~torch.isfinite(values).reshape(len(values), -1).all(dim=1)
-    if bool(bad.any()):
-        row = int(bad.nonzero()[0])
+    row = first_not_finite(values)
+    if row is not None:
+        small = values.dtype == torch.float16
+        remedy = ", or set dtype: float32, which reaches beyond 65,504" if small else ""
         raise DataError(
             f"split {name!r}: the {key} of row {start + row} ({ids[row]}) are not finite; "
-            "look at that input, or at the weights"
+            f"look at that input, or at the weights{remedy}"
         )

@@ -68,7 +68,14 @@ def build_cache(
     Raises:
         LatentOODError: Anything that does not fit; committed blocks stay.
     """
-    job = prepare(pipeline, splits=splits, limit=limit, device=device, batch_size=batch_size)
+    job = prepare(
+        pipeline,
+        splits=splits,
+        limit=limit,
+        device=device,
+        batch_size=batch_size,
+        store=None if overwrite else store,
+    )
     return run(job, store, overwrite=overwrite, progress=progress)
 
 

@@ -13,9 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from latentood.stats.linalg import EPSILON, Covariance, column_sums, self_product
-
-_PART_ROWS = 512  # added together
+from latentood.stats.linalg import EPSILON, Covariance, column_sums, parts, self_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +113,10 @@ class GroupSums:
         """Add rows (n, D) of any float dtype to their groups (n,) int64 in [0, K)."""
         self.counts += torch.bincount(group, minlength=len(self.counts))
         if rows.device.type == "cpu":  # in parts whose float64 stays in the processor's cache
-            parts = zip(rows.split(_PART_ROWS), group.split(_PART_ROWS), strict=True)
-            for part, own in parts:
-                self.sums.index_add_(0, own, part.double())
+            at = 0
+            for part in parts(rows):
+                self.sums.index_add_(0, group[at : at + len(part)], part.double())
+                at += len(part)
         else:  # index_add_ adds in no fixed order there, so two fits would differ in a bit
             member = torch.nn.functional.one_hot(group, len(self.counts)).double()
             self.sums.addmm_(member.mT, rows.double())

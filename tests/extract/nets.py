@@ -86,6 +86,36 @@ class DictOutput(Conv):
         return {"logits": super().forward(x), "aux": x}
 
 
+class Loud(Conv):
+    """Features beyond half precision, and logits of ordinary size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc.weight.data.mul_(1e-7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv2(F.relu(self.bn(self.conv1(x))))
+        return self.fc(1e7 * x.mean(dim=(2, 3)))
+
+
+class Staged(nn.Module):
+    """Stages that can be compiled by themselves, in containers that are never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()) for _ in range(3)
+        )
+        self.drop = nn.Dropout2d(0.3)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stages[0](self.stem(x))
+        x = self.stages[1](self.drop(x))
+        return self.fc(self.stages[2](x).mean(dim=(2, 3)))
+
+
 class NoHead(nn.Module):
     """Gives logits by a convolution."""
 

@@ -13,6 +13,7 @@ import torch
 
 from latentood.config import parse_pipeline
 from latentood.errors import ConfigError, DataError, FingerprintMismatch, ModelError, UnknownName
+from latentood.extract import batching
 from latentood.extract.batching import choose_batch_size
 from latentood.extract.estimate import estimate
 from latentood.extract.job import prepare
@@ -242,6 +243,25 @@ def test_an_automatic_batch_size_is_one_that_was_timed():
     assert choose_batch_size(7, engine, torch.zeros(1, 3, 8, 8)) == 7
 
 
+def test_a_batch_size_that_was_timed_stays_with_the_cache(tmp_path, monkeypatch):
+    def fastest(size):
+        monkeypatch.setattr(
+            batching, "seconds_per_row", lambda engine, batch: 1 + abs(len(batch) - size)
+        )
+
+    automatic, path = pipeline(extract__batch_size="auto"), tmp_path / "s"
+    fastest(8)
+    build_cache(automatic, path, splits=["train"])
+    fastest(16)
+    assert prepare(automatic).batch_size == 16
+    assert prepare(automatic, store=path).batch_size == 8
+    assert prepare(automatic, store=path, batch_size=7).batch_size == 7
+    build_cache(automatic, path)
+    assert open_cache(path).header.pipeline["extract"]["batch_size"] == 8
+    build_cache(automatic, path, overwrite=True)
+    assert open_cache(path).header.pipeline["extract"]["batch_size"] == 16
+
+
 def test_limit_takes_rows_evenly(tmp_path):
     build_cache(pipeline(), tmp_path / "s", limit=10, splits=["train"])
     cache = open_cache(tmp_path / "s")
@@ -252,6 +272,14 @@ def test_an_image_that_fails_to_decode_is_named(tmp_path):
     broken = pipeline(splits__id__args={"rows": 23, "broken_row": 9})
     with pytest.raises(DataError, match=r"split 'id': row 9 \(9\) cannot be read: cannot identify"):
         build_cache(broken, tmp_path / "s")
+
+
+def test_a_value_too_large_for_the_stored_dtype_is_named(tmp_path):
+    loud = {"model__target": f"{NETS}.Loud", "monte_carlo": None}
+    build_cache(pipeline(**loud), tmp_path / "s")
+    message = r"the features/penultimate of row 0 \(0\) are not finite.*set dtype: float32"
+    with pytest.raises(DataError, match=message):
+        build_cache(pipeline(**loud, extract__dtype="float16"), tmp_path / "half")
 
 
 def test_what_was_committed_before_an_error_is_kept(tmp_path):
