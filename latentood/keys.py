@@ -71,7 +71,9 @@ def _advice(key: str, known: Collection[str]) -> str:
             return "use a split whose data set has labels, or give labels="
         case "mc.logits" | "mc.entropy" | "mc.features":
             kept = {"mc.logits": "logits", "mc.entropy": "entropy", "mc.features": "features"}[kind]
-            return f"re-run extract with monte_carlo: {{passes: 16, keep: [{kept}]}}"
+            advice = f"re-run extract with monte_carlo: {{passes: 16, keep: [{kept}]}}"
+            alike = [name for name in known if name.startswith(f"{kind}/")]
+            return f"{suggest(key, alike)} or {advice}" if alike else advice
         case "features":
             hint = suggest(key, [k for k in known if k.startswith("features/")])
             return f"{hint} or add {layer!r} to layers: and re-run extract"

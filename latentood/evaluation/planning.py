@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 ALL = "all"
 _ENTROPY = "mc.entropy/"
 _FEATURES = "features/"
+_PASSES = "mc.features/"
 _EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
 
 Grid = dict[str, list[Any]]
@@ -202,10 +203,12 @@ def _expand(
 def _layers_for(template: Detector, patterns: Sequence[str], keys: Sequence[str]) -> Grid:
     """Choose the layers of a detector; nothing means its own."""
     layers = _cached_layers(keys)
-    reads_entropy = layer_of(template).startswith(_ENTROPY)
+    reads_entropy, reads_passes = map(layer_of(template).startswith, (_ENTROPY, _PASSES))
     if reads_entropy:
         layers = [layer for layer in layers if layer.startswith(_ENTROPY)]
-    if not layers or not (patterns or reads_entropy):
+    if reads_passes:
+        layers = [key.removeprefix(_PASSES) for key in keys if key.startswith(_PASSES)]
+    if not layers or not (patterns or reads_entropy or reads_passes):
         return {}
     found = [
         layer

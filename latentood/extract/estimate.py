@@ -21,7 +21,7 @@ class Estimate:
         blocks: split → blocks.
         array_bytes: split → key → bytes before compression.
         free_bytes: What the disk can take.
-        seconds_per_row: Timed on one batch of the first split, loading not counted.
+        seconds_per_row: Timed on one batch of the first split, without loading and score taps.
     """
 
     rows: dict[str, int]
@@ -37,7 +37,7 @@ class Estimate:
 
     @property
     def total_seconds(self) -> float:
-        """Time in the model, loading not counted."""
+        """Time in the model; loading and score taps are not counted."""
         return self.seconds_per_row * sum(self.rows.values())
 
 

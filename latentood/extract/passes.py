@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentood.extract.frozen import FrozenNorms
 from latentood.extract.head import select_logits
 from latentood.extract.noise import OFF, Mask
 from latentood.extract.sites import ModuleSite, Site, Turn, noisy
@@ -116,7 +117,7 @@ class Vmapped(Noisy):
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
         """Run one batch."""
         turns = torch.arange(OFF, self.passes, device=keys.device)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), FrozenNorms():
             # Operations without a batching rule run in a loop: slower, but right.
             warnings.filterwarnings("ignore", message="There is a performance drop")
             logits, outputs = torch.func.vmap(lambda index: self.turn(batch, keys, index))(turns)

@@ -1,20 +1,28 @@
-"""Peak memory of fitting from a stream: python -m tests.benchmarks.memory [ROWS] [WIDTH].
+"""Peak memory: python -m tests.benchmarks.memory fit|extract [ROWS] [WIDTH].
 
-Without arguments 1,000,000 × 2,048 in float16, 4 GB if it were held; must stay under 3 GiB.
+Without numbers 1,000,000 × 2,048. ``fit``: from a stream of float16, 4 GB if it were held; must
+stay under 3 GiB. ``extract``: a small model whose features are that wide, 8 GB of float32 onto the
+disk of the current folder; must stay under 2 GiB above what the model itself needs.
 """
 
 import resource
+import shutil
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
+from latentood.config import parse_pipeline
 from latentood.detectors.registry import detector
 from latentood.evaluation.scoring import score_all
 from latentood.evaluation.splits import SplitsInMemory
+from latentood.extract.runner import build_cache
 from latentood.latents import Latents
 
-LIMIT = 3 << 30
+FIT_LIMIT, EXTRACT_LIMIT = 3 << 30, 2 << 30
 CLASSES = 10
 DRAWN = 4093  # a prime, so that no order repeats soon
 
@@ -27,7 +35,7 @@ class Generated:
         draw = torch.Generator().manual_seed(seed)
         self.drawn = torch.randn(DRAWN, width, generator=draw).half()
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
+    def read(self, start: int, stop: int) -> Tensor:
         """Repeat the drawn rows in another order; drawing all of them would take the time."""
         return self.drawn[torch.arange(start, stop) * 7919 % DRAWN]
 
@@ -38,7 +46,7 @@ class Labels:
     def __init__(self, rows: int) -> None:
         self.shape = (rows,)
 
-    def read(self, start: int, stop: int) -> torch.Tensor:
+    def read(self, start: int, stop: int) -> Tensor:
         """Give the classes of some rows."""
         return torch.arange(start, stop) % CLASSES
 
@@ -77,17 +85,64 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+class Numbers:
+    """A data set of ROWS small vectors."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return torch.linspace(-1, 1, 8) * (row % DRAWN), row % CLASSES
+
+
+def wide(width: int) -> nn.Module:
+    """Build a model whose penultimate features are WIDTH numbers."""
+    return nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, CLASSES))
+
+
+def extracted(rows: int, width: int) -> int:
+    """Extract penultimate features; give the bytes by which the process has grown."""
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory(prefix="latentood-benchmark-", dir=".") as folder:
+        _extract(Path(folder) / "first.zarr", 300, width)  # the model, and what first use loads
+        before = _peak()
+        _extract(Path(folder) / "whole.zarr", rows, width)
+        print(f"free on the disk while it is full: {shutil.disk_usage(folder).free / 1e9:.0f} GB")
+    return _peak() - before
+
+
+def _extract(store: Path, rows: int, width: int) -> None:
+    pipeline = parse_pipeline(
+        {
+            "name": "memory",
+            "model": {"target": "tests.benchmarks.memory.wide", "args": {"width": width}},
+            "splits": {
+                "train": {
+                    "role": "fit",
+                    "target": "tests.benchmarks.memory.Numbers",
+                    "args": {"rows": rows},
+                }
+            },
+            "extract": {"batch_size": 256, "device": "cpu"},
+        }
+    )
+    build_cache(pipeline, store)
+
+
 def main() -> int:
     """Measure and print; exit status 1 above the limit."""
-    rows, width = (int(text) for text in (sys.argv[1:] or ["1000000", "2048"]))
+    what, *numbers = sys.argv[1:]
+    rows, width = (int(text) for text in (numbers or ["1000000", "2048"]))
     start = time.perf_counter()
-    grew = grown(rows, width)
+    grew = (grown if what == "fit" else extracted)(rows, width)
     print(
-        f"{rows:,} × {width:,} float16 ({rows * width * 2 / 2**30:.2f} GiB): grew by "
-        f"{grew / 2**30:.2f} GiB to {_peak() / 2**30:.2f} GiB in "
-        f"{time.perf_counter() - start:.0f} s"
+        f"{what}: {rows:,} × {width:,}: grew by {grew / 2**30:.2f} GiB to "
+        f"{_peak() / 2**30:.2f} GiB in {time.perf_counter() - start:.0f} s"
     )
-    return int(_peak() > LIMIT)
+    return int(_peak() > FIT_LIMIT if what == "fit" else grew > EXTRACT_LIMIT)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Names, globs and grids become detectors."""
 
 import pytest
+import torch
 
 from latentood.detectors import registry
+from latentood.detectors.monte_carlo import FeatureVariance
 from latentood.errors import ConfigError, DetectorError, MissingInput, UnknownName
 from latentood.evaluation import planning
 from latentood.evaluation.planning import plan
+from latentood.evaluation.splits import SplitsInMemory
+from latentood.latents import Latents
 from tests.evaluation.examples import (
     STAND_INS,
     Broken,
@@ -51,6 +55,30 @@ def test_a_star_means_features_and_entropies_have_to_be_named(data):
     assert [one.layer for one in star] == ["layer1", "penultimate"]
     named = plan("distance", layers="mc.entropy/*", splits=data).detectors
     assert [one.layer for one in named] == ["mc.entropy/layer1"]
+
+
+def test_detectors_of_passes_look_at_the_layers_that_were_followed(monkeypatch):
+    known = {"mcd_feature_variance": FeatureVariance}
+    for module in (registry, planning):
+        monkeypatch.setattr(module, "registry", lambda: known)
+    draw = torch.Generator().manual_seed(0)
+
+    def rows(name):
+        passes = {layer: torch.randn(8, 4, 3, generator=draw) for layer in ("layer1", "layer3")}
+        still = {layer: values[:, 0] for layer, values in passes.items()} | {
+            "stem": torch.randn(8, 3, generator=draw)
+        }
+        logits = torch.randn(8, 2, generator=draw)
+        return Latents(logits=logits, features=still, mc_features=passes, name=name)
+
+    data = SplitsInMemory.of(
+        train=("fit", rows("train")), id=("id", rows("id")), far=("far", rows("far"))
+    )
+    for globs, layers in ((None, ["layer1", "layer3"]), ("layer3", ["layer3"]), ("*1", ["layer1"])):
+        found = plan("all", layers=globs, splits=data).detectors
+        assert [one.layer for one in found] == layers
+    with pytest.raises(MissingInput, match="looks at one of layer1, layer3, but --layers has stem"):
+        plan("all", layers="stem", splits=data)
 
 
 def test_detectors_of_entropies_take_the_same_globs(data):

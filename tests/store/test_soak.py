@@ -14,6 +14,7 @@ from tests.store.example import tree
 KILLS = 120
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(
     os.environ.get("LATENTOOD_SOAK") != "1", reason="takes minutes; set LATENTOOD_SOAK=1 to run it"
 )
