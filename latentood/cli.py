@@ -109,7 +109,7 @@ def extract(
     if dry_run:
         show.estimate(estimate(job, store), as_json=as_json)
         return
-    with console.row_progress() as progress:
+    with console.extraction_progress() as progress:
         summary = run(job, store, overwrite=overwrite, progress=progress)
     show.summary(summary, as_json=as_json)
     if not summary.finished:

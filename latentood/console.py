@@ -22,6 +22,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from latentood.units import human_bytes
+
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
@@ -36,6 +38,39 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {self.unit}/s" if speed else "")
+
+
+class _Written(ProgressColumn):
+    """Bytes put on the disk."""
+
+    def render(self, task: Task) -> Text:
+        written = task.fields.get("written", 0)
+        return Text(f"{human_bytes(written)} written" if written else "")
+
+
+@contextmanager
+def extraction_progress() -> Iterator[Callable[[str, int, int, int], None]]:
+    """Show a bar per split and one for all: rate, bytes written and remaining time, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    timing = (_Rate("rows"), _Written(), TimeRemainingColumn())
+    with Progress(*columns, *timing, console=err) as bars:
+        tasks: dict[str, Any] = {}
+        now: dict[str, tuple[int, int, int]] = {}  # of each split: rows done, to do, bytes written
+        there: dict[str, int] = {}  # rows of earlier calls, which are no part of the rate
+        whole = bars.add_task("to do in all", visible=False)
+
+        def advance(name: str, done: int, total: int, written: int) -> None:
+            if name not in tasks:
+                there[name] = done
+                tasks[name] = bars.add_task(name, total=total, completed=done)
+            bars.update(tasks[name], completed=done, written=written)
+            now[name] = (max(0, done - there[name]), total - there[name], written)
+            sums = [sum(column) for column in zip(*now.values(), strict=True)]
+            bars.update(
+                whole, completed=sums[0], total=sums[1], written=sums[2], visible=len(now) > 1
+            )
+
+        yield advance
 
 
 @contextmanager

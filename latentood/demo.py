@@ -61,7 +61,7 @@ def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison
         weights = prepare(folder, lambda done, total: progress("train", done, total))
     pipeline = load_pipeline(pipeline_file(), [f"model.weights={json.dumps(str(weights))}"])
     store = folder / "cache.zarr"
-    with console.row_progress() as progress:
+    with console.extraction_progress() as progress:
         try:
             build_cache(pipeline, store, progress=progress)
         except FingerprintMismatch:

@@ -44,8 +44,11 @@ def summary(done: Summary, *, as_json: bool) -> None:
     if as_json:
         console.show_json(asdict(done))
         return
-    rows = [(name, size, done.computed.get(name, 0)) for name, size in done.rows.items()]
-    console.table("", ("split", "rows", "computed now"), rows)
+    rows = [
+        (name, size, done.computed[name], human_bytes(done.written[name]))
+        for name, size in done.rows.items()
+    ]
+    console.table("", ("split", "rows", "computed now", "written now"), rows)
     if done.finished:
         console.say(f"cache: {done.store}")
         console.say(f"next:  latentood score {done.store}")

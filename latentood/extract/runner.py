@@ -16,8 +16,8 @@ from latentood.extract.job import Job, prepare
 from latentood.extract.scores.plan import Preparation
 from latentood.store.writer import SplitWriter, open_writer, require_free
 
-Progress = Callable[[str, int, int], None]
-"""Called with (split, rows done, rows in all)."""
+Progress = Callable[[str, int, int, int], None]
+"""Called with (split, rows done, rows in all, bytes written now), first of all for every split."""
 
 _QUEUED_BLOCKS = 2  # finished blocks that may wait for the disk; bounds memory
 
@@ -30,12 +30,14 @@ class Summary:
         store: Path of the cache.
         rows: split → rows it holds now.
         computed: split → rows computed by this call, once for each group of arrays.
+        written: split → bytes that this call put on the disk.
         finished: False if a signal stopped it; the store can then be resumed.
     """
 
     store: Path
     rows: dict[str, int]
     computed: dict[str, int]
+    written: dict[str, int]
     finished: bool
 
 
@@ -63,7 +65,7 @@ def build_cache(
         device: Instead of the pipeline's.
         batch_size: Instead of the pipeline's.
         overwrite: Throw an existing cache away first.
-        progress: Called after every batch.
+        progress: Called after every batch; see :data:`Progress`.
 
     Raises:
         LatentOODError: Anything that does not fit; committed blocks stay.
@@ -86,24 +88,60 @@ def run(
     path = Path(store)
     job.scores.require_fit(job.specs, path, overwrite=overwrite)
     taps = Preparation(job.scores, path)
-    computed: dict[str, int] = {}
     with (
         open_writer(path, job.header, head=job.head, overwrite=overwrite) as writer,
         stop_signals() as stopped,
     ):
         splits = writer.splits(job.specs.values())
         require_free(path, sum(_missing_bytes(w) for writers in splits.values() for w in writers))
-        for name in job.scores.order(splits):
-            waiting = [w for w in splits[name] if w.pending()] or splits[name][:1]
-            computed[name] = sum(_run_group(job, w, taps, stopped, progress) for w in waiting)
+        waiting = {
+            name: [w for w in splits[name] if w.pending()] or splits[name][:1]
+            for name in job.scores.order(splits)
+        }
+        news = {name: _News(writers[0], progress) for name, writers in waiting.items()}
+        for name, writers in waiting.items():
+            for writer_of_group in writers:
+                _run_group(job, writer_of_group, taps, stopped, news[name])
         finished = not any(w.pending() for writers in splits.values() for w in writers)
     rows = {name: spec.rows for name, spec in job.specs.items()}
-    return Summary(path, rows, computed, finished)
+    computed = {name: told.computed for name, told in news.items()}
+    written = {name: told.written for name, told in news.items()}
+    return Summary(path, rows, computed, written, finished)
+
+
+class _News:
+    """What has been done of a split, told as it grows.
+
+    Attributes:
+        computed: Rows computed by this call.
+        written: Bytes written by this call.
+    """
+
+    def __init__(self, first: SplitWriter, progress: Progress | None) -> None:
+        self.computed = self.written = 0
+        self._name, self._rows = first.spec.name, first.spec.rows
+        self._progress = progress
+        self.begin(first)
+
+    def begin(self, writer: SplitWriter) -> None:
+        """Turn to a group of arrays, which some of the rows may have already."""
+        self._done = self._rows - sum(stop - start for start, stop in _missing(writer))
+        self.add(0)
+
+    def add(self, rows: int) -> None:
+        """Count rows of a finished batch."""
+        self._done += rows
+        self.computed += rows
+        if self._progress is not None:
+            self._progress(self._name, self._done, self._rows, self.written)
+
+
+def _missing(writer: SplitWriter) -> list[tuple[int, int]]:
+    return [writer.bounds(block) for block in writer.pending()]
 
 
 def _missing_bytes(writer: SplitWriter) -> int:
-    bounds = [writer.bounds(block) for block in writer.pending()]
-    return sum(stop - start for start, stop in bounds) * writer.spec.nbytes
+    return sum(stop - start for start, stop in _missing(writer)) * writer.spec.nbytes
 
 
 def _run_group(
@@ -111,41 +149,32 @@ def _run_group(
     writer: SplitWriter,
     taps: Preparation,
     stopped: threading.Event,
-    progress: Progress | None,
-) -> int:
-    """Compute and write the missing blocks of a group of arrays; returns the rows computed."""
-    name, size = writer.spec.name, writer.spec.rows
-    pending = [writer.bounds(block) for block in writer.pending()]
-    missing = sum(stop - start for start, stop in pending)
-    batches = job.rows[name].batches(
+    news: _News,
+) -> None:
+    """Compute and write the missing blocks of a group of arrays."""
+    pending = _missing(writer)
+    news.begin(writer)
+    if not pending or stopped.is_set():
+        return
+    batches = job.rows[writer.spec.name].batches(
         [rows for bounds in pending for rows in _batch_rows(*bounds, job.batch_size)],
         workers=job.pipeline.extract.workers,
         pin=job.device.type == "cuda",
     )
-    done, queue = 0, deque[Future[None]]()
-
-    def tell(rows: int) -> None:
-        nonlocal done
-        done += rows
-        if progress is not None:
-            progress(name, size - missing + done, size)
-
-    tell(0)
-    if not pending or stopped.is_set():
-        return 0
+    queue = deque[Future[int]]()
     with job.precision():
         scorer = taps.scorer(writer.spec)
     with ThreadPoolExecutor(1, thread_name_prefix="latentood-writer") as pool:
         for block, bounds in zip(writer.pending(), pending, strict=True):
             if stopped.is_set():
                 break
-            arrays = compute_block(job, writer.spec, bounds, batches, tell, scorer)
+            arrays = compute_block(job, writer.spec, bounds, batches, news.add, scorer)
             queue.append(pool.submit(writer.write, block, arrays))
             while len(queue) > _QUEUED_BLOCKS:
-                queue.popleft().result()
+                news.written += queue.popleft().result()
         for write in queue:
-            write.result()
-    return done
+            news.written += write.result()
+    news.add(0)
 
 
 def _batch_rows(start: int, stop: int, size: int) -> list[list[int]]:

@@ -59,13 +59,15 @@ class StoredGroup:
         self.log.write(block, np.array([digest], np.uint64))
         files.sync_folder(self.log.folder)
 
-    def write(self, block: int, arrays: Mapping[str, Values]) -> None:
-        """Put all shards of a block on the disk, then commit them."""
+    def write(self, block: int, arrays: Mapping[str, Values]) -> int:
+        """Put all shards of a block on the disk, then commit them; gives their bytes."""
+        written = 0
         for key, array in self.arrays.items():
-            array.write(block, arrays[key])
+            written += array.write(block, arrays[key])
             files.sync_folder(array.folder)
         # Only now: a reader trusts every shard of a block that has a digest.
         self.commit(block, block_digest(arrays.items()))
+        return written
 
     def clear(self, block: int) -> None:
         """Delete the shards of an uncommitted block."""

@@ -72,9 +72,11 @@ class StoredArray:
         self._encoder[start:stop] = np.ascontiguousarray(values, self.dtype)
         return self._encoded.pop(self.shard(block).name).as_buffer_like()
 
-    def write(self, block: int, values: Values) -> None:
-        """Put a shard on the disk; its folder still has to be synced."""
-        files.write_file(self.shard(block), self.encode(block, values))
+    def write(self, block: int, values: Values) -> int:
+        """Put a shard on the disk, and give its bytes; its folder still has to be synced."""
+        encoded = self.encode(block, values)
+        files.write_file(self.shard(block), encoded)
+        return len(encoded)
 
     def read_block(self, block: int) -> Values:
         """Read all rows of a block, whatever its document says.

@@ -169,13 +169,16 @@ class SplitWriter:
         """First row of a block, and the row after its last."""
         return self.spec.bounds(block)
 
-    def write(self, block: int, arrays: Mapping[str, Values]) -> None:
+    def write(self, block: int, arrays: Mapping[str, Values]) -> int:
         """Put a block on the disk and commit it.
 
         Args:
             block: One of :meth:`pending`.
             arrays: key → rows of the block, for every array of the group; those with
                 ``keep_bits`` are rounded here.
+
+        Returns:
+            Bytes on the disk.
 
         Raises:
             DataError: An array is missing, unknown, or has another shape or dtype.
@@ -193,8 +196,9 @@ class SplitWriter:
             if array.keep_bits is not None:
                 values[array.key] = keep_mantissa(values[array.key], array.keep_bits)
         with disk_errors(self._store):
-            self._group.write(block, values)
+            written = self._group.write(block, values)
         self._pending.remove(block)
+        return written
 
     def _check(self, block: int, values: Mapping[str, Values]) -> None:
         who = f"split {self.spec.name!r}, block {block}"

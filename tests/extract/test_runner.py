@@ -243,6 +243,23 @@ def test_an_automatic_batch_size_is_one_that_was_timed():
     assert choose_batch_size(7, engine, torch.zeros(1, 3, 8, 8)) == 7
 
 
+def test_progress_tells_rows_and_the_bytes_on_the_disk(tmp_path):
+    told: list[tuple[str, int, int, int]] = []
+    summary = build_cache(pipeline(), tmp_path / "s", progress=lambda *news: told.append(news))
+    assert told[:3] == [("train", 0, 50, 0), ("id", 0, 23, 0), ("far", 0, 17, 0)]
+    last = {name: (rows, of, size) for name, rows, of, size in told}
+    for name, rows in (("train", 50), ("id", 23), ("far", 17)):
+        folder = tmp_path / "s" / "splits" / name
+        shards = [f for f in folder.rglob("c.*") if "committed" not in f.parts]
+        size = sum(shard.stat().st_size for shard in shards)
+        assert last[name] == (rows, rows, size)
+        assert summary.written[name] == size > 0
+    told.clear()
+    again = build_cache(pipeline(), tmp_path / "s", progress=lambda *news: told.append(news))
+    assert set(told) == {("train", 50, 50, 0), ("id", 23, 23, 0), ("far", 17, 17, 0)}
+    assert again.written == again.computed == {"train": 0, "id": 0, "far": 0}
+
+
 def test_a_batch_size_that_was_timed_stays_with_the_cache(tmp_path, monkeypatch):
     def fastest(size):
         monkeypatch.setattr(

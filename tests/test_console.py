@@ -1,0 +1,47 @@
+"""What long work shows while it goes on."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from latentood import console
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True, width=160))
+    return shown
+
+
+def last_frame(shown, splits):
+    shown = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", shown.getvalue())
+    lines = [line for line in shown.splitlines() if line.strip()]
+    return "\n".join(lines[-splits:])
+
+
+def test_an_extraction_shows_every_split_and_all_together(terminal):
+    with console.extraction_progress() as advance:
+        advance("train", 100, 400, 0)  # 100 rows were there before
+        advance("far", 0, 50, 0)
+        advance("train", 250, 400, 3 << 20)
+        advance("far", 20, 50, 1 << 20)
+    frame = last_frame(terminal, 3)
+    lines = dict(re.split(r" {2,}|━", line, maxsplit=1) for line in frame.splitlines())
+    for name, rows, written in (
+        ("train", "250/400", "3.0 MiB written"),
+        ("far", "20/50", "1.0 MiB written"),
+        ("to do in all", "170/350", "4.0 MiB written"),
+    ):
+        shown = lines[name] if name in lines else lines[f"{name} "]
+        assert rows in shown
+        assert written in shown
+
+
+def test_a_single_split_needs_no_sum(terminal):
+    with console.extraction_progress() as advance:
+        advance("train", 0, 400, 0)
+        advance("train", 400, 400, 10)
+    assert "to do in all" not in terminal.getvalue()
