@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def fit(
             "fit": {"split": train.name, "rows": len(train), "origin": train.origin},
             "val": None if val is None else {"split": val.name, "rows": len(val)},
             "diagnostics": detector.diagnostics(state),
-            "versions": {"latentood": version("latentood"), "torch": torch.__version__},
+            "versions": dict(_versions()),
         },
     )
     fitted.provenance["diagnostics"] |= detector.measure(fitted.prepare)
@@ -195,6 +195,12 @@ def load(path: str | Path, *, device: torch.device | str = "cpu") -> Fitted:
     from latentood.detectors.saving import load as read
 
     return read(Path(path), torch.device(device))
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Look versions up once: reading a package's metadata takes as long as a small fit."""
+    return {"latentood": version("latentood"), "torch": torch.__version__}
 
 
 def _settled(state: State) -> State:

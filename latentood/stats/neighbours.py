@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from latentood.stats.linalg import lengths
+from latentood.stats.linalg import lengths, parts
 from latentood.stats.neighbours_engines import (
     ENGINES,
     INDEXES,
@@ -35,6 +35,7 @@ _QUERIES = 2048  # rows searched together
 _CHUNK = 8192  # bank rows per matrix product: 64 MiB of float32 distances
 _PAIR_ELEMENTS = 1 << 18  # of differences of pairs: 2 MiB, which a cache holds
 _MARGIN = 16  # candidates beyond the k-th
+_SAMPLE = 1 << 12  # rows of the bank that tell where its middle is, at least
 _TRAINING = 1 << 16  # rows of the bank that an ivf index learns its lists from
 _ROUNDING = torch.finfo(torch.float32).eps
 _UNDERFLOW = torch.finfo(torch.float32).tiny  # squares below it lose digits, or all of them
@@ -75,9 +76,8 @@ class Neighbours:
         self.engine = choose_engine(engine, bank.device, index)
         self._bank = bank
         self._vectors = vectors
-        # Distances do not change when all rows move; centred, float32 keeps more of their digits.
-        sums = torch.stack([vectors(part).sum(dim=0) for part in bank.split(_CHUNK)])
-        self._centre = sums.sum(dim=0) / len(bank)
+        # Distances do not change when all rows move; near the middle, float32 keeps more digits.
+        self._centre = vectors(bank[:: max(1, len(bank) // _SAMPLE)]).mean(dim=0)
         width = len(self._centre)  # of the vectors
         spread = torch.arange(0, len(bank), max(1, len(bank) // _TRAINING))
         self._index: Searcher = make_searcher(
@@ -87,12 +87,12 @@ class Neighbours:
             width,
             lambda: (vectors(bank[spread]) - self._centre).float(),
         )
-        longest = 0.0
-        for part in bank.split(_CHUNK):
-            centred = vectors(part) - self._centre
-            self._index.add(centred.float())
-            longest = max(longest, float(lengths(centred).max()))
-        self._longest = longest
+        longest = []  # of float32: off by far less than the error below allows for
+        for chunk in bank.split(_CHUNK):
+            single = torch.cat([(vectors(part) - self._centre).float() for part in parts(chunk)])
+            longest.append(lengths(single).amax())
+            self._index.add(single)
+        self._longest = float(torch.stack(longest).amax())
         # Rounding errors of a sum of D products grow like √D in probability (N. Higham and
         # T. Mary, SIAM J. Sci. Comput. 41(5), 2019); 4 of them is far out, 8 is the cast.
         self._error = (4 * width**0.5 + 8) * _ROUNDING
