@@ -20,8 +20,16 @@ def tables(run: dict[str, Any]) -> str:
     for one in ratios:
         if one["parts"]:
             lines += ["", f"Seconds of {one['name']}:", "", "| part | s |", "|---|---|"]
-            lines += [f"| {part} | {spent:.2f} |" for part, spent in one["parts"].items()]
+            lines += [f"| {part} | {spent:.2f} |" for part, spent in _largest(one["parts"]).items()]
     return "\n".join(lines)
+
+
+def _largest(parts: dict[str, float]) -> dict[str, float]:
+    """Keep what takes 1% of the whole or more, and add up the rest."""
+    whole = sum(parts.values())
+    large = {part: spent for part, spent in parts.items() if spent >= 0.01 * whole}
+    rest = len(parts) - len(large)
+    return large | ({f"the other {rest}": whole - sum(large.values())} if rest else {})
 
 
 def _line(one: dict[str, Any]) -> str:
