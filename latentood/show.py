@@ -35,7 +35,7 @@ def estimate(found: Estimate, *, as_json: bool) -> None:
     console.say(
         f"in all {human_bytes(found.total_bytes)} before compression; "
         f"{human_bytes(found.free_bytes)} free; "
-        f"about {human_time(found.total_seconds)} in the model"
+        f"about {human_time(found.total_seconds)} in the model, {found.batch_size} rows at a time"
     )
 
 
@@ -50,6 +50,7 @@ def summary(done: Summary, *, as_json: bool) -> None:
     ]
     console.table("", ("split", "rows", "computed now", "written now"), rows)
     if done.finished:
+        console.say(f"run in batches of {done.batch_size} rows")
         console.say(f"cache: {done.store}")
         console.say(f"next:  latentood score {done.store}")
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from latentood.cli import main
+from latentood.extract import batching
 from latentood.store.cache import open_cache
 from tests.extract.test_runner import pipeline
 
@@ -110,6 +111,15 @@ def test_extract_resumes_and_reports_as_json(capsys, file, store):
     status, out, _ = run(capsys, "extract", file, "--store", store, "--json")
     assert status == 0
     assert json.loads(out)["computed"] == {"train": 0, "id": 0, "far": 0}
+
+
+def test_extract_says_which_batch_size_was_chosen(capsys, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(batching, "seconds_per_row", lambda engine, batch: 1 + abs(len(batch) - 32))
+    command = ("extract", file, "--store", tmp_path / "s", "--set", "extract.batch_size=auto")
+    assert "32 rows at a time" in run(capsys, *command, "--dry-run")[1]
+    status, out, _ = run(capsys, *command)
+    assert status == 0
+    assert "run in batches of 32 rows" in out
 
 
 def test_inspect_verify_layers_detectors_doctor(capsys, file, store):

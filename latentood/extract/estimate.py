@@ -21,6 +21,7 @@ class Estimate:
         blocks: split → blocks.
         array_bytes: split → key → bytes before compression.
         free_bytes: What the disk can take.
+        batch_size: Rows run together, as asked for or chosen.
         seconds_per_row: Timed on one batch of the first split, without loading and score taps.
     """
 
@@ -28,6 +29,7 @@ class Estimate:
     blocks: dict[str, int]
     array_bytes: dict[str, dict[str, int]]
     free_bytes: int
+    batch_size: int
     seconds_per_row: float
 
     @property
@@ -51,6 +53,7 @@ def estimate(job: Job, store: Path | str) -> Estimate:
             for name, spec in job.specs.items()
         },
         free_bytes=free_bytes(store),
+        batch_size=job.batch_size,
         seconds_per_row=_timed(job),
     )
 

@@ -31,6 +31,7 @@ class Summary:
         rows: split → rows it holds now.
         computed: split → rows computed by this call, once for each group of arrays.
         written: split → bytes that this call put on the disk.
+        batch_size: Rows run together, as asked for or chosen.
         finished: False if a signal stopped it; the store can then be resumed.
     """
 
@@ -38,6 +39,7 @@ class Summary:
     rows: dict[str, int]
     computed: dict[str, int]
     written: dict[str, int]
+    batch_size: int
     finished: bool
 
 
@@ -106,7 +108,7 @@ def run(
     rows = {name: spec.rows for name, spec in job.specs.items()}
     computed = {name: told.computed for name, told in news.items()}
     written = {name: told.written for name, told in news.items()}
-    return Summary(path, rows, computed, written, finished)
+    return Summary(path, rows, computed, written, job.batch_size, finished)
 
 
 class _News:
