@@ -15,7 +15,7 @@ from latentood.detectors.statistics import Bank, Pass
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, LOGITS, Accumulator, Latents
 from latentood.stats.moments import GroupSums
-from latentood.stats.probabilities import softmax_entropy
+from latentood.stats.probabilities import softmax, softmax_entropy
 from latentood.stats.temperature import best_temperature, fit_at
 
 TINY = torch.finfo(torch.float64).tiny
@@ -105,7 +105,7 @@ class PredictedPosteriors:
 
         def take(block: Latents) -> None:
             logits = block.double(LOGITS)
-            sums.add(torch.softmax(logits, dim=1), logits.argmax(dim=1))
+            sums.add(softmax(logits), logits.argmax(dim=1))
 
         return Pass(take, lambda: Posteriors(sums.means(), sums.counts))
 
@@ -153,5 +153,5 @@ class KLMatching(Detector):
     def score(self, state: State, rows: Latents) -> Tensor:
         """Score rows: (N,) ≥ 0."""
         logits = rows.double(LOGITS)
-        cross = -(torch.softmax(logits, dim=1) @ state["log_typical"].mT).amax(dim=1)
+        cross = -(softmax(logits) @ state["log_typical"].mT).amax(dim=1)
         return (cross - softmax_entropy(logits)).clamp(min=0.0)  # rounding may go below

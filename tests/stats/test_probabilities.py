@@ -1,13 +1,23 @@
 import math
 
+import pytest
 import torch
 
-from latentood.stats.probabilities import entropy, log_complement, softmax_entropy
+from latentood.stats.probabilities import entropy, log_complement, softmax, softmax_entropy
 
 
 def test_a_certain_answer_has_no_entropy_even_at_probability_zero():
     assert entropy(torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)) == 0.0
     assert softmax_entropy(torch.tensor([2000.0, 0.0, -2000.0], dtype=torch.float64)) == 0.0
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 32, 33, 100])
+def test_softmax_is_that_of_torch(classes):
+    logits = torch.randn(5, 7, classes, dtype=torch.float64) * 300
+    kept = logits.clone()
+    truth = torch.softmax(logits, dim=-1)
+    torch.testing.assert_close(softmax(logits), truth, rtol=1e-13, atol=1e-300)
+    assert torch.equal(logits, kept)
 
 
 def test_a_uniform_answer_has_the_most():
