@@ -161,8 +161,8 @@ class Extract(_Section):
     )
     compile: bool = Field(
         False,
-        description="Compile the model between its taps (`torch.compile`): half a minute or more "
-        "at the start for a faster forward pass.",
+        description="Compile the model between its taps (`torch.compile`): a slow start, then a "
+        "forward pass that may be faster; try it on a part of the rows.",
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` …")
     workers: int = Field(0, ge=0, description="Data loading processes.")
