@@ -39,11 +39,12 @@ def _affine(
 ) -> Tensor | None:
     if training or running_mean is None or running_var is None:
         return None
-    scale = torch.rsqrt(running_var + eps)
+    wide = torch.promote_types(input.dtype, torch.float32)  # half precision is rounded once
+    scale = torch.rsqrt(running_var.to(wide) + eps)
     if weight is not None:
         scale = scale * weight
     shift = -running_mean * scale
     if bias is not None:
         shift = shift + bias
     each = (-1,) + (1,) * (input.dim() - 2)
-    return torch.addcmul(shift.view(each), input, scale.view(each))
+    return torch.addcmul(shift.view(each), input, scale.view(each)).to(input.dtype)

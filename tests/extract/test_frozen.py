@@ -28,6 +28,22 @@ def test_it_equals_the_layer_with_and_without_vmap(layer, shape, affine):
         torch.testing.assert_close(torch.func.vmap(norm)(x), truth)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_half_precision_is_rounded_once(dtype, mixed):
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3).eval()
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(1e-4, 4)
+    norm = norm if mixed else norm.to(dtype)
+    x = torch.randn(4, 7, 3, 4, 5).to(dtype)
+    truth = torch.stack([norm(part) for part in x])
+    with FrozenNorms():
+        ours = torch.func.vmap(norm)(x)
+    assert ours.dtype == truth.dtype == dtype
+    torch.testing.assert_close(ours, truth, rtol=torch.finfo(dtype).eps, atol=1e-3)
+
+
 def test_batch_statistics_are_left_to_torch():
     for norm in (nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False).eval()):
         x = 5 + torch.randn(7, 3, 4, 4)
