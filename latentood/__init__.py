@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from latentood import errors
     from latentood.config import Pipeline, load_pipeline, parse_pipeline
     from latentood.detectors.base import Detector, Needs, State, hyper
-    from latentood.detectors.fitting import Fitted, fit, load
+    from latentood.detectors.fitting import Fitted, fit
+    from latentood.detectors.loading import load
     from latentood.detectors.registry import detector, registry
     from latentood.evaluation import metrics
     from latentood.extract.runner import build_cache
@@ -38,7 +39,7 @@ _HOMES = {
     "detector": "detectors.registry",
     "fit": "detectors.fitting",
     "hyper": "detectors.base",
-    "load": "detectors.fitting",
+    "load": "detectors.loading",
     "load_pipeline": "config",
     "open_cache": "store.cache",
     "parse_pipeline": "config",

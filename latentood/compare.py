@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from latentood.detectors.fitting import Fitted, fit, load
+from latentood.detectors.fitting import Fitted, fit
+from latentood.detectors.loading import load
 from latentood.errors import ConfigError, TrackingError
 from latentood.evaluation.comparison import Comparison
 from latentood.evaluation.memory import parse_memory

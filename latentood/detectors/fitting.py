@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import Detector, State
+from latentood.detectors.saving import write
 from latentood.errors import DataError, DetectorError
 from latentood.latents import GROUP_ROWS, HEAD, LABELS, LOGITS, Latents
 
@@ -145,9 +146,14 @@ class Fitted:
 
     def save(self, path: str | Path) -> None:
         """Write arrays and JSON to one safetensors file (see :mod:`latentood.detectors.saving`)."""
-        from latentood.detectors.saving import save
-
-        save(self, Path(path))
+        header = {
+            "detector": self.detector.name,
+            "hyperparameters": self.detector.hyperparameters(),
+            "widths": self.widths,
+            "origin": self.origin,
+            "provenance": self.provenance,
+        }
+        write(Path(path), header, self.state)
 
     def _score_block(self, block: Latents) -> Tensor:
         block.require_finite()
@@ -179,22 +185,6 @@ class Fitted:
                     f'rows, got {found} in "{latents.name}"; score latents of the same model and '
                     "layer"
                 )
-
-
-def load(path: str | Path, *, device: torch.device | str = "cpu") -> Fitted:
-    """Read a fitted detector that :meth:`Fitted.save` wrote.
-
-    Args:
-        path: The file.
-        device: Where to put the state.
-
-    Raises:
-        StoreError: No such file, not ours, damaged, or written by a newer latentood.
-        UnknownName: The detector is not registered here.
-    """
-    from latentood.detectors.saving import load as read
-
-    return read(Path(path), torch.device(device))
 
 
 @cache

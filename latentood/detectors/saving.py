@@ -1,7 +1,7 @@
-"""Fitted detectors on disk: one safetensors file, the rest as JSON in its header.
+"""Fitted detectors on disk: arrays in one safetensors file, the rest as JSON in its header.
 
-Nothing in the file is ever imported or executed: the detector is looked up by its name in the
-registry, its state is arrays, its hyperparameters are JSON values.
+Nothing in the file is ever imported or executed; :mod:`latentood.detectors.loading` looks the
+detector up by its name.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from latentood.detectors.base import Detector, State
-from latentood.detectors.fitting import Fitted
-from latentood.detectors.registry import detector
+from latentood.detectors.base import State
 from latentood.errors import StoreError
 
 SCHEMA = 1
@@ -36,20 +34,21 @@ _PARTS: dict[str, type] = {
 }
 
 
-def save(fitted: Fitted, path: Path) -> None:
-    """Write a fitted detector; the file is there complete or not at all.
+def write(path: Path, header: dict[str, Any], state: State) -> None:
+    """Write the parts of a fitted detector; the file is there complete or not at all.
+
+    Args:
+        path: The file.
+        header: What is not an array, as JSON values.
+        state: The arrays.
 
     Raises:
         StoreError: The folder does not exist or cannot be written.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in fitted.state.items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     header = {
         "schema": SCHEMA,
-        "detector": fitted.detector.name,
-        "hyperparameters": fitted.detector.hyperparameters(),
-        "widths": fitted.widths,
-        "origin": fitted.origin,
-        "provenance": fitted.provenance,
+        **header,
         "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
         "digest": _digest(state),
     }
@@ -72,26 +71,12 @@ def save(fitted: Fitted, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(path: Path, device: torch.device) -> Fitted:
-    """Read a fitted detector.
+def read(path: Path) -> tuple[dict[str, Any], State]:
+    """Read header and arrays, and check that they belong together.
 
     Raises:
         StoreError: No such file, not ours, damaged, or written by a newer latentood.
-        UnknownName: The detector is not registered here.
-        DetectorError: A hyperparameter is outside its range.
     """
-    header, state = _read(path)
-    return Fitted(  # copies: tensors in the mapped file are not aligned as those of a fit are
-        detector=_detector(path, header["detector"], header["hyperparameters"]),
-        state={name: tensor.clone().to(device) for name, tensor in state.items()},
-        widths={key: tuple(shape) for key, shape in header["widths"].items()},
-        origin=header["origin"],
-        provenance=header["provenance"],
-    )
-
-
-def _read(path: Path) -> tuple[dict[str, Any], State]:
-    """Read header and arrays, and check that they belong together."""
     if not path.is_file():
         raise StoreError(f"{path}: must be a file that Fitted.save wrote, but there is none")
     try:
@@ -115,17 +100,6 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
     if header["shapes"] != shapes or header["digest"] != _digest(state):
         raise _not_ours(path, "arrays that are not those it was written with")
     return header, state
-
-
-def _detector(path: Path, name: str, hyperparameters: dict[str, Any]) -> Detector:
-    """Look the detector up in the registry, and nowhere else."""
-    if "." in name:
-        raise StoreError(
-            f"{path}: the detector must be the name of a registered one, got {name!r}; dotted "
-            "names are never imported from a file"
-        )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in hyperparameters.items()}
-    return detector(name, **values)
 
 
 def _digest(state: State) -> str:

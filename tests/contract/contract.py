@@ -15,7 +15,8 @@ import torch
 
 from latentood.detectors import fitting
 from latentood.detectors.base import Detector
-from latentood.detectors.fitting import Fitted, fit, load
+from latentood.detectors.fitting import Fitted, fit
+from latentood.detectors.loading import load
 from latentood.errors import DataError, DetectorError, LatentOODError, MissingInput
 from latentood.latents import HEAD, LABELS, Latents
 from tests.contract.blobs import Arrays, Blobs, as_numpy, auroc, make_blobs

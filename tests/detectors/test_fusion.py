@@ -4,7 +4,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from latentood.detectors.fitting import fit, load
+from latentood.detectors.fitting import fit
+from latentood.detectors.loading import load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, MissingInput, UnknownName
 from latentood.latents import Latents

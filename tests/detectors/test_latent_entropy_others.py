@@ -77,7 +77,7 @@ def test_more_components_than_the_rank_are_refused(blobs, name):
 
 @pytest.mark.parametrize("name", ["lar_knn", "lar_gmm", "larem_classwise"])
 def test_components_are_saved_and_loaded_to_the_same_bits(blobs, name, tmp_path):
-    from latentood.detectors.fitting import load
+    from latentood.detectors.loading import load
 
     fitted = fit(detector(name, pca=4), blobs.train.latents())
     fitted.save(tmp_path / "fitted.safetensors")

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from latentood.detectors.fitting import fit, load
+from latentood.detectors.fitting import fit
+from latentood.detectors.loading import load
 from latentood.detectors.registry import detector
 from latentood.errors import ConfigError, FingerprintMismatch
 from latentood.evaluation.scoring import score_all
