@@ -24,6 +24,10 @@ class SplitFacts(Protocol):
     def data(self) -> Mapping[str, Any]:
         """Provenance of the data set, its ``fingerprint`` included."""
 
+    @property
+    def made(self) -> Mapping[str, str | None]:
+        """Key → how the array was made: the reduction of a layer, the settings of a score tap."""
+
 
 class Origin(Protocol):
     """Where latents come from: the header of a cache."""
@@ -79,6 +83,7 @@ class Role:
 
     role: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

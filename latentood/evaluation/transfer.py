@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 from latentood.detectors.base import Detector
@@ -15,7 +14,10 @@ from latentood.evaluation.splits import Splits
 _DECISIVE = ("weights", "model", "output", "head", "transform")
 """What makes the arrays of a cache mean something else."""
 
-_HARMLESS = ("seed", "dtype", "autocast", "monte_carlo")
+_REDUCED = ("features", "mc.features", "mc.entropy")
+"""Kinds of arrays that depend on the reduction of their layer."""
+
+_HARMLESS = ("seed", "dtype", "keep_bits", "autocast", "compile")
 """What changes digits, or only arrays that few detectors read."""
 
 
@@ -27,11 +29,12 @@ def with_origin(fitted: Fitted, splits: Splits) -> Fitted:
         splits: The cache.
     """
     header = splits.header
-    split = fitted.provenance["fit"]["split"]
+    facts = splits.splits.get(fitted.provenance["fit"]["split"])
     cache = {
         "digest": header.digest,
         "fingerprint": dict(header.fingerprint),
-        "data": dict(splits.splits[split].data) if split in splits.splits else {},
+        "data": {} if facts is None else dict(facts.data),
+        "made": {} if facts is None else dict(facts.made),
     }
     return replace(fitted, provenance={**fitted.provenance, "cache": cache})
 
@@ -56,8 +59,8 @@ def admit(fitted: Fitted, splits: Splits, *, any_cache: bool = False) -> Fitted:
     if origin is None:
         warnings = list(_without_record(fitted, splits))
     else:
-        name, here = fitted.detector.name, splits.header.fingerprint
-        refused = list(_decisive(fitted.detector, origin["fingerprint"], here))
+        name = fitted.detector.name
+        refused = list(_decisive(fitted.detector, origin, splits))
         if refused and not any_cache:
             field, there, found = refused[0]
             raise FingerprintMismatch(
@@ -71,28 +74,28 @@ def admit(fitted: Fitted, splits: Splits, *, any_cache: bool = False) -> Fitted:
 
 
 def _decisive(
-    detector: Detector, there: Mapping[str, Any], here: Mapping[str, Any]
+    detector: Detector, origin: Mapping[str, Any], splits: Splits
 ) -> Iterator[tuple[str, Any, Any]]:
     keys = detector.needs().score
+    there, here = origin["fingerprint"], splits.header.fingerprint
     for field in _DECISIVE:
         if there.get(field) != here.get(field):
             yield field, there.get(field), here.get(field)
     for key in keys:
         kind, _, layer = key.partition("/")
-        if kind == "features":
-            old, new = (_reduction(side.get("layers"), layer) for side in (there, here))
-            if old != new:
-                yield f"layers: the reduction of {layer}", old, new
-    if any(key.startswith("mc.") for key in keys):
-        both = (there.get("monte_carlo"), here.get("monte_carlo"))
-        if both[0] != both[1]:
-            yield "monte_carlo", *both
+        old = origin.get("made", {}).get(key)
+        found = {facts.made[key] for facts in splits.splits.values() if key in facts.made}
+        if kind in _REDUCED and old is not None and (other := found - {old}):
+            yield f"layers: the reduction of {layer}", old, min(other, key=str)
+    if any(key.startswith("mc.") for key in keys) and _passes(there) != _passes(here):
+        yield "monte_carlo", _passes(there), _passes(here)
 
 
 def _harmless(origin: Mapping[str, Any], splits: Splits) -> Iterator[str]:
     there, here = origin["fingerprint"], splits.header.fingerprint
-    for field in _HARMLESS:
-        old, new = there.get(field), here.get(field)
+    pairs = {field: (there.get(field), here.get(field)) for field in _HARMLESS}
+    pairs["monte_carlo"] = (_passes(there), _passes(here))
+    for field, (old, new) in pairs.items():
         if old != new:
             yield f"{field} is {_short(old)} in the fit and {_short(new)} here"
     data = [facts.data for facts in splits.splits.values() if facts.role == "fit"]
@@ -106,10 +109,15 @@ def _without_record(fitted: Fitted, splits: Splits) -> Iterator[str]:
         yield "the file does not tell which cache the detector was fitted on"
 
 
-def _reduction(layers: Sequence[Mapping[str, str]] | None, name: str) -> str | None:
-    """Find how a layer was reduced; a glob may stand for it."""
-    found = [entry["reduction"] for entry in layers or () if fnmatchcase(name, entry["name"])]
-    return found[0] if found else None
+def _passes(fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Gather what decides the stochastic passes; ``None`` where there are none."""
+    lead = "monte_carlo."
+    found = {
+        field.removeprefix(lead): value
+        for field, value in fingerprint.items()
+        if field.startswith(lead) and value is not None
+    }
+    return found or None
 
 
 def _short(value: Any) -> str:

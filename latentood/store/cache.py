@@ -60,6 +60,11 @@ class SplitInfo:
         """Whether every block is there."""
         return len(self.committed) == self.blocks
 
+    @property
+    def made(self) -> dict[str, str | None]:
+        """Key → how the array was made."""
+        return {array.key: array.how for array in self.arrays}
+
 
 class Cache:
     """A cache on disk; use :func:`open_cache`.

@@ -12,24 +12,30 @@ from latentood.errors import ConfigError, FingerprintMismatch
 from latentood.evaluation.scoring import score_all
 from latentood.evaluation.splits import KnownOrigin, Role, SplitsInMemory
 from latentood.evaluation.transfer import admit, with_origin
+from latentood.extract.runner import build_cache
+from latentood.store.cache import open_cache
 from tests.evaluation.examples import latents, splits
+from tests.extract.test_runner import pipeline
 
 FINGERPRINT = {
     "model": {"target": "nets.small", "args": {}},
     "weights": "a1" * 32,
     "head": "auto",
-    "layers": [{"name": "layer1", "reduction": "mean"}, {"name": "penult*", "reduction": "mean"}],
-    "monte_carlo": None,
+    "monte_carlo.passes": None,
+    "monte_carlo.insert": None,
+    "monte_carlo.activate": None,
     "transform": None,
     "seed": 7,
     "dtype": "float32",
 }
 
 
-def cache(*, fit_rows=True, data="t" * 64, **changes):
-    """Splits as of a cache with this fingerprint."""
+def cache(*, fit_rows=True, data="t" * 64, layers=("layer1", "penultimate"), how="mean", **changes):
+    """Splits as of a cache with this fingerprint and these layers."""
     made = splits()
-    roles = {**made.splits, "train": Role("fit", {"fingerprint": data})}
+    reductions = {f"features/{layer}": how for layer in layers}
+    roles = {name: replace(role, made=reductions) for name, role in made.splits.items()}
+    roles["train"] = Role("fit", {"fingerprint": data}, reductions)
     if not fit_rows:
         roles = {name: role for name, role in roles.items() if role.role not in ("fit", "val")}
     header = KnownOrigin(fingerprint=FINGERPRINT | changes, digest=repr(sorted(changes)))
@@ -77,7 +83,7 @@ def test_nothing_to_score_is_an_error():
         ({"transform": {"target": "crop"}}, "transform is None there and {'target': 'crop'} here"),
         ({"model": {"target": "nets.big"}}, "model is "),
         (
-            {"layers": [{"name": "penultimate", "reduction": "max"}]},
+            {"how": "max"},
             "layers: the reduction of penultimate is 'mean' there and 'max' here",
         ),
     ],
@@ -113,14 +119,13 @@ def test_equal_weights_with_other_data_are_a_warning(fitted, changes, sentence):
 
 
 def test_layers_that_are_not_read_may_differ(fitted):
-    other = [{"name": "penultimate", "reduction": "mean"}]
-    assert admit(fitted, cache(layers=other)).provenance["warnings"] == []
+    assert admit(fitted, cache(layers=["penultimate"])).provenance["warnings"] == []
 
 
 def test_passes_matter_to_those_that_read_them(fitted):
     here = cache()
     reader = replace(fitted, detector=detector("mahalanobis", layer="mc.entropy/layer1"))
-    there = cache(monte_carlo={"passes": 8})
+    there = cache(**{"monte_carlo.passes": 8})
     with pytest.raises(FingerprintMismatch, match="but monte_carlo is None there and"):
         admit(reader, there)
     assert admit(reader, here).provenance["warnings"] == []
@@ -144,3 +149,28 @@ def test_a_cache_without_the_layer_fails_that_detector_alone(fitted):
     found = score_all(poor, [detector("msp")], fitted=[fitted])
     assert [result.request.detector for result in found.results] == ["msp"]
     assert found.failed[0].reason.startswith("mahalanobis: needs 'features/penultimate', but ")
+
+
+def test_caches_on_disk_tell_their_passes_and_reductions(tmp_path):
+    def extracted(name, **changes):
+        build_cache(pipeline(**changes), tmp_path / name)
+        return open_cache(tmp_path / name)
+
+    here = extracted("here")
+    others = {
+        "layers: the reduction of conv1 is 'mean' there and 'max' here": extracted(
+            "max", layers=[{"conv1": "max"}, "conv2", "penultimate"]
+        ),
+        "monte_carlo is ": extracted("more", monte_carlo__passes=6),
+    }
+    reduced, passes = (
+        with_origin(fit(detector(name, layer=layer), here["train"]), here)
+        for name, layer in (("ssd", "conv1"), ("larem", "conv2"))
+    )
+    for fitted, (field, other) in zip((reduced, passes), others.items(), strict=True):
+        assert admit(fitted, here).provenance["warnings"] == []
+        with pytest.raises(FingerprintMismatch, match=f"fitted on, but {field}"):
+            admit(fitted, other)
+    assert admit(passes, others.popitem()[1], any_cache=True).provenance["warnings"]
+    unread = with_origin(fit(detector("ssd", layer="conv2"), here["train"]), here)
+    assert admit(unread, others.popitem()[1]).provenance["warnings"] == []
