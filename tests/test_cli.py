@@ -63,17 +63,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     help_text, _, modules = done.stdout.rpartition("\n[")
-    for command in [
-        "demo",
-        "extract",
-        "layers",
-        "inspect",
-        "verify",
-        "detectors",
-        "score",
-        "ui",
-        "doctor",
-    ]:
+    for command in COMMANDS:
         assert f"│ {command}" in help_text or f" {command} " in help_text
     loaded = {name.strip(" '").partition(".")[0] for name in modules.rstrip("]\n").split(",")}
     assert not loaded & {"torch", "mlflow", "faiss", "zarr", "sklearn", "matplotlib", "pandas"}

@@ -95,16 +95,17 @@ def run(
         stop_signals() as stopped,
     ):
         splits = writer.splits(job.specs.values())
-        require_free(path, sum(_missing_bytes(w) for writers in splits.values() for w in writers))
+        groups = [writer for writers in splits.values() for writer in writers]
+        require_free(path, sum(_missing_rows(group) * group.spec.nbytes for group in groups))
         waiting = {
             name: [w for w in splits[name] if w.pending()] or splits[name][:1]
             for name in job.scores.order(splits)
         }
         news = {name: _News(writers[0], progress) for name, writers in waiting.items()}
         for name, writers in waiting.items():
-            for writer_of_group in writers:
-                _run_group(job, writer_of_group, taps, stopped, news[name])
-        finished = not any(w.pending() for writers in splits.values() for w in writers)
+            for group in writers:
+                _run_group(job, group, taps, stopped, news[name])
+        finished = not any(group.pending() for group in groups)
     rows = {name: spec.rows for name, spec in job.specs.items()}
     computed = {name: told.computed for name, told in news.items()}
     written = {name: told.written for name, told in news.items()}
@@ -127,7 +128,7 @@ class _News:
 
     def begin(self, writer: SplitWriter) -> None:
         """Turn to a group of arrays, which some of the rows may have already."""
-        self._done = self._rows - sum(stop - start for start, stop in _missing(writer))
+        self._done = self._rows - _missing_rows(writer)
         self.add(0)
 
     def add(self, rows: int) -> None:
@@ -142,8 +143,8 @@ def _missing(writer: SplitWriter) -> list[tuple[int, int]]:
     return [writer.bounds(block) for block in writer.pending()]
 
 
-def _missing_bytes(writer: SplitWriter) -> int:
-    return sum(stop - start for start, stop in _missing(writer)) * writer.spec.nbytes
+def _missing_rows(writer: SplitWriter) -> int:
+    return sum(stop - start for start, stop in _missing(writer))
 
 
 def _run_group(

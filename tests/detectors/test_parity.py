@@ -8,9 +8,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from latentood.detectors.fitting import fit
-from latentood.detectors.registry import detector
 from tests.contract.blobs import Arrays, Blobs, make_blobs
+from tests.detectors.peers import Replay, ours
 
 peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
 
@@ -20,11 +19,6 @@ def single() -> Blobs:
     """Blobs in float32, as a cache stores them; more rows, so that covariances are well off."""
     blobs = make_blobs(rows=1200, scored=200)
     return Blobs(*(split.cast(torch.float32) for split in (blobs.train, blobs.id, blobs.far)))
-
-
-def ours(blobs: Blobs, name: str, **options) -> torch.Tensor:
-    fitted = fit(detector(name, **options), blobs.train.latents())
-    return torch.cat([fitted.score(rows.latents()) for rows in (blobs.id, blobs.far)])
 
 
 def both(blobs: Blobs, array: str) -> torch.Tensor:
@@ -117,14 +111,6 @@ def test_she(single):
 
 def test_mcd_variance_is_theirs_with_the_divisor_t(single):
     """Theirs divides by T−1; ours by T. Its model is replaced by one that replays our passes."""
-
-    class Replay(nn.Module):
-        def __init__(self, passes: torch.Tensor) -> None:
-            super().__init__()
-            self.passes = iter(passes.unbind(1))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return next(self.passes)
 
     passes = both(single, "mc_logits").double()
     t = passes.shape[1]

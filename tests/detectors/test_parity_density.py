@@ -13,16 +13,12 @@ from latentood.detectors.registry import detector
 from latentood.latents import Latents
 from tests.contract.blobs import Blobs, make_blobs
 from tests.contract.contract import assert_close
+from tests.detectors.peers import ours
 
 
 @pytest.fixture(scope="module")
 def many() -> Blobs:
     return make_blobs(rows=1200, scored=200)
-
-
-def ours(blobs: Blobs, name: str, **options) -> torch.Tensor:
-    fitted = fit(detector(name, **options), blobs.train.latents())
-    return torch.cat([fitted.score(rows.latents()) for rows in (blobs.id, blobs.far)])
 
 
 def both(blobs: Blobs) -> np.ndarray:

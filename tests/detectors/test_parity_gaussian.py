@@ -10,6 +10,7 @@ from latentood.detectors.gaussian_mixture import COVARIANCES
 from latentood.detectors.registry import detector
 from tests.contract.blobs import Blobs, make_blobs
 from tests.contract.contract import assert_close
+from tests.detectors.peers import ours
 
 peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
 
@@ -17,11 +18,6 @@ peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not in
 @pytest.fixture(scope="module")
 def many() -> Blobs:
     return make_blobs(rows=1200, scored=200)
-
-
-def ours(blobs: Blobs, name: str, **options) -> torch.Tensor:
-    fitted = fit(detector(name, **options), blobs.train.latents())
-    return torch.cat([fitted.score(rows.latents()) for rows in (blobs.id, blobs.far)])
 
 
 def both(blobs: Blobs) -> torch.Tensor:

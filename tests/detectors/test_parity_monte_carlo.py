@@ -2,25 +2,14 @@
 
 import pytest
 import torch
-from torch import nn
 
 from latentood.detectors.fitting import fit
 from latentood.detectors.registry import detector
 from tests.contract.blobs import make_blobs
 from tests.contract.contract import assert_close
+from tests.detectors.peers import Replay
 
 peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
-
-
-class Replay(nn.Module):
-    """Gives one pass after the other, whatever it is asked."""
-
-    def __init__(self, passes: torch.Tensor) -> None:
-        super().__init__()
-        self.passes = iter(passes.unbind(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return next(self.passes)
 
 
 def test_mcd_msp_is_its_mean_mode():

@@ -1,5 +1,3 @@
-import builtins
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -121,15 +119,7 @@ def test_faiss_is_chosen_on_the_cpu_and_torch_elsewhere():
     assert Neighbours(torch.randn(5, 2)).engine == "faiss"
 
 
-def test_without_faiss_torch_does_the_same_and_asking_for_faiss_says_what_to_install(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "faiss":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_faiss_torch_does_the_same_and_asking_for_faiss_says_what_to_install(no_faiss):
     assert choose_engine("auto", CPU) == "torch"
     with pytest.raises(MissingInput) as caught:
         choose_engine("faiss", CPU)

@@ -1,7 +1,5 @@
 """Approximate indexes: what they propose is measured, and what they answer is exact of that."""
 
-import builtins
-
 import pytest
 import torch
 
@@ -105,15 +103,7 @@ def test_torch_has_no_approximate_index():
         detector("knn", index="lsh")
 
 
-def test_without_faiss_an_approximate_index_says_what_to_install(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "faiss":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_faiss_an_approximate_index_says_what_to_install(no_faiss):
     with pytest.raises(MissingInput) as caught:
         choose_engine("auto", CPU, "hnsw")
     assert str(caught.value) == (
