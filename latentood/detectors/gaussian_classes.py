@@ -14,11 +14,10 @@ from latentood.detectors.base import FeatureDetector, Needs, State, hyper
 from latentood.detectors.statistics_classes import Centres, ClassMeans, ClassScatters
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, Latents, Statistic
-from latentood.stats.linalg import EPSILON
+from latentood.stats.linalg import FLAT
 from latentood.stats.mixture import mixture_log_density, precision_factors, spread_rank
 
 JITTER = 1e-6
-_FLAT = (100 * EPSILON) ** 2  # variance below this share of the squared mean is rounding
 _LARGEST = 1e140
 _MOST_BYTES = 8 << 30  # of all covariances together; fitting holds them twice
 
@@ -118,7 +117,7 @@ class DDU(MixtureDetector):
                 f"{self.name}: {self.key} must have variances below {_LARGEST:g}, whose squares "
                 f"float64 can hold, got {scale:g}; scale the features down"
             )
-        if scale <= _FLAT * float(centres.means.square().mean()):
+        if scale <= FLAT * float(centres.means.square().mean()):
             raise DetectorError(
                 f"{self.name}: {self.key} must vary between the rows of a class, got {len(train)} "
                 f'rows of "{train.name}" without spread in their classes; extract more rows or '

@@ -133,7 +133,7 @@ class GMM(MixtureDetector):
         """Fit scikit-learn's model, with its warnings as log lines and its errors as ours."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_limits
 
         model = GaussianMixture(
             self.components,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from latentood.detectors.statistics import Pass
 from latentood.latents import LABELS, Accumulator, Latents
-from latentood.stats.linalg import self_product
 from latentood.stats.moments import GroupSums
+from latentood.stats.products import add_self_products
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +74,6 @@ class ClassScatters:
             order = group.argsort(stable=True)
             centred = block.double(self.key)[order] - centres.means[group[order]]
             sizes = torch.bincount(group, minlength=classes).tolist()
-            for scatter, rows in zip(scatters, centred.split(sizes), strict=True):
-                if len(rows):
-                    scatter += self_product(rows)
+            add_self_products(scatters, centred.split(sizes))
 
         return Pass(take, lambda: scatters)

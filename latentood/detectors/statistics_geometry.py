@@ -10,7 +10,8 @@ from torch import Tensor
 from latentood.detectors.neighbours import unit_rows
 from latentood.detectors.statistics import Bank, BankRows, Pass
 from latentood.latents import LABELS, LOGITS, PENULTIMATE, Accumulator, Latents, features
-from latentood.stats.linalg import EPSILON, Covariance, column_sums, self_product
+from latentood.stats.linalg import EPSILON, Covariance, column_sums
+from latentood.stats.products import SelfProduct
 
 PENULTIMATE_FEATURES = features(PENULTIMATE)
 
@@ -56,13 +57,15 @@ class UnitScatter:
 
     def start(self, source: Latents) -> Accumulator[Covariance]:
         """Begin a pass over ``source``."""
-        products = RunningSum()
+        first = source.read(self.key, 0, 1)
+        product = SelfProduct(first.shape[1], first.device)
 
         def finish() -> Covariance:
-            size = float(torch.linalg.matrix_norm(products.total))
-            return Covariance(products.total, EPSILON * len(products.total) * size)
+            scatter = product.total()
+            size = float(torch.linalg.matrix_norm(scatter))
+            return Covariance(scatter, EPSILON * len(scatter) * size)
 
-        return Pass(lambda block: products.add(self_product(unit_rows(block[self.key]))), finish)
+        return Pass(lambda block: product.add(unit_rows(block[self.key])), finish)
 
 
 @dataclass(frozen=True)

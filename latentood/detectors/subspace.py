@@ -167,5 +167,7 @@ def paper_dim(width: int) -> int:
 
 def logit_origin(weight: Tensor, bias: Tensor) -> Tensor:
     """Point u = −W⁺b (D,) of a head where, as far as there is one, all logits are 0."""
-    origin: Tensor = -(torch.linalg.pinv(weight) @ bias)
+    # By least squares, in less than half the time of W⁺; on the CPU, for any rank.
+    solved = torch.linalg.lstsq(weight.cpu(), -bias.cpu().unsqueeze(1), driver="gelsd")
+    origin: Tensor = solved.solution[:, 0].to(bias.device)
     return origin

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 EPSILON = torch.finfo(torch.float64).eps
+FLAT = (100 * EPSILON) ** 2  # variance below this share of the squared mean is rounding
 
 _PART_ELEMENTS = 1 << 19  # 4 MiB in float64, which a processor's cache holds
-_BAND = 128  # columns: narrow enough to skip nearly half of a triangle, wide enough for BLAS
 _WELL_CONDITIONED = 1e-6  # smallest eigenvalue by the mean one
 
 
@@ -30,37 +30,6 @@ def parts(rows: Tensor) -> tuple[Tensor, ...]:
 def column_sums(rows: Tensor) -> Tensor:
     """Add up rows (N, D) of any float dtype in float64: (D,)."""
     return torch.stack([part.double().sum(dim=0) for part in parts(rows)]).sum(dim=0)
-
-
-def self_product(rows: Tensor, origin: Tensor | None = None) -> Tensor:
-    """Give ``(rows − origin)ᵀ·(rows − origin)``.
-
-    Args:
-        rows: (N, D), any float dtype.
-        origin: (D,) float64; default 0.
-
-    Returns:
-        (D, D) float64, exactly symmetric on the CPU.
-    """
-    if rows.device.type != "cpu":
-        centred = _from(rows, origin)
-        return centred.mT @ centred
-    # Only the upper triangle is computed, band by band: about half the work of every fit. SciPy
-    # has a BLAS call for that, but it brings a second pool of threads; each pool waits by
-    # spinning, on the cores that the other one needs, and together they take 4 times as long.
-    width = rows.shape[1]
-    upper = torch.zeros(width, width, dtype=torch.float64)
-    for part in parts(rows):
-        centred = _from(part, origin)
-        for start in range(0, width, _BAND):
-            stop = start + _BAND
-            upper[start:stop, start:].addmm_(centred[:, start:stop].mT, centred[:, start:])
-    return upper.triu() + upper.triu(1).mT
-
-
-def _from(rows: Tensor, origin: Tensor | None) -> Tensor:
-    """Measure rows from an origin, in float64."""
-    return rows.double() if origin is None else rows - origin
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from latentood.stats.linalg import EPSILON, Covariance, column_sums, parts, self_product
+from latentood.stats.linalg import EPSILON, FLAT, Covariance, parts
+from latentood.stats.products import SelfProduct, self_product
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class RowMoments:
     def noise(self) -> float:
         """Rounding to expect in an eigenvalue of a covariance derived from this scatter."""
         size = float(torch.linalg.matrix_norm(self.scatter)) / self.count
-        return EPSILON * len(self.mean) * size
+        return EPSILON * len(self.mean) * size + FLAT * float(self.mean @ self.mean)
 
     @cached_property
     def covariance(self) -> Covariance:
@@ -65,7 +66,8 @@ class MomentSums:
     """Running count, mean and scatter."""
 
     def __init__(self) -> None:
-        self._moments: RowMoments | None = None
+        self._count = 0
+        self._between: list[Tensor] = []  # (D,) for every block but the first
 
     def add(self, rows: Tensor) -> None:
         """Merge the next rows.
@@ -73,27 +75,24 @@ class MomentSums:
         Args:
             rows: (n, D), any float dtype, n ≥ 1; left untouched.
         """
-        mean = column_sums(rows) / len(rows)
-        block = RowMoments(len(rows), mean, self_product(rows, mean))
-        self._moments = block if self._moments is None else _merged(self._moments, block)
+        if not self._count:
+            self._within = SelfProduct(rows.shape[1], rows.device)
+            self._mean = self._within.add_about_mean(rows)
+        else:
+            step = self._within.add_about_mean(rows) - self._mean
+            share = len(rows) / (self._count + len(rows))
+            self._between.append(step * (self._count * share) ** 0.5)
+            self._mean = self._mean + step * share
+        self._count += len(rows)
 
     def result(self) -> RowMoments:
         """Close the pass; at least one block must have been added."""
-        if self._moments is None:
+        if not self._count:
             raise RuntimeError("moments need at least one block of rows")
-        return self._moments
-
-
-def _merged(first: RowMoments, second: RowMoments) -> RowMoments:
-    """Moments of two sets of rows together."""
-    count = first.count + second.count
-    step = second.mean - first.mean
-    between = step * (first.count * second.count / count) ** 0.5
-    return RowMoments(
-        count,
-        first.mean + step * (second.count / count),
-        (first.scatter + second.scatter).addr_(between, between),
-    )
+        scatter = self._within.total()
+        if self._between:
+            scatter += self_product(torch.stack(self._between))
+        return RowMoments(self._count, self._mean, scatter)
 
 
 class GroupSums:

@@ -32,7 +32,7 @@ __all__ = ["EFFORT", "ENGINES", "INDEXES", "Neighbours", "choose_engine"]
 EFFORT = 64
 
 _QUERIES = 2048  # rows searched together
-_CHUNK = 8192  # bank rows per matrix product: 64 MiB of float32 distances
+_CHUNK = 8192  # rows of the bank per float64 search
 _PAIR_ELEMENTS = 1 << 18  # of differences of pairs: 2 MiB, which a cache holds
 _MARGIN = 16  # candidates beyond the k-th
 _SAMPLE = 1 << 12  # rows of the bank that tell where its middle is, at least
@@ -84,12 +84,13 @@ class Neighbours:
             self.engine,
             index,
             effort,
-            width,
-            lambda: (vectors(bank[spread]) - self._centre).float(),
+            shape=(len(bank), width),
+            device=bank.device,
+            sample=lambda: (vectors(bank[spread]) - self._centre).float(),
         )
         longest = []  # of float32: off by far less than the error below allows for
-        for chunk in bank.split(_CHUNK):
-            single = torch.cat([(vectors(part) - self._centre).float() for part in parts(chunk)])
+        for part in parts(bank):
+            single = (vectors(part) - self._centre).float()
             longest.append(lengths(single).amax())
             self._index.add(single)
         self._longest = float(torch.stack(longest).amax())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +18,7 @@ INDEXES = ("flat", "ivf", "hnsw")
 _LINKS = 32  # of a row in hnsw
 _CONSTRUCTION = 200  # candidates for the links of a row of hnsw
 _PER_LIST = 39  # rows that FAISS wants at least to place a list of ivf
+_CHUNK = 8192  # rows per matrix product: 64 MiB of float32 distances
 
 
 class Searcher(Protocol):
@@ -62,7 +64,13 @@ def choose_engine(option: str, device: torch.device, index: str = "flat") -> str
 
 
 def make_searcher(
-    engine: str, index: str, effort: int, width: int, sample: Callable[[], Tensor]
+    engine: str,
+    index: str,
+    effort: int,
+    *,
+    shape: tuple[int, int],
+    device: torch.device,
+    sample: Callable[[], Tensor],
 ) -> Searcher:
     """Build an empty index.
 
@@ -70,17 +78,17 @@ def make_searcher(
         engine: ``faiss`` or ``torch``.
         index: One of ``INDEXES``.
         effort: How much an approximate index looks at.
-        width: D.
-        sample: Gives rows (n, D) float32 like those that will be added.
+        shape: (M, D) of all rows that will be added.
+        device: Where they live.
+        sample: Gives rows (n, D) float32 like them.
     """
     if engine == "torch":
-        return _Torch()
-    faiss = faiss_module()
+        return _Torch(shape, device)
     if index == "flat":
-        return _Faiss(faiss.IndexFlatL2(width))
+        return _Flat(shape)
     if index == "ivf":
-        return _Faiss(_ivf(faiss, width, effort, sample().cpu().numpy()))
-    return _Hnsw(width, effort)
+        return _Faiss(_ivf(faiss_module(), shape[1], effort, sample().cpu().numpy()))
+    return _Hnsw(shape[1], effort)
 
 
 def faiss_module() -> Any:
@@ -113,8 +121,13 @@ class _Faiss:
 
     def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         found = self._index.search(queries.cpu().numpy(), count)
-        near, index = (torch.from_numpy(array).to(queries.device) for array in found)
-        return near.masked_fill_(index < 0, torch.inf), index
+        return _proposed(found, queries.device)
+
+
+def _proposed(found: tuple[Any, Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give what FAISS found as tensors: distances, infinite where it found none, and positions."""
+    near, index = (torch.from_numpy(array).to(device) for array in found)
+    return near.masked_fill_(index < 0, torch.inf), index
 
 
 class _Hnsw(_Faiss):
@@ -145,14 +158,35 @@ def _one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(threads)
 
 
-class _Torch:
-    """Exhaustive search by matrix products, merging the best of every chunk of the bank."""
+class _Filled:
+    """All rows in one array, which an index that grows would copy again and again."""
 
-    def __init__(self) -> None:
-        self._chunks: list[tuple[Tensor, Tensor]] = []
+    def __init__(self, shape: tuple[int, int], device: torch.device) -> None:
+        self._vectors = torch.empty(shape, dtype=torch.float32, device=device)
+        self._count = 0
 
     def add(self, vectors: Tensor) -> None:
-        self._chunks.append((vectors, vectors.square().sum(dim=1)))
+        self._vectors[self._count : self._count + len(vectors)] = vectors
+        self._count += len(vectors)
+
+
+class _Flat(_Filled):
+    """Exhaustive search by FAISS."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        super().__init__(shape, torch.device("cpu"))
+
+    def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        found = faiss_module().knn(queries.cpu().numpy(), self._vectors.numpy(), count)
+        return _proposed(found, queries.device)
+
+
+class _Torch(_Filled):
+    """Exhaustive search by matrix products, merging the best of every chunk of the bank."""
+
+    @cached_property
+    def _chunks(self) -> list[tuple[Tensor, Tensor]]:
+        return [(part, part.square().sum(dim=1)) for part in self._vectors.split(_CHUNK)]
 
     def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         best = queries.new_empty((len(queries), 0))

@@ -43,7 +43,9 @@ def test_the_index_of_a_member_is_built_once(blobs, monkeypatch):
 
     built = []
     original = neighbours.make_searcher
-    monkeypatch.setattr(neighbours, "make_searcher", lambda *a: (built.append(1), original(*a))[1])
+    monkeypatch.setattr(
+        neighbours, "make_searcher", lambda *a, **k: (built.append(1), original(*a, **k))[1]
+    )
     fused = fit(detector("fusion_mean", members=TWO), blobs.train.latents(), blobs.id.latents())
     before = len(built)
     fused.score(blobs.far.latents())

@@ -1,19 +1,11 @@
-import pytest
 import torch
 
-from latentood.stats.linalg import Covariance, lengths, nearest_squared, parts, self_product
+from latentood.stats.linalg import Covariance, lengths, nearest_squared
 
 
 def covariance_of(rows: torch.Tensor) -> Covariance:
     matrix = torch.cov(rows.T, correction=0)
     return Covariance(matrix, noise=1e-12 * float(matrix.diagonal().mean()))
-
-
-def test_a_self_product_is_exactly_symmetric():
-    rows = torch.randn(300, 40, dtype=torch.float64)
-    product = self_product(rows)
-    assert torch.equal(product, product.T)
-    torch.testing.assert_close(product, rows.T @ rows, rtol=1e-12, atol=1e-12)
 
 
 def test_a_whitener_gives_the_mahalanobis_distance():
@@ -82,14 +74,3 @@ def test_a_well_conditioned_covariance_is_whitened_without_its_eigenvalues():
     torch.testing.assert_close(
         whitener @ whitener.T, by_eigenvalues @ by_eigenvalues.T, rtol=1e-11, atol=1e-11
     )
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_a_self_product_about_an_origin_is_taken_in_float64_over_all_parts(dtype):
-    rows = (100 + torch.randn(3000, 300)).to(dtype)  # three bands of columns
-    assert len(parts(rows)) == 2
-    origin = rows.double().mean(dim=0)
-    centred = rows.double() - origin
-    product = self_product(rows, origin)
-    torch.testing.assert_close(product, centred.T @ centred, rtol=1e-12, atol=1e-10)
-    assert torch.equal(product, product.T)

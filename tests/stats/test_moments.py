@@ -93,3 +93,10 @@ def test_the_rows_given_are_left_untouched():
     kept = rows.clone()
     streamed(rows, [4, 6])
     assert torch.equal(rows, kept)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-9, 3e7])  # no sum of them is exact
+def test_equal_rows_have_no_spread_though_their_mean_is_rounded(value):
+    moments = streamed(torch.full((20, 9), value, dtype=torch.float64), [7, 6, 7])
+    assert moments.covariance.rank == 0
+    assert moments.tied(torch.tensor([20.0]), moments.mean.unsqueeze(0)).rank == 0

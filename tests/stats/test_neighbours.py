@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentood.errors import MissingInput
-from latentood.stats import neighbours
+from latentood.stats import neighbours, neighbours_engines
 from latentood.stats.neighbours import Neighbours, choose_engine
 
 BOTH = ("faiss", "torch")
@@ -41,7 +41,7 @@ def test_the_kth_distance_is_that_of_a_float64_search(
 
 
 def test_both_engines_give_the_same_bits_over_many_chunks(monkeypatch):
-    monkeypatch.setattr(neighbours, "_CHUNK", 64)
+    monkeypatch.setattr(neighbours_engines, "_CHUNK", 64)
     monkeypatch.setattr(neighbours, "_QUERIES", 50)
     bank, rows = torch.randn(1000, 32), torch.randn(120, 32)
     for k in (1, 10, 200, 1000):
