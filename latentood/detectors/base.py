@@ -124,10 +124,11 @@ class Detector(ABC):
         """Tell what is worth knowing of a fitted state beside its scores, such as a rank."""
         return {}
 
-    def measure(self, ready: Callable[[], Any]) -> dict[str, Any]:
+    def measure(self, state: State, ready: Callable[[], Any]) -> dict[str, Any]:
         """Tell what a fit can only know by trying, such as the recall of an index.
 
         Args:
+            state: What :meth:`fit` returned.
             ready: Gives what :meth:`prepare` makes; call it only if needed.
         """
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import FeatureDetector, Needs, State, hyper
-from latentood.detectors.neighbours import unit_rows
+from latentood.detectors.neighbours import engine_of, unit_rows
 from latentood.detectors.statistics import Bank, own_positions
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
 from latentood.stats.density import KernelDensity
-from latentood.stats.neighbours import ENGINES, Neighbours, choose_engine
+from latentood.stats.neighbours import ENGINES, Neighbours
 
 FLOOR = 1e-10
 """Share of the mean distance to the k-th neighbour added to every mean reachability."""
@@ -170,12 +171,13 @@ class LOF(FeatureDetector):
         return ReadyFactor(self._search(state["bank"]), state)
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the size of the bank, its duplicates, and the engine that searches it."""
-        return {
-            "bank": len(state["bank"]),
-            "rows_with_k_duplicates": int((state["reach"] == 0).sum()),
-            "engine": choose_engine(self.engine, state["bank"].device),
-        }
+        """Tell the size of the bank and its duplicates."""
+        duplicates = int((state["reach"] == 0).sum())
+        return {"bank": len(state["bank"]), "rows_with_k_duplicates": duplicates}
+
+    def measure(self, state: State, ready: Callable[[], ReadyFactor]) -> dict[str, Any]:
+        """Tell the engine that searches the bank."""
+        return {"engine": engine_of(self.engine, "flat", state, ready)}
 
     def score(self, state: ReadyFactor, rows: Latents) -> Tensor:
         """Compare densities: (N,) > 0, about 1 inside a cluster."""

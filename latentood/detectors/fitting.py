@@ -75,7 +75,7 @@ def fit(
             "versions": dict(_versions()),
         },
     )
-    fitted.provenance["diagnostics"] |= detector.measure(fitted.prepare)
+    fitted.provenance["diagnostics"] |= detector.measure(state, fitted.prepare)
     return fitted
 
 

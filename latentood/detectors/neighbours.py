@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from latentood.detectors.statistics import Bank, own_positions
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
 from latentood.stats.linalg import lengths
-from latentood.stats.neighbours import EFFORT, ENGINES, INDEXES, Neighbours, choose_engine
+from latentood.stats.neighbours import EFFORT, ENGINES, INDEXES, Neighbours, possible_engines
 
 EPSILON = 1e-10
 """Added to a norm before dividing by it, so that a row of zeros stays one."""
@@ -38,6 +38,20 @@ class ReadyBank:
     search: Neighbours
     positions: Tensor  # (M,)
     origin: Tensor  # (32,)
+
+
+class Searching(Protocol):
+    """What is ready to search a bank."""
+
+    @property
+    def search(self) -> Neighbours:
+        """Give its index."""
+
+
+def engine_of(option: str, index: str, state: State, ready: Callable[[], Searching]) -> str:
+    """Name the engine that searches a bank; only where several may, they must be tried."""
+    possible = possible_engines(option, state["bank"].device, index)
+    return possible[0] if len(possible) == 1 else ready().search.engine
 
 
 @dataclass(frozen=True)
@@ -102,14 +116,14 @@ class KNN(FeatureDetector):
 
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Tell the size of the bank and the engine that searches it."""
-        engine = choose_engine(self.engine, state["bank"].device, self.index)
-        return {"bank": len(state["bank"]), "engine": engine}
+        return {"bank": len(state["bank"])}
 
-    def measure(self, ready: Callable[[], Any]) -> dict[str, Any]:
-        """Tell which share of the k nearest rows an approximate index finds."""
+    def measure(self, state: State, ready: Callable[[], ReadyBank]) -> dict[str, Any]:
+        """Tell the engine, and which share of the k nearest rows an approximate index finds."""
+        engine = engine_of(self.engine, self.index, state, ready)
         if self.index == "flat":
-            return {}
-        return {"recall": ready().search.recall(self.k, seed=self.seed)}
+            return {"engine": engine}
+        return {"engine": engine, "recall": ready().search.recall(self.k, seed=self.seed)}
 
     def score(self, state: ReadyBank, rows: Latents) -> Tensor:
         """Measure the distance to the k-th neighbour: (N,) ≥ 0."""

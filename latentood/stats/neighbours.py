@@ -11,7 +11,6 @@ float64 search over what it proposed. How much it misses is measured, not assume
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from weakref import WeakValueDictionary
 
@@ -23,11 +22,11 @@ from latentood.stats.neighbours_engines import (
     ENGINES,
     INDEXES,
     Searcher,
-    choose_engine,
     make_searcher,
+    possible_engines,
 )
 
-__all__ = ["EFFORT", "ENGINES", "INDEXES", "Neighbours", "choose_engine"]
+__all__ = ["EFFORT", "ENGINES", "INDEXES", "Neighbours", "possible_engines"]
 
 EFFORT = 64
 
@@ -40,8 +39,6 @@ _TRAINING = 1 << 16  # rows of the bank that an ivf index learns its lists from
 _ROUNDING = torch.finfo(torch.float32).eps
 _UNDERFLOW = torch.finfo(torch.float32).tiny  # squares below it lose digits, or all of them
 
-log = logging.getLogger(__name__)
-
 
 class Neighbours:
     """The rows of a bank, ready to be searched by euclidean distance.
@@ -51,8 +48,8 @@ class Neighbours:
     Args:
         bank: (M, D), any float dtype; kept, not copied.
         vectors: Turns rows as they are given into the float64 vectors that are compared.
-        engine: ``faiss``, ``torch``, or ``auto``: FAISS if it is installed and the bank is on
-            the CPU.
+        engine: ``faiss``, ``torch``, or ``auto``: on the CPU FAISS if it is installed, on a GPU
+            the faster of those that run there.
         index: ``flat``: exact; ``ivf``, ``hnsw``: approximate, by FAISS.
         effort: How much an approximate index looks at: lists of ``ivf``, candidates of ``hnsw``.
 
@@ -73,7 +70,6 @@ class Neighbours:
         effort: int = EFFORT,
     ) -> None:
         self.asked: set[int] = set()
-        self.engine = choose_engine(engine, bank.device, index)
         self._bank = bank
         self._vectors = vectors
         # Distances do not change when all rows move; near the middle, float32 keeps more digits.
@@ -81,7 +77,7 @@ class Neighbours:
         width = len(self._centre)  # of the vectors
         spread = torch.arange(0, len(bank), max(1, len(bank) // _TRAINING))
         self._index: Searcher = make_searcher(
-            self.engine,
+            possible_engines(engine, bank.device, index),
             index,
             effort,
             shape=(len(bank), width),
@@ -97,7 +93,11 @@ class Neighbours:
         # Rounding errors of a sum of D products grow like √D in probability (N. Higham and
         # T. Mary, SIAM J. Sci. Comput. 41(5), 2019); 4 of them is far out, 8 is the cast.
         self._error = (4 * width**0.5 + 8) * _ROUNDING
-        log.info("neighbours: %s searches %d rows of width %d", self.engine, len(bank), width)
+
+    @property
+    def engine(self) -> str:
+        """Name the engine that searches: ``faiss`` or ``torch``."""
+        return self._index.engine
 
     def __len__(self) -> int:
         """Count the rows of the bank."""

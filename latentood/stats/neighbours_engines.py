@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import logging
+import time
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from latentood.errors import MissingInput
+from latentood.stats.neighbours_faiss import (
+    MOST_ON_GPU,
+    Hnsw,
+    Ivf,
+    faiss_module,
+    runs_on,
+    search_all,
+    search_all_on_gpu,
+)
 
 ENGINES = ("auto", "faiss", "torch")
 INDEXES = ("flat", "ivf", "hnsw")
 
-_LINKS = 32  # of a row in hnsw
-_CONSTRUCTION = 200  # candidates for the links of a row of hnsw
-_PER_LIST = 39  # rows that FAISS wants at least to place a list of ivf
 _CHUNK = 8192  # rows per matrix product: 64 MiB of float32 distances
+_TRIAL = (2048, 50)  # queries and neighbours that engines are timed with
+
+log = logging.getLogger(__name__)
 
 
 class Searcher(Protocol):
     """Rows that can be searched."""
+
+    @property
+    def engine(self) -> str:
+        """Name what searches them."""
 
     def add(self, vectors: Tensor) -> None:
         """Take in rows (n, D) float32."""
@@ -34,22 +48,27 @@ class Searcher(Protocol):
         """
 
 
-def choose_engine(option: str, device: torch.device, index: str = "flat") -> str:
-    """Say which engine will run: FAISS on the CPU where it is installed, else torch.
+def possible_engines(option: str, device: torch.device, index: str = "flat") -> tuple[str, ...]:
+    """Say which engines may run; of several, the faster one will.
+
+    On the CPU it is FAISS where it is installed, else torch. On a GPU it is torch, or FAISS where
+    that was built for GPUs and is faster.
 
     Raises:
         MissingInput: FAISS is needed and not installed, or ruled out.
     """
     exact = index == "flat"
-    if exact and (option == "torch" or (option == "auto" and device.type != "cpu")):
-        return "torch"
+    if exact and option == "torch":
+        return ("torch",)
+    if exact and option == "auto" and device.type != "cpu":
+        return ("torch", "faiss") if runs_on(device) else ("torch",)
     if not exact and option == "torch":
         raise MissingInput(
             f"neighbours: engine must be 'auto' or 'faiss' for an index of kind {index!r}, got "
             "'torch'; choose index=flat, which is exact"
         )
     if faiss_module() is not None:
-        return "faiss"
+        return ("faiss",)
     if not exact:
         raise MissingInput(
             f"neighbours: index must be 'flat' where FAISS is not installed, got {index!r}; run "
@@ -60,11 +79,11 @@ def choose_engine(option: str, device: torch.device, index: str = "flat") -> str
             "neighbours: engine must be 'auto' or 'torch' where FAISS is not installed, got "
             "'faiss'; run pip install \"latentood[cpu]\" or choose engine=torch"
         )
-    return "torch"
+    return ("torch",)
 
 
 def make_searcher(
-    engine: str,
+    engines: tuple[str, ...],
     index: str,
     effort: int,
     *,
@@ -75,120 +94,77 @@ def make_searcher(
     """Build an empty index.
 
     Args:
-        engine: ``faiss`` or ``torch``.
+        engines: What :func:`possible_engines` gave.
         index: One of ``INDEXES``.
         effort: How much an approximate index looks at.
         shape: (M, D) of all rows that will be added.
         device: Where they live.
         sample: Gives rows (n, D) float32 like them.
     """
-    if engine == "torch":
-        return _Torch(shape, device)
-    if index == "flat":
-        return _Flat(shape)
     if index == "ivf":
-        return _Faiss(_ivf(faiss_module(), shape[1], effort, sample().cpu().numpy()))
-    return _Hnsw(shape[1], effort)
+        return Ivf(shape[1], effort, sample())
+    if index == "hnsw":
+        return Hnsw(shape[1], effort)
+    here = "torch" in engines or runs_on(device)
+    return Flat(engines, shape, device if here else torch.device("cpu"))
 
 
-def faiss_module() -> Any:
-    """Import FAISS, after torch: the two bring their own OpenMP and must load in this order."""
-    try:
-        import faiss
-    except ImportError:
-        return None
-    return faiss
+class Flat:
+    """All rows in one array, which an index that grows would copy again and again.
 
+    Args:
+        engines: What may search them.
+        shape: (M, D).
+        device: Where they are kept.
+    """
 
-def _ivf(faiss: Any, width: int, effort: int, sample: Any) -> Any:
-    """Place the lists of an inverted file: about 4·√n, each from enough rows."""
-    lists = max(1, min(int(4 * len(sample) ** 0.5), len(sample) // _PER_LIST))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, lists)
-    index.cp.seed = 0
-    index.train(sample)
-    index.nprobe = min(effort, lists)
-    return index
-
-
-class _Faiss:
-    """Search by FAISS."""
-
-    def __init__(self, index: Any) -> None:
-        self._index = index
-
-    def add(self, vectors: Tensor) -> None:
-        self._index.add(vectors.cpu().numpy())
-
-    def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        found = self._index.search(queries.cpu().numpy(), count)
-        return _proposed(found, queries.device)
-
-
-def _proposed(found: tuple[Any, Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give what FAISS found as tensors: distances, infinite where it found none, and positions."""
-    near, index = (torch.from_numpy(array).to(device) for array in found)
-    return near.masked_fill_(index < 0, torch.inf), index
-
-
-class _Hnsw(_Faiss):
-    """A graph of near rows, linked by one thread: with several it differs from run to run."""
-
-    def __init__(self, width: int, effort: int) -> None:
-        super().__init__(faiss_module().IndexHNSWFlat(width, _LINKS))
-        self._index.hnsw.efConstruction = _CONSTRUCTION
-        self._effort = effort
-
-    def add(self, vectors: Tensor) -> None:
-        with _one_thread():
-            super().add(vectors)
-
-    def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        self._index.hnsw.efSearch = max(self._effort, count)
-        return super().search(queries, count)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    faiss = faiss_module()
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
-
-
-class _Filled:
-    """All rows in one array, which an index that grows would copy again and again."""
-
-    def __init__(self, shape: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self, engines: tuple[str, ...], shape: tuple[int, int], device: torch.device
+    ) -> None:
+        self._engines = engines
+        self._on_gpu = device.type == "cuda"
         self._vectors = torch.empty(shape, dtype=torch.float32, device=device)
         self._count = 0
 
     def add(self, vectors: Tensor) -> None:
+        """Take in rows (n, D) float32."""
         self._vectors[self._count : self._count + len(vectors)] = vectors
         self._count += len(vectors)
 
-
-class _Flat(_Filled):
-    """Exhaustive search by FAISS."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        super().__init__(shape, torch.device("cpu"))
+    @cached_property
+    def engine(self) -> str:
+        """Name the engine: of several, the one that is faster with these rows."""
+        if len(self._engines) == 1:
+            return self._engines[0]
+        queries, count = self._vectors[: _TRIAL[0]], min(_TRIAL[1], len(self._vectors))
+        seconds = {name: self._seconds(name, queries, count) for name in self._engines}
+        log.info("neighbours: %s", ", ".join(f"{name} {s:.4f} s" for name, s in seconds.items()))
+        return min(seconds, key=seconds.__getitem__)
 
     def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        found = faiss_module().knn(queries.cpu().numpy(), self._vectors.numpy(), count)
-        return _proposed(found, queries.device)
+        """Compare queries (N, D) with all rows."""
+        return self._by(self.engine, queries, count)
 
+    def _by(self, engine: str, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        if engine == "torch" or (self._on_gpu and count > MOST_ON_GPU):
+            return self._by_products(queries, count)
+        by_faiss = search_all_on_gpu if self._on_gpu else search_all
+        return by_faiss(self._vectors, queries, count)
 
-class _Torch(_Filled):
-    """Exhaustive search by matrix products, merging the best of every chunk of the bank."""
+    def _seconds(self, engine: str, queries: Tensor, count: int) -> float:
+        """Time an engine the second time: the first, libraries and memory are prepared."""
+        for _ in range(2):
+            start = time.perf_counter()
+            self._by(engine, queries, count)[0].cpu()  # waits for a GPU
+            taken = time.perf_counter() - start
+        return taken
 
     @cached_property
     def _chunks(self) -> list[tuple[Tensor, Tensor]]:
         return [(part, part.square().sum(dim=1)) for part in self._vectors.split(_CHUNK)]
 
-    def search(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def _by_products(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Search by matrix products, merging the best of every chunk of the rows."""
         best = queries.new_empty((len(queries), 0))
         index = torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
         start = 0

@@ -1,11 +1,14 @@
 import pytest
 import torch
 
+from latentood.detectors import neighbours
 from latentood.detectors.fitting import fit
 from latentood.detectors.neighbours import unit_rows
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError
 from latentood.latents import Latents
+from latentood.stats import neighbours as searched
+from latentood.stats.neighbours_engines import Flat
 from tests.detectors.agreement import assert_agrees
 
 
@@ -99,3 +102,17 @@ def test_the_same_rows_in_new_latents_are_strangers(blobs):
     h = blobs.train.features
     fitted = fit(detector("knn", k=1), Latents(features={"penultimate": h}))
     assert fitted.score(Latents(features={"penultimate": h})).max() == 0.0
+
+
+@pytest.mark.parametrize("name", ["knn", "lar_knn", "lof"])
+def test_of_several_engines_the_one_that_was_chosen_is_reported(blobs, monkeypatch, name):
+    def diagnosed(**options):
+        fitted = fit(detector(name, **options), blobs.train.latents())
+        return fitted.provenance["diagnostics"]["engine"]
+
+    assert diagnosed() == "faiss"
+    assert diagnosed(engine="torch") == "torch"
+    monkeypatch.setattr(Flat, "_seconds", lambda self, engine, *_: 1.0 if engine == "torch" else 2)
+    for module in (neighbours, searched):
+        monkeypatch.setattr(module, "possible_engines", lambda *_: ("torch", "faiss"))
+    assert diagnosed() == "torch"

@@ -9,7 +9,7 @@ from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, MissingInput
 from latentood.latents import Latents
 from latentood.stats.neighbours import Neighbours
-from latentood.stats.neighbours_engines import choose_engine
+from latentood.stats.neighbours_engines import possible_engines
 
 CPU = torch.device("cpu")
 
@@ -94,7 +94,7 @@ def test_a_detector_tells_its_recall_and_default_ones_are_exact(bank, name, tmp_
 
 def test_torch_has_no_approximate_index():
     with pytest.raises(MissingInput) as caught:
-        choose_engine("torch", CPU, "ivf")
+        possible_engines("torch", CPU, "ivf")
     assert str(caught.value) == (
         "neighbours: engine must be 'auto' or 'faiss' for an index of kind 'ivf', got 'torch'; "
         "choose index=flat, which is exact"
@@ -105,7 +105,7 @@ def test_torch_has_no_approximate_index():
 
 def test_without_faiss_an_approximate_index_says_what_to_install(no_faiss):
     with pytest.raises(MissingInput) as caught:
-        choose_engine("auto", CPU, "hnsw")
+        possible_engines("auto", CPU, "hnsw")
     assert str(caught.value) == (
         "neighbours: index must be 'flat' where FAISS is not installed, got 'hnsw'; run "
         'pip install "latentood[cpu]" or choose index=flat'
