@@ -16,6 +16,10 @@ from torch import Tensor
 from latentood.stats.linalg import EPSILON, FLAT, Covariance, parts
 from latentood.stats.products import SelfProduct, self_product
 
+# Elements that are multiplied together: every change between the threads of torch and those of
+# :mod:`latentood.stats.products` costs milliseconds.
+_TOGETHER = 1 << 23
+
 
 @dataclass(frozen=True, eq=False)
 class RowMoments:
@@ -67,26 +71,37 @@ class MomentSums:
 
     def __init__(self) -> None:
         self._count = 0
-        self._between: list[Tensor] = []  # (D,) for every block but the first
+        self._waiting: list[Tensor] = []
+        self._between: list[Tensor] = []  # (D,) for every group of blocks but the first
 
     def add(self, rows: Tensor) -> None:
         """Merge the next rows.
 
         Args:
-            rows: (n, D), any float dtype, n ≥ 1; left untouched.
+            rows: (n, D), any float dtype, n ≥ 1; kept for a while, so leave them untouched.
         """
+        self._waiting.append(rows)
+        if sum(map(Tensor.numel, self._waiting)) >= _TOGETHER:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Merge the blocks that wait, as one."""
+        blocks, self._waiting = self._waiting, []
+        count = sum(map(len, blocks))
         if not self._count:
-            self._within = SelfProduct(rows.shape[1], rows.device)
-            self._mean = self._within.add_about_mean(rows)
+            self._within = SelfProduct(blocks[0].shape[1], blocks[0].device)
+            self._mean = self._within.add_about_mean(blocks)
         else:
-            step = self._within.add_about_mean(rows) - self._mean
-            share = len(rows) / (self._count + len(rows))
+            step = self._within.add_about_mean(blocks) - self._mean
+            share = count / (self._count + count)
             self._between.append(step * (self._count * share) ** 0.5)
             self._mean = self._mean + step * share
-        self._count += len(rows)
+        self._count += count
 
     def result(self) -> RowMoments:
         """Close the pass; at least one block must have been added."""
+        if self._waiting:
+            self._merge()
         if not self._count:
             raise RuntimeError("moments need at least one block of rows")
         scatter = self._within.total()

@@ -59,16 +59,25 @@ class SelfProduct:
             centred = rows.double() if origin is None else rows - origin
             self._sum.addmm_(centred.mT, centred)
 
-    def add_about_mean(self, rows: Tensor) -> Tensor:
-        """Add rows (n, D), n ≥ 1, measured from their own mean; give that mean (D,) float64."""
+    def add_about_mean(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Add rows measured from their own mean.
+
+        Args:
+            blocks: Of rows (n, D), at least one row in all.
+
+        Returns:
+            That mean, (D,) float64.
+        """
         if not self._on_cpu:
+            rows = torch.cat(tuple(blocks))
             mean = rows.mean(dim=0, dtype=torch.float64)
             self.add(rows, mean)
             return mean
         with _each_core() as run:
-            sums = run(_column_sums, [_array(part) for part in rows.split(_PART)])
-            centre = np.sum(sums, axis=0) / len(rows)
-            self._add_blocks(rows, centre, run)
+            parts = [_array(part) for block in blocks for part in block.split(_PART)]
+            centre = np.sum(run(_column_sums, parts), axis=0) / sum(map(len, parts))
+            for block in blocks:
+                self._add_blocks(block, centre, run)
         return torch.from_numpy(centre)
 
     def total(self) -> Tensor:

@@ -12,14 +12,18 @@ from tests.benchmarks.arrays import Classifier, Rows
 from tests.benchmarks.peers import (
     Peer,
     bare_product,
+    covariance_products,
     empirical_covariance,
     kernel_density,
     nearest_neighbours,
+    pair_products,
     pytorch_ood,
+    subspace_products,
 )
 from tests.benchmarks.timing import Ratio, ratio
 
 THEIRS = "pytorch-ood"
+FLOOR = "its own float64 products alone"
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,16 @@ RACES = (
     Race("larem", "scikit-learn EmpiricalCovariance", 1 / 10, lambda: empirical_covariance,
          pairs=3),
     Race("lared", "scikit-learn KernelDensity", 1 / 40, lambda: kernel_density, pairs=2, most=20),
+    *(
+        Race(name, FLOOR, 2.0, lambda floor=floor: floor, large=name != "lared")
+        for name, floor in (
+            ("mahalanobis", covariance_products(1)),
+            ("rmd", covariance_products(2)),
+            ("larem", covariance_products(1)),
+            ("vim", subspace_products),
+            ("lared", pair_products),
+        )
+    ),
 )  # fmt: skip
 
 

@@ -79,6 +79,45 @@ def bare_product(train: Rows, asked: Rows) -> None:
             torch.mm(queries, bank.T, out=out[: len(queries), : len(bank)])
 
 
+@cache
+def _doubles(rows: Rows) -> Any:
+    """Convert beforehand: a floor is what the products alone take."""
+    return rows.features.double().numpy()
+
+
+def covariance_products(whitenings: int) -> Peer:
+    """Multiply in float64 what one covariance needs, on BLAS that knows symmetric products.
+
+    Args:
+        whitenings: How often the rows to score are multiplied by a matrix (D, D).
+    """
+
+    def floor(train: Rows, asked: Rows) -> None:
+        fitted, scored = _doubles(train), _doubles(asked)
+        whitener = fitted.T @ fitted
+        for _ in range(whitenings):
+            scored @ whitener
+
+    return floor
+
+
+def subspace_products(train: Rows, asked: Rows) -> None:
+    """Multiply in float64 what a subspace and the residuals of all rows need."""
+    fitted, scored = _doubles(train), _doubles(asked)
+    left = (fitted.T @ fitted)[:, paper_dim(fitted.shape[1]) :]
+    for rows in (fitted, scored):
+        rows @ left
+
+
+def pair_products(train: Rows, asked: Rows) -> None:
+    """Multiply all pairs in float64 and keep nothing, as a kernel density must."""
+    out = torch.empty(2048, 8192, dtype=torch.float64)
+    bank = torch.from_numpy(_doubles(train))
+    for queries in torch.from_numpy(_doubles(asked)).split(2048):
+        for part in bank.split(8192):
+            torch.mm(queries, part.T, out=out[: len(queries), : len(part)])
+
+
 def empirical_covariance(train: Rows, asked: Rows) -> object:
     """Fit one Gaussian to entropies by scikit-learn, and measure distances under it."""
     from sklearn.covariance import EmpiricalCovariance

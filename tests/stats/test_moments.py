@@ -3,27 +3,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latentood.stats import moments as module
 from latentood.stats.moments import GroupSums, MomentSums, RowMoments, column_scale
 
 
-def streamed(rows: torch.Tensor, sizes: list[int]) -> RowMoments:
+def streamed(rows: torch.Tensor, sizes: list[int], together: int = 1) -> RowMoments:
+    """Take in blocks of some sizes, multiplied once there are so many elements."""
     sums = MomentSums()
-    for part in rows.split(sizes):
-        sums.add(part)
-    return sums.result()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_TOGETHER", together)
+        for part in rows.split(sizes):
+            sums.add(part)
+        return sums.result()
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    together=st.sampled_from([1, 30, 1 << 23]),
     offset=st.sampled_from([0.0, 1.0, -1e3, 1e6]),
     seed=st.integers(0, 999),
 )
-def test_blocks_of_any_size_give_the_moments_of_the_whole_at_any_offset(sizes, offset, seed):
+def test_blocks_of_any_size_give_the_moments_of_the_whole_at_any_offset(
+    sizes, together, offset, seed
+):
     draw = torch.Generator().manual_seed(seed)
     rows = torch.randn(sum(sizes), 3, generator=draw, dtype=torch.float64)
     rows = (rows + offset) - offset  # what the offset leaves of the digits
-    moments = streamed(rows + offset, sizes)
+    moments = streamed(rows + offset, sizes, together)
     centred = rows - rows.mean(dim=0)
     assert moments.count == len(rows)
     torch.testing.assert_close(moments.mean - offset, rows.mean(dim=0), rtol=0, atol=1e-9)
