@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from tests.contract.blobs import Blobs, make_blobs
 
@@ -7,3 +8,10 @@ from tests.contract.blobs import Blobs, make_blobs
 def blobs() -> Blobs:
     """Latents of a classifier that works, with far rows; treat as read-only."""
     return make_blobs()
+
+
+@pytest.fixture(scope="session")
+def single() -> Blobs:
+    """Blobs in float32, as a cache stores them; more rows, so that covariances are well off."""
+    blobs = make_blobs(rows=1200, scored=200)
+    return Blobs(*(split.cast(torch.float32) for split in (blobs.train, blobs.id, blobs.far)))

@@ -4,39 +4,10 @@ It computes in float32, so values agree to 1e-5 of their size once its constants
 """
 
 import pytest
-import torch
-from scipy.stats import spearmanr
-from torch import nn
 
-from tests.contract.blobs import Arrays, Blobs, make_blobs
-from tests.detectors.peers import Replay, ours
+from tests.detectors.peers import Replay, assert_same, both, head_of, ours
 
 peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
-
-
-@pytest.fixture(scope="module")
-def single() -> Blobs:
-    """Blobs in float32, as a cache stores them; more rows, so that covariances are well off."""
-    blobs = make_blobs(rows=1200, scored=200)
-    return Blobs(*(split.cast(torch.float32) for split in (blobs.train, blobs.id, blobs.far)))
-
-
-def both(blobs: Blobs, array: str) -> torch.Tensor:
-    return torch.cat([getattr(blobs.id, array), getattr(blobs.far, array)])
-
-
-def head_of(arrays: Arrays) -> nn.Linear:
-    weight, bias = arrays.head
-    head = nn.Linear(weight.shape[1], weight.shape[0])
-    head.load_state_dict({"weight": weight, "bias": bias})
-    return head
-
-
-def assert_same(found: torch.Tensor, theirs: torch.Tensor) -> None:
-    """Values to 1e-5 of the largest, and the same order but for ties in float32."""
-    theirs = theirs.detach().double()
-    assert (found - theirs).abs().max() <= 1e-5 * theirs.abs().max()
-    assert spearmanr(found, theirs).statistic > 1 - 1e-6
 
 
 @pytest.mark.parametrize(

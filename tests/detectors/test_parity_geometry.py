@@ -11,47 +11,42 @@ from latentood.detectors.gram import deviations
 from latentood.detectors.registry import detector
 from latentood.extract.reductions import gram
 from latentood.latents import Latents
-from tests.detectors.test_parity import (  # the fixture and what goes with it
-    assert_same,
-    both,
-    head_of,
-    ours,
-    peer,
-    single,  # noqa: F401
-)
+from tests.detectors.peers import assert_same, both, head_of, ours
+
+peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
 
 
 def penultimate(blobs) -> torch.Tensor:
     return both(blobs, "features")
 
 
-def test_fdbd(single):  # noqa: F811
+def test_fdbd(single):
     theirs = peer.fDBD(None, head_of(single.train)).fit_features(single.train.features)
     assert_same(ours(single, "fdbd"), theirs.predict_features(penultimate(single)))
 
 
 @pytest.mark.parametrize("alpha", [1e-4, 0.5])
-def test_nci(single, alpha):  # noqa: F811
+def test_nci(single, alpha):
     theirs = peer.NCI(None, head_of(single.train), alpha=alpha)
     theirs.fit_features(single.train.features)
     assert_same(ours(single, "nci", alpha=alpha), theirs.predict_features(penultimate(single)))
 
 
-def test_gradnorm_is_theirs_times_the_classes(single):  # noqa: F811
+def test_gradnorm_is_theirs_times_the_classes(single):
     """Theirs averages the loss over classes; ours, as the authors' code, sums it."""
     theirs = peer.GradNorm(head_of(single.train), param_filter=lambda name: name == "weight")
     classes = single.train.logits.shape[1]
     assert_same(ours(single, "gradnorm"), classes * theirs.predict(penultimate(single)))
 
 
-def test_pnml_is_theirs_times_log_classes(single):  # noqa: F811
+def test_pnml_is_theirs_times_log_classes(single):
     theirs = peer.PNML(None, head_of(single.train))
     theirs.fit_features(single.train.features, single.train.labels)
     log_classes = math.log(single.train.logits.shape[1])
     assert_same(ours(single, "pnml"), log_classes * theirs.predict_features(penultimate(single)))
 
 
-def test_pnml_sees_rows_outside_the_span_where_theirs_does_not(single):  # noqa: F811
+def test_pnml_sees_rows_outside_the_span_where_theirs_does_not(single):
     """A row at right angles to all fit rows can be given any label; theirs has no regret there."""
 
     def flat(arrays):
@@ -76,7 +71,7 @@ def test_pnml_sees_rows_outside_the_span_where_theirs_does_not(single):  # noqa:
 
 
 @pytest.mark.parametrize("k", [1, 100])
-def test_nnguide(single, k):  # noqa: F811
+def test_nnguide(single, k):
     theirs = peer.NNGuide(None, head_of(single.train), k=k)
     theirs.fit_features(single.train.features, single.train.labels)
     assert_same(ours(single, "nnguide", k=k), theirs.predict_features(penultimate(single)))
@@ -111,7 +106,7 @@ def test_nac_is_theirs_with_the_equal_bins_of_the_paper(monkeypatch):
     assert_same((found * 1e6).round(), (expected.double() * 1e6).round())
 
 
-def test_gram_deviations(single):  # noqa: F811
+def test_gram_deviations(single):
     """Theirs adds 1e-6 inside the bars, ours outside: the same where bounds are above 0."""
     rows = both(single, "gram").double()
     low, high = (f(single.train.gram.double(), dim=0) for f in (torch.amin, torch.amax))

@@ -9,7 +9,7 @@ from latentood.detectors.registry import detector
 from latentood.latents import Latents
 from latentood.stats.weibull import fit_weibulls
 from tests.contract.blobs import Blobs, make_blobs
-from tests.detectors.test_parity import assert_same
+from tests.detectors.peers import assert_same
 
 peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
 

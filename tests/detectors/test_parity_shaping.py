@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from latentood.detectors.fitting import Fitted, fit
 from latentood.detectors.registry import detector
 from tests.contract.blobs import Arrays, Blobs, make_blobs
-from tests.detectors.test_parity import assert_same, head_of
+from tests.detectors.peers import assert_same, head_of
 
 peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
 
