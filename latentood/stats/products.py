@@ -23,6 +23,7 @@ from torch import Tensor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Tile = tuple[slice, slice, NDArray[np.float64]]
 EachCore = Callable[[Callable[[Item], Result], Iterable[Item]], list[Result]]
 
 _ROWS = 4096  # turned to float64 at a time, so that memory does not grow with the rows
@@ -46,7 +47,9 @@ class SelfProduct:
         step = max(min(_TILE, -(-width // 2)), -(-width // 4))  # at least 3 tiles, at most 10
         bands = [slice(start, start + step) for start in range(0, width, step)]
         tiles = [(i, j) for i in bands for j in bands if i.start <= j.start]
-        self._tiles = sorted(tiles, key=lambda tile: tile[0] is tile[1])  # those cost half: last
+        tiles.sort(key=lambda tile: tile[0] is tile[1])  # those cost half: last
+        # Made once: what threads of their own allocate and give back may stay with the process.
+        self._tiles = [(i, j, np.empty((_length(i, width), _length(j, width)))) for i, j in tiles]
         self._buffer = np.empty((0, width))
 
     def add(self, rows: Tensor, origin: Tensor | None = None) -> None:
@@ -97,10 +100,12 @@ class SelfProduct:
             part = slice(start, start + _PART)
             np.subtract(rows[part], origin, out=centred[part])
 
-        def multiply(tile: tuple[slice, slice]) -> None:
-            left = centred[:, tile[0]]  # multiplied by the same array, it costs half
-            right = left if tile[0] is tile[1] else centred[:, tile[1]]
-            upper[tile] += left.T @ right
+        def multiply(tile: Tile) -> None:
+            i, j, product = tile
+            left = centred[:, i]  # multiplied by the same array, it costs half
+            right = left if i is j else centred[:, j]
+            np.matmul(left.T, right, out=product)
+            upper[i, j] += product
 
         run(centre, range(0, len(rows), _PART))
         run(multiply, self._tiles)
@@ -132,6 +137,10 @@ def add_self_products(sums: Tensor, groups: Sequence[Tensor]) -> None:
 
     with _each_core() as run:
         run(add, [(total.numpy(), rows.numpy()) for total, rows in pairs])
+
+
+def _length(band: slice, width: int) -> int:
+    return len(range(*band.indices(width)))
 
 
 def _column_sums(rows: NDArray[Any]) -> NDArray[np.float64]:
