@@ -19,6 +19,7 @@ from latentood.stats.products import SelfProduct, self_product
 # Elements that are multiplied together: every change between the threads of torch and those of
 # :mod:`latentood.stats.products` costs milliseconds.
 _TOGETHER = 1 << 23
+_GROUPS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,6 @@ class MomentSums:
     def __init__(self) -> None:
         self._count = 0
         self._waiting: list[Tensor] = []
-        self._between: list[Tensor] = []  # (D,) for every group of blocks but the first
 
     def add(self, rows: Tensor) -> None:
         """Merge the next rows.
@@ -91,12 +91,23 @@ class MomentSums:
         if not self._count:
             self._within = SelfProduct(blocks[0].shape[1], blocks[0].device)
             self._mean = self._within.add_about_mean(blocks)
+            # What lies between groups of blocks, added up many at a time. One array, as small
+            # ones that stay would keep the memory of large ones that go from being used again.
+            self._between = self._mean.new_zeros(_GROUPS, len(self._mean))
+            self._groups = 0
         else:
             step = self._within.add_about_mean(blocks) - self._mean
             share = count / (self._count + count)
-            self._between.append(step * (self._count * share) ** 0.5)
-            self._mean = self._mean + step * share
+            self._between[self._groups] = step * (self._count * share) ** 0.5
+            self._mean += step * share
+            self._groups += 1
+            if self._groups == _GROUPS:
+                self._add_between()
         self._count += count
+
+    def _add_between(self) -> None:
+        self._within.add(self._between[: self._groups])
+        self._groups = 0
 
     def result(self) -> RowMoments:
         """Close the pass; at least one block must have been added."""
@@ -104,10 +115,8 @@ class MomentSums:
             self._merge()
         if not self._count:
             raise RuntimeError("moments need at least one block of rows")
-        scatter = self._within.total()
-        if self._between:
-            scatter += self_product(torch.stack(self._between))
-        return RowMoments(self._count, self._mean, scatter)
+        self._add_between()
+        return RowMoments(self._count, self._mean, self._within.total())
 
 
 class GroupSums:

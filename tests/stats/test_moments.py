@@ -12,6 +12,7 @@ def streamed(rows: torch.Tensor, sizes: list[int], together: int = 1) -> RowMome
     sums = MomentSums()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_TOGETHER", together)
+        patch.setattr(module, "_GROUPS", 2)
         for part in rows.split(sizes):
             sums.add(part)
         return sums.result()
