@@ -45,11 +45,11 @@ class SelfProduct:
         self._sum = torch.zeros(width, width, dtype=torch.float64, device=device)
         self._on_cpu = device.type == "cpu"  # then only the upper triangle is computed
         step = max(min(_TILE, -(-width // 2)), -(-width // 4))  # at least 3 tiles, at most 10
-        bands = [slice(start, start + step) for start in range(0, width, step)]
+        bands = [slice(start, min(start + step, width)) for start in range(0, width, step)]
         tiles = [(i, j) for i in bands for j in bands if i.start <= j.start]
         tiles.sort(key=lambda tile: tile[0] is tile[1])  # those cost half: last
         # Made once: what threads of their own allocate and give back may stay with the process.
-        self._tiles = [(i, j, np.empty((_length(i, width), _length(j, width)))) for i, j in tiles]
+        self._tiles = [(i, j, np.empty((i.stop - i.start, j.stop - j.start))) for i, j in tiles]
         self._buffer = np.empty((0, width))
 
     def add(self, rows: Tensor, origin: Tensor | None = None) -> None:
@@ -137,10 +137,6 @@ def add_self_products(sums: Tensor, groups: Sequence[Tensor]) -> None:
 
     with _each_core() as run:
         run(add, [(total.numpy(), rows.numpy()) for total, rows in pairs])
-
-
-def _length(band: slice, width: int) -> int:
-    return len(range(*band.indices(width)))
 
 
 def _column_sums(rows: NDArray[Any]) -> NDArray[np.float64]:

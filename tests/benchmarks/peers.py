@@ -73,10 +73,7 @@ def nearest_neighbours(train: Rows, asked: Rows) -> object:
 
 def bare_product(train: Rows, asked: Rows) -> None:
     """Multiply all pairs in float32 and keep nothing: what an exact search cannot go below."""
-    out = torch.empty(2048, 8192)
-    for queries in asked.features.split(2048):
-        for bank in train.features.split(8192):
-            torch.mm(queries, bank.T, out=out[: len(queries), : len(bank)])
+    _multiply_pairs(train.features, asked.features)
 
 
 @cache
@@ -111,11 +108,14 @@ def subspace_products(train: Rows, asked: Rows) -> None:
 
 def pair_products(train: Rows, asked: Rows) -> None:
     """Multiply all pairs in float64 and keep nothing, as a kernel density must."""
-    out = torch.empty(2048, 8192, dtype=torch.float64)
-    bank = torch.from_numpy(_doubles(train))
-    for queries in torch.from_numpy(_doubles(asked)).split(2048):
+    _multiply_pairs(*(torch.from_numpy(_doubles(rows)) for rows in (train, asked)))
+
+
+def _multiply_pairs(bank: Tensor, queries: Tensor) -> None:
+    out = torch.empty(2048, 8192, dtype=bank.dtype)
+    for asked in queries.split(2048):
         for part in bank.split(8192):
-            torch.mm(queries, part.T, out=out[: len(queries), : len(part)])
+            torch.mm(asked, part.T, out=out[: len(asked), : len(part)])
 
 
 def empirical_covariance(train: Rows, asked: Rows) -> object:
