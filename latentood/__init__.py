@@ -14,55 +14,69 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentood import errors
-    from latentood.config import Pipeline, load_pipeline, parse_pipeline
-    from latentood.detectors.base import Detector, Needs, State, hyper
-    from latentood.detectors.fitting import Fitted, fit
-    from latentood.detectors.loading import load
+    from latentood.detectors import statistics
+    from latentood.detectors.base import Detector, FeatureDetector, Needs, State
+    from latentood.detectors.families.score_taps.base import Network, ScoreTap
+    from latentood.detectors.fitted import Fitted, load
     from latentood.detectors.registry import detector, registry
+    from latentood.detectors.statistics import Bank, ClassMeans, ClassMoments, Mean, Moments
     from latentood.evaluation import metrics
-    from latentood.extract.runner import build_cache
-    from latentood.latents import Latents
-    from latentood.store.cache import Cache, open_cache
+    from latentood.evaluation.comparison import Comparison
+    from latentood.extraction.model.reductions import Reduction
+    from latentood.latents import Key, Latents, Reading, Statistic
+    from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
+    from latentood.plugins import Field, plugin
+    from latentood.store.cache import Cache, inspect, open_cache
     from latentood.store.verify import verify
+    from latentood.workflows import estimate, extract, fit, layers, publish, score
+    from latentood.workflows import extract as build_cache
 
 __version__ = version("latentood")
 
 _HOMES = {
-    "Cache": "store.cache",
-    "Detector": "detectors.base",
-    "Fitted": "detectors.fitting",
-    "Latents": "latents",
-    "Needs": "detectors.base",
-    "build_cache": "extract.runner",
-    "Pipeline": "config",
-    "State": "detectors.base",
-    "detector": "detectors.registry",
-    "fit": "detectors.fitting",
-    "hyper": "detectors.base",
-    "load": "detectors.loading",
-    "load_pipeline": "config",
-    "open_cache": "store.cache",
-    "parse_pipeline": "config",
-    "registry": "detectors.registry",
-    "verify": "store.verify",
+    "detectors.base": ("Detector", "FeatureDetector", "Needs", "State"),
+    "detectors.families.score_taps.base": ("Network", "ScoreTap"),
+    "detectors.fitted": ("Fitted", "load"),
+    "detectors.registry": ("detector", "registry"),
+    "detectors.statistics": ("Bank", "ClassMeans", "ClassMoments", "Mean", "Moments"),
+    "evaluation.comparison": ("Comparison",),
+    "extraction.model.reductions": ("Reduction",),
+    "latents": ("Key", "Latents", "Reading", "Statistic"),
+    "pipeline.schema": ("Pipeline", "load_pipeline", "parse_pipeline"),
+    "plugins": ("Field", "plugin"),
+    "store.cache": ("Cache", "inspect", "open_cache"),
+    "store.verify": ("verify",),
+    "workflows": ("estimate", "extract", "fit", "layers", "publish", "score"),
 }
+"""Module → the public names that it holds."""
 
-_MODULES = {"errors": "latentood.errors", "metrics": "latentood.evaluation.metrics"}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {
+    "errors": "errors",
+    "metrics": "evaluation.metrics",
+    "statistics": "detectors.statistics",
+}
+_ALIASES = {"build_cache": "extract"}
+"""Older names that stay."""
 
 __all__ = [
-    "Cache", "Detector", "Fitted", "Latents", "Needs", "Pipeline", "State", "__version__",
-    "build_cache", "detector", "errors", "fit", "hyper", "load", "load_pipeline", "metrics",
-    "open_cache", "parse_pipeline", "registry", "verify",
+    "Bank", "Cache", "ClassMeans", "ClassMoments", "Comparison", "Detector", "FeatureDetector",
+    "Field", "Fitted", "Key", "Latents", "Mean", "Moments", "Needs", "Network", "Pipeline",
+    "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__", "build_cache",
+    "detector", "errors", "estimate", "extract", "fit", "inspect", "layers", "load",
+    "load_pipeline", "metrics", "open_cache", "parse_pipeline", "plugin", "publish", "registry",
+    "score", "statistics", "verify",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
+    name = _ALIASES.get(name, name)
     if name in _MODULES:
-        return import_module(_MODULES[name])
-    if name not in _HOMES:
+        return import_module(f"latentood.{_MODULES[name]}")
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'latentood' has no attribute {name!r}")
-    return getattr(import_module(f"latentood.{_HOMES[name]}"), name)
+    return getattr(import_module(f"latentood.{_HOME_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

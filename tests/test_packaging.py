@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from latentood.config import Pipeline, load_pipeline
+from latentood.pipeline.schema import Pipeline, load_pipeline
 
 HEAVY = ("faiss", "matplotlib", "mlflow", "scipy", "sklearn", "torch", "zarr")
 PIPELINES = ("cifar10_resnet20", "demo", "template")

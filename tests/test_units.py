@@ -2,7 +2,8 @@
 
 import pytest
 
-from latentood.units import human_bytes, human_time
+from latentood.cli.terminal import human_time
+from latentood.files import human_bytes
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fragments.markdown import ROOT, code, codes, inline, table
-from latentood.config import Pipeline
-from latentood.extract.reductions import reductions
-from latentood.overrides import PATH_KEYS
+from latentood.pipeline.schema import Pipeline
+from latentood.extraction.model.reductions import reductions
+from latentood.pipeline.overrides import PATH_KEYS
 
 Schema = dict[str, Any]
 

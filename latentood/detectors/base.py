@@ -1,26 +1,43 @@
 """The contract of a detector: hyperparameters, what it reads, fit, score.
 
-A detector is a frozen dataclass of hyperparameters. ``fit`` turns rows into a state of
-tensors; ``score`` is a pure function of (state, rows). No fitted flag, no batch loop, no device
-move and no file access happens inside one: :class:`Fitted` does all of that for all of them.
+A detector is a frozen set of hyperparameters. ``fit`` turns rows into a state of tensors; ``score``
+is a pure function of (state, rows). No fitted flag, no loop over chunks, no device move and no file
+access happens inside one: :class:`Fitted` does all of that for all of them.
 """
 
 from __future__ import annotations
 
-import math
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import model_validator
+from pydantic_core import ArgsKwargs
 from torch import Tensor
 
-from latentood.errors import DetectorError, MissingInput, unknown
-from latentood.latents import PENULTIMATE, Latents, Statistic, features
+from latentood.errors import DetectorError, MissingInput
+from latentood.latents import PENULTIMATE, Key, Latents, Statistic
+from latentood.plugins import Field, Plugin, plugin
 
 State = dict[str, Tensor]
 """What fitting leaves behind: named tensors, nothing else."""
+
+AwkwardRows = Literal[
+    "one row", "few rows", "one class", "absent class", "constant columns", "negative features"
+]
+"""Fit rows that not every detector can work with: a single one, fewer than dimensions, of one
+class alone, none of some class, with columns that are constant, with features below 0."""
+
+Source = Literal["features", "mc.entropy"]
+"""What of a layer is read: its features, or their entropies over stochastic passes."""
+
+Ridge = Annotated[
+    float, Field(ge=0, description="share of trace(Σ)/D added to the diagonal of the covariance")
+]
+RIDGE = 1e-6
+Share = Annotated[float, Field(gt=0, le=1, description="share of the fit rows kept as the bank")]
+Seed = Annotated[int, Field(ge=0, description="which rows a share keeps")]
 
 
 @dataclass(frozen=True)
@@ -32,34 +49,13 @@ class Needs:
     val: tuple[str, ...] = ()
 
 
-def hyper(
-    default: Any,
-    doc: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: tuple[Any, ...] | None = None,
-) -> Any:
-    """Declare a hyperparameter with its meaning and range.
-
-    Args:
-        default: The paper's default.
-        doc: One line for the generated table.
-        low: Smallest allowed value.
-        high: Largest allowed value.
-        above: Value that must be exceeded.
-        choices: All allowed values.
-    """
-    about = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices}
-    return field(default=default, metadata=about)
-
-
-@dataclass(frozen=True)
-class Detector(ABC):
+@plugin
+class Detector(Plugin, ABC):
     """One way to turn rows of latents into scores, higher = more OOD."""
 
-    name: ClassVar[str]
+    kind = ""
+    refusal = DetectorError
+
     family: ClassVar[str]
     paper: ClassVar[str]
     """Where it comes from, with the equation."""
@@ -73,11 +69,8 @@ class Detector(ABC):
     """Whether ``layer`` may name any cached layer, so that a sweep over layers makes sense."""
     reads_bank: ClassVar[bool] = False
     """Whether scoring goes through all fit rows, so that many rows should share one way through."""
-
-    def __post_init__(self) -> None:
-        """Check every hyperparameter against its declared range."""
-        for spec in fields(self):
-            check_range(self.name, spec, getattr(self, spec.name))
+    cannot_fit_on: ClassVar[tuple[AwkwardRows, ...]] = ()
+    """Fit rows on which fitting, or scoring after it, is an error by its mathematics."""
 
     @abstractmethod
     def needs(self) -> Needs:
@@ -145,63 +138,33 @@ class Detector(ABC):
             (N,) float64, higher = more OOD.
         """
 
-    @classmethod
-    def make(cls, **hyperparameters: Any) -> Self:
-        """Build from keyword hyperparameters; an unknown one names the nearest."""
-        known = [spec.name for spec in fields(cls)]
-        for name in hyperparameters:
-            if name not in known:
-                raise unknown(f"hyperparameter of {cls.name}", name, known)
-        return cls(**hyperparameters)
 
-    def hyperparameters(self) -> dict[str, Any]:
-        """Give the hyperparameters by name."""
-        return {spec.name: getattr(self, spec.name) for spec in fields(self)}
-
-
-@dataclass(frozen=True)
+@plugin
 class FeatureDetector(Detector):
-    """A detector that reads the features of one layer, and may read those of any."""
+    """A detector that reads the features of one layer, or their entropies, and may read any layer.
+
+    The layer may also be written as a key: ``layer="mc.entropy/layer3"`` stands for
+    ``layer="layer3", source="mc.entropy"``.
+    """
 
     per_layer = True
-    layer: str = hyper(PENULTIMATE, "layer whose features are read; mc.entropy/<layer> works too")
+    layer: str = Field(
+        PENULTIMATE, description="layer whose features are read; mc.entropy/<layer> works too"
+    )
+    source: Source = Field(
+        "features", description="whether features or their entropies over passes are read"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_key(cls, given: ArgsKwargs) -> ArgsKwargs:
+        values = dict(given.kwargs or {})
+        if isinstance(layer := values.get("layer"), str) and "/" in layer:
+            key = Key.parse(layer)
+            values |= {"layer": key.layer, "source": key.kind}
+        return ArgsKwargs(given.args, values)
 
     @property
-    def key(self) -> str:
-        """Name the array of features."""
-        return features(self.layer)
-
-
-def check_range(who: str, spec: Field[Any], value: Any) -> None:
-    """Check one hyperparameter.
-
-    Raises:
-        DetectorError: It has the wrong type or is outside its declared range.
-    """
-    about = spec.metadata
-    default = None if spec.default is MISSING else spec.default
-    if isinstance(default, bool):
-        fits = isinstance(value, bool)
-    elif isinstance(default, int):
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    elif isinstance(default, float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    else:
-        fits = default is None or isinstance(value, type(default))
-    if not fits:
-        kind = type(default).__name__
-        raise DetectorError(f"{who}: {spec.name} must be of type {kind}, got {value!r}")
-    if (choices := about.get("choices")) is not None and value not in choices:
-        raise DetectorError(f"{who}: {spec.name} must be one of {list(choices)}, got {value!r}")
-    if value is None:
-        return
-    if isinstance(value, float) and not math.isfinite(value):
-        raise DetectorError(f"{who}: {spec.name} must be finite, got {value!r}")
-    limits = (
-        ("low", "≥", operator.ge),
-        ("high", "≤", operator.le),
-        ("above", ">", operator.gt),
-    )
-    for bound, sign, holds in limits:
-        if (limit := about.get(bound)) is not None and not holds(value, limit):
-            raise DetectorError(f"{who}: {spec.name} must be {sign} {limit}, got {value!r}")
+    def key(self) -> Key:
+        """Name the array that is read."""
+        return Key(self.source, self.layer)

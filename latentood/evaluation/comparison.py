@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentood.evaluation.guard_rails import tie_rate, warnings_of
+from latentood.detectors.base import Detector
 from latentood.evaluation.intervals import auroc_interval, mean_auroc
 from latentood.evaluation.metrics import (
     Array,
@@ -21,6 +21,8 @@ from latentood.evaluation.metrics import (
     fpr95_id,
     fpr95_ood,
 )
+from latentood.evaluation.warning_signs import tie_rate, warnings_of
+from latentood.latents import LOGITS, Key
 
 Classes = NDArray[np.int64]
 """(N,) class numbers."""
@@ -91,6 +93,15 @@ class Request:
     detector: str
     layer: str
     hyperparameters: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, detector: Detector) -> Request:
+        """Describe a detector: by its layers, or else by ``mc.logits`` or ``logits``."""
+        keys = [Key.parse(key) for key in detector.needs().score]
+        layers = [key.source for key in keys if key.layer]
+        passes = (key for key in keys if key.of_passes)
+        layer = "+".join(layers) or next(passes, LOGITS)
+        return cls(detector.name, str(layer), detector.hyperparameters())
 
 
 @dataclass(frozen=True)
@@ -179,12 +190,12 @@ class Comparison:
         every = [result.request for result in self.results]
         every += [failure.request for failure in self.failed]
         counts = Counter((request.detector, request.layer) for request in every)
-        found = {}
+        differing = {}
         for pair in (pair for pair, count in counts.items() if count > 1):
             tried = [r.hyperparameters for r in every if (r.detector, r.layer) == pair]
             names = [n for n in tried[0] if len({str(values[n]) for values in tried}) > 1]
-            found[pair] = tuple(names)
-        return found
+            differing[pair] = tuple(names)
+        return differing
 
 
 def measure(
@@ -220,14 +231,14 @@ def measure(
         if (of_role := [s for s in splits if s.role == role])
     }
     ties = {s.name: tie_rate(id_scores, scores[s.name]) for s in splits[1:]}
-    told = {
+    signs = {
         "ties": ties,
         "warnings": [
             *provenance.get("warnings", ()),
             *warnings_of(provenance.get("diagnostics", {}), ties),
         ],
     }
-    provenance = {**provenance, **told}
+    provenance = {**provenance, **signs}
     return Result(request, scores, fit_seconds, score_seconds, rows, averages, provenance)
 
 

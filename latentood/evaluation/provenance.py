@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from latentood.evaluation.splits import Splits
+from latentood.latents.splits import Splits
 
 _RECORDED = ("latentood", "numpy", "scipy", "scikit-learn")
 

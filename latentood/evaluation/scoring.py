@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from latentood.detectors.base import Detector
-from latentood.detectors.fitting import Fitted, fit
+from latentood.detectors.fitted import Fitted, fit
+from latentood.device import default_memory
 from latentood.errors import ConfigError, LatentOODError, StoreError, UnknownName
 from latentood.evaluation.comparison import (
     NO_CLASS,
@@ -30,13 +31,13 @@ from latentood.evaluation.comparison import (
     Unscored,
     measure,
 )
-from latentood.evaluation.memory import default_memory
 from latentood.evaluation.metrics import Array
 from latentood.evaluation.provenance import provenance_of
-from latentood.evaluation.splits import Roles, Splits, require_inputs
+from latentood.evaluation.roles import Roles, require_inputs
 from latentood.evaluation.transfer import admit
 from latentood.latents import LABELS, LOGITS, Latents
-from latentood.rows import Budget
+from latentood.latents.rows import Budget
+from latentood.latents.splits import Splits
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def score_all(
         device: Where to compute; default the GPU if there is one. Fitted detectors bring theirs.
         memory: Bytes that arrays of the fit and val splits may occupy once they were read;
             default a quarter of what is free, at most 4 GiB. No number depends on it.
-        progress: Told of every fitted detector (``fit``) and of rows scored (``score <split>``).
+        progress: Called for every fitted detector (``fit``) and for rows scored (``score <split>``).
 
     Returns:
         The comparison; detectors that raised an error are in ``failed``.
@@ -104,13 +105,6 @@ def score_all(
     )
 
 
-def layer_of(detector: Detector) -> str:
-    """Name what a detector looks at: its layers, else ``mc.logits`` or ``logits``."""
-    keys = detector.needs().score
-    layers = [key.removeprefix("features/") for key in keys if "/" in key]
-    return "+".join(layers) or next((key for key in keys if key.startswith("mc.")), LOGITS)
-
-
 @dataclass
 class _Run:
     """One detector on its way through the splits; it may come fitted."""
@@ -120,12 +114,11 @@ class _Run:
     error: str | None = None
     fit_seconds: float = 0.0
     score_seconds: dict[str, float] = field(default_factory=dict)  # split → seconds
-    scores: dict[str, list[Array]] = field(default_factory=dict)  # split → one array per block
+    scores: dict[str, list[Array]] = field(default_factory=dict)  # split → one array per chunk
 
     @property
     def request(self) -> Request:
-        detector = self.detector
-        return Request(detector.name, layer_of(detector), detector.hyperparameters())
+        return Request.of(self.detector)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -138,12 +131,12 @@ class _Run:
             log.warning("failed: %s", error)
             self.error = str(error)
 
-    def score(self, split: str, block: Latents) -> None:
+    def score(self, split: str, chunk: Latents) -> None:
         """Score some rows of a split, unless something went wrong before."""
         if self.error is None and self.fitted is not None:
             with self.guarded():
                 start = time.perf_counter()
-                scores = self.fitted.score(block).numpy()
+                scores = self.fitted.score(chunk).numpy()
                 spent = time.perf_counter() - start
                 self.scores.setdefault(split, []).append(scores)
                 self.score_seconds[split] = self.score_seconds.get(split, 0.0) + spent
@@ -179,7 +172,7 @@ class _Session:
         self.device = device
         self.rows = roles.open(splits, device)
         self.budget = budget
-        self.tell = progress
+        self.report = progress
         self.shared_seconds = {"gather": 0.0, "read": 0.0}
         self.memory = {"budget": budget.limit, "kept": 0}
         for split in (roles.fit, roles.val):  # the others are read once anyway
@@ -204,7 +197,7 @@ class _Session:
                 start = time.perf_counter()
                 run.fitted = fit(run.detector, train, val)
                 run.fit_seconds = self._since(start)
-            self.tell("fit", done, len(ready))
+            self.report("fit", done, len(ready))
         self.memory["kept"] = self.budget.used
 
     def prepare(self, runs: Sequence[_Run]) -> None:
@@ -223,16 +216,16 @@ class _Session:
     def score(self, runs: Sequence[_Run], split: str) -> ScoredSplit:
         """Score a split with all detectors, reading it once."""
         rows = self.rows[split]
-        keys = [key for key in (LABELS, LOGITS) if key in rows]
+        keys: list[str] = [key for key in (LABELS, LOGITS) if key in rows]
         keys += [key for run in runs if run.error is None for key in run.detector.needs().score]
         labels, predictions = [], []
         # With nothing left to score, some array must still tell how many rows there are.
-        for block in self._reads(rows.blocks(keys or rows.keys()[:1])):
-            labels.append(_classes(block, LABELS))
-            predictions.append(_classes(block, LOGITS))
+        for chunk in self._reads(rows.chunks(keys or rows.keys()[:1])):
+            labels.append(_classes(chunk, LABELS))
+            predictions.append(_classes(chunk, LOGITS))
             for run in runs:
-                run.score(split, block)
-            self.tell(f"score {split}", block.offset + len(block) - rows.offset, len(rows))
+                run.score(split, chunk)
+            self.report(f"score {split}", chunk.offset + len(chunk) - rows.offset, len(rows))
         return ScoredSplit(
             name=split,
             role=self.splits.splits[split].role,
@@ -248,15 +241,15 @@ class _Session:
         except UnknownName:
             return [str(row) for row in range(len(self.rows[split]))]
 
-    def _reads(self, blocks: Iterator[Latents]) -> Iterator[Latents]:
-        """Pass blocks on, adding up how long reading them takes."""
+    def _reads(self, chunks: Iterator[Latents]) -> Iterator[Latents]:
+        """Pass chunks on, adding up how long reading them takes."""
         while True:
             start = time.perf_counter()
-            block = next(blocks, None)
+            chunk = next(chunks, None)
             self.shared_seconds["read"] += self._since(start)
-            if block is None:
+            if chunk is None:
                 return
-            yield block
+            yield chunk
 
     def _since(self, start: float) -> float:
         if self.device.type == "cuda":  # a kernel may still run when the call that began it is over
@@ -276,13 +269,13 @@ def gather(train: Latents, detectors: Sequence[Detector]) -> None:
         log.info("the shared read of %s failed; gathering per detector", train.name)
 
 
-def _classes(block: Latents, key: str) -> Classes:
+def _classes(chunk: Latents, key: str) -> Classes:
     """Give the true classes of rows, or with ``logits`` the predicted ones, where known."""
-    if key not in block:
-        return np.full(len(block), NO_CLASS, dtype=np.int64)
-    values = block[key]
+    if key not in chunk:
+        return np.full(len(chunk), NO_CLASS, dtype=np.int64)
+    values = chunk[key]
     return (values.argmax(dim=1) if key == LOGITS else values).cpu().numpy().astype(np.int64)
 
 
 def _silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""

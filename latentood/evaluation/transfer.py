@@ -7,15 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from latentood.detectors.base import Detector
-from latentood.detectors.fitting import Fitted
+from latentood.detectors.fitted import Fitted
 from latentood.errors import FingerprintMismatch
-from latentood.evaluation.splits import Splits
+from latentood.latents import Key
+from latentood.latents.splits import Splits
 
 _DECISIVE = ("weights", "model", "output", "head", "transform")
 """What makes the arrays of a cache mean something else."""
-
-_REDUCED = ("features", "mc.features", "mc.entropy")
-"""Kinds of arrays that depend on the reduction of their layer."""
 
 _HARMLESS = ("seed", "dtype", "keep_bits", "autocast", "compile")
 """What changes digits, or only arrays that few detectors read."""
@@ -62,10 +60,10 @@ def admit(fitted: Fitted, splits: Splits, *, any_cache: bool = False) -> Fitted:
         name = fitted.detector.name
         refused = list(_decisive(fitted.detector, origin, splits))
         if refused and not any_cache:
-            field, there, found = refused[0]
+            field, there, here = refused[0]
             raise FingerprintMismatch(
                 f"{name}: must score a cache of the run it was fitted on, but {field} is "
-                f"{_short(there)} there and {_short(found)} here; fit it on this cache, or add "
+                f"{_short(there)} there and {_short(here)} here; fit it on this cache, or add "
                 "--any-cache"
             )
         warnings = [f"{field} differs between the fit and this cache" for field, *_ in refused]
@@ -76,18 +74,18 @@ def admit(fitted: Fitted, splits: Splits, *, any_cache: bool = False) -> Fitted:
 def _decisive(
     detector: Detector, origin: Mapping[str, Any], splits: Splits
 ) -> Iterator[tuple[str, Any, Any]]:
-    keys = detector.needs().score
+    keys = [Key.parse(key) for key in detector.needs().score]
     there, here = origin["fingerprint"], splits.header.fingerprint
     for field in _DECISIVE:
         if there.get(field) != here.get(field):
             yield field, there.get(field), here.get(field)
     for key in keys:
-        kind, _, layer = key.partition("/")
         old = origin.get("made", {}).get(key)
-        found = {facts.made[key] for facts in splits.splits.values() if key in facts.made}
-        if kind in _REDUCED and old is not None and (other := found - {old}):
-            yield f"layers: the reduction of {layer}", old, min(other, key=str)
-    if any(key.startswith("mc.") for key in keys) and _passes(there) != _passes(here):
+        new = {facts.made[key] for facts in splits.splits.values() if key in facts.made}
+        reduced = key.about.made_by == "reduction"
+        if reduced and old is not None and (other := new - {old}):
+            yield f"layers: the reduction of {key.layer}", old, min(other, key=str)
+    if any(key.of_passes for key in keys) and _passes(there) != _passes(here):
         yield "monte_carlo", _passes(there), _passes(here)
 
 
@@ -112,12 +110,12 @@ def _without_record(fitted: Fitted, splits: Splits) -> Iterator[str]:
 def _passes(fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
     """Gather what decides the stochastic passes; ``None`` where there are none."""
     lead = "monte_carlo."
-    found = {
+    passes = {
         field.removeprefix(lead): value
         for field, value in fingerprint.items()
         if field.startswith(lead) and value is not None
     }
-    return found or None
+    return passes or None
 
 
 def _short(value: Any) -> str:

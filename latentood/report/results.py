@@ -9,9 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from latentood.evaluation.comparison import (
     ScoredSplit,
     Unscored,
 )
+from latentood.files import new_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,7 +56,7 @@ def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, write in files.values():
-            with _whole(path) as draft:
+            with new_file(path) as draft:
                 write(comparison, draft)
     except OSError as error:
         raise ConfigError(
@@ -199,16 +198,3 @@ def _score_table(
         "hyperparameters": repeated(to_text(request.hyperparameters)),
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to that takes the place of ``path`` once it is complete."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield draft
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -128,3 +128,19 @@ def nearest_squared(rows: Tensor, centres: Tensor) -> Tensor:
         return (rows - centres).square().sum(dim=1)
     ranking = torch.addmm(centres.square().sum(dim=1), rows, centres.mT, alpha=-2)  # (N, K)
     return (rows - centres[ranking.argmin(dim=1)]).square().sum(dim=1)
+
+
+NORM_FLOOR = 1e-10
+"""Added to a norm before dividing by it, so that a row of zeros stays one."""
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Scale rows to length 1: x/(‖x‖+ε), (N, D) → (N, D) float64."""
+    rows = rows.double()
+    return rows / (lengths(rows).unsqueeze(1) + NORM_FLOOR)
+
+
+def condition_of(whitener: Tensor) -> float:
+    """Condition number of the covariance, ridge included, that a whitener (D, D') inverts."""
+    inverse = whitener.square().sum(dim=0)  # of its eigenvalues
+    return float(inverse.max() / inverse.min())

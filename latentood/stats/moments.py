@@ -119,7 +119,7 @@ class MomentSums:
         return RowMoments(self._count, self._mean, self._within.total())
 
 
-class GroupSums:
+class ClassSums:
     """Running count and sum of the rows of each group.
 
     Args:

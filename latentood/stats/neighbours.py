@@ -18,15 +18,7 @@ import torch
 from torch import Tensor
 
 from latentood.stats.linalg import lengths, parts
-from latentood.stats.neighbours_engines import (
-    ENGINES,
-    INDEXES,
-    Searcher,
-    make_searcher,
-    possible_engines,
-)
-
-__all__ = ["EFFORT", "ENGINES", "INDEXES", "Neighbours", "possible_engines"]
+from latentood.stats.neighbours_engines import Searcher, make_searcher, possible_engines
 
 EFFORT = 64
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ from latentood.stats.neighbours_faiss import (
     search_all_on_gpu,
 )
 
-ENGINES = ("auto", "faiss", "torch")
-INDEXES = ("flat", "ivf", "hnsw")
+Engine = Literal["auto", "faiss", "torch"]
+Index = Literal["flat", "ivf", "hnsw"]
 
 _CHUNK = 8192  # rows per matrix product: 64 MiB of float32 distances
 _TRIAL = (2048, 50)  # queries and neighbours that engines are timed with
@@ -31,12 +31,16 @@ _TRIAL = (2048, 50)  # queries and neighbours that engines are timed with
 log = logging.getLogger(__name__)
 
 
-class Searcher(Protocol):
-    """Rows that can be searched."""
+class Engined(Protocol):
+    """Rows that some engine searches."""
 
     @property
     def engine(self) -> str:
         """Name what searches them."""
+
+
+class Searcher(Engined, Protocol):
+    """Rows that can be searched."""
 
     def add(self, vectors: Tensor) -> None:
         """Take in rows (n, D) float32."""
@@ -82,6 +86,21 @@ def possible_engines(option: str, device: torch.device, index: str = "flat") -> 
     return ("torch",)
 
 
+def engine_in_use(
+    option: str, device: torch.device, index: str, bank: Callable[[], Engined]
+) -> str:
+    """Name the engine that searches a bank; only where several may, they must be tried.
+
+    Args:
+        option: What was asked for.
+        device: Where the bank lives.
+        index: Kind of the index.
+        bank: Gives the rows as they are searched, if an index has to be built to know.
+    """
+    possible = possible_engines(option, device, index)
+    return possible[0] if len(possible) == 1 else bank().engine
+
+
 def make_searcher(
     engines: tuple[str, ...],
     index: str,
@@ -95,7 +114,7 @@ def make_searcher(
 
     Args:
         engines: What :func:`possible_engines` gave.
-        index: One of ``INDEXES``.
+        index: One of :data:`Index`.
         effort: How much an approximate index looks at.
         shape: (M, D) of all rows that will be added.
         device: Where they live.

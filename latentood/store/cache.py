@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from latentood.errors import DamagedBlock, IncompleteSplit, StoreError, unknown
-from latentood.latents import Latents
-from latentood.store.fingerprint import digest as data_digest
+from latentood.latents import HEAD, IDS, Key, Latents
+from latentood.latents.facts import Origin, Role, SplitFacts
+from latentood.latents.facts import digest as data_digest
+from latentood.store.conflicts import some
 from latentood.store.groups import StoredGroup
-from latentood.store.refusal import some
-from latentood.store.root import HEAD, StoredHead, read_root
-from latentood.store.schema import IDS, SCHEMA, SCORES, ArraySpec, Header, decode_ids
+from latentood.store.root import StoredHead, read_root
+from latentood.store.schema import SCHEMA, ArraySpec, decode_ids
 from latentood.store.shards import Damage, StoredArray
 from latentood.store.splits import StoredSplit, list_splits, load_split
 
@@ -31,39 +32,30 @@ def open_cache(path: str | Path) -> Cache:
     return Cache(Path(path))
 
 
-@dataclass(frozen=True)
-class SplitInfo:
-    """What a split holds.
+@dataclass(frozen=True, kw_only=True)
+class SplitInfo(SplitFacts):
+    """What a split of a cache holds.
 
-    Args:
+    Attributes:
         name: Its name.
-        role: ``fit``, ``val``, ``id``, ``near`` or ``far``.
         rows: N.
         block_rows: R, rows of a block.
         blocks: Number of blocks.
         committed: The blocks that are there, with every array.
         arrays: What is kept of each row, ids and scores included.
-        data: Provenance of the data set.
     """
 
     name: str
-    role: str
     rows: int
     block_rows: int
     blocks: int
     committed: tuple[int, ...]
     arrays: tuple[ArraySpec, ...]
-    data: dict[str, Any]
 
     @property
     def complete(self) -> bool:
         """Whether every block is there."""
         return len(self.committed) == self.blocks
-
-    @property
-    def made(self) -> dict[str, str | None]:
-        """Key → how the array was made."""
-        return {array.key: array.how for array in self.arrays}
 
 
 class Cache:
@@ -78,7 +70,7 @@ class Cache:
     def __init__(self, path: Path) -> None:
         self.path = path
         root = read_root(path)
-        self.header: Header = root.header
+        self.header: Origin = root.origin
         self._head = root.head
         try:
             self._stored = {name: load_split(path, name) for name in list_splits(path)}
@@ -142,13 +134,13 @@ class Cache:
 
     def column(self, split: str, name: str) -> Tensor:
         """Read a score column (N,) that was computed during extraction."""
-        return self._whole(split, f"{SCORES}/{name}")
+        return self._whole(split, Key("scores", name))
 
-    def of_role(self, *roles: str) -> list[str]:
+    def of_role(self, *roles: Role) -> list[str]:
         """Name the splits that have one of these roles."""
         return [name for name, split in self.splits.items() if split.role in roles]
 
-    def _whole(self, split: str, key: str) -> Tensor:
+    def _whole(self, split: str, key: Key) -> Tensor:
         groups = self._groups(split)
         holder = next((group for group in groups if key in group.arrays), None)
         if holder is None:
@@ -182,9 +174,16 @@ class Cache:
         of_blocks = zip(*self._digests[spec.name], strict=True)
         committed = tuple(block for block, digests in enumerate(of_blocks) if all(digests))
         return SplitInfo(
-            spec.name, spec.role, spec.rows, spec.block_rows, spec.blocks, committed,
-            spec.arrays, spec.data,
-        )  # fmt: skip
+            role=spec.role,
+            data=spec.data,
+            made={array.key: array.how for array in spec.arrays},
+            name=spec.name,
+            rows=spec.rows,
+            block_rows=spec.block_rows,
+            blocks=spec.blocks,
+            committed=committed,
+            arrays=spec.arrays,
+        )
 
     def damaged(self, split: str, block: int, array: str, what: str) -> DamagedBlock:
         """Build the error for a block that is not what was written."""

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from latentood import files
 from latentood.errors import StoreError
-from latentood.store import files
+from latentood.latents.facts import digest, plain
 from latentood.store.codecs import LZ4, blosc
-from latentood.store.fingerprint import digest, plain
 from latentood.store.schema import SCHEMA, ArraySpec, SplitSpec
 
 DOCUMENT = "zarr.json"
@@ -62,7 +62,7 @@ def log_document(blocks: int) -> dict[str, Any]:
 
 
 def log_name(group: int) -> str:
-    """Name the commit log of a group."""
+    """Name the commit log of an array group."""
     return f"{COMMITTED}.{group}" if group else COMMITTED
 
 
@@ -71,9 +71,9 @@ def split_documents(spec: SplitSpec) -> dict[str, dict[str, Any]]:
     documents = {".": group_document(spec.to_json())}
     documents |= {log_name(group): log_document(spec.blocks) for group in range(spec.groups)}
     for array in spec.arrays:
-        for parent in reversed(Path(array.path).parents):
+        for parent in reversed(Path(array.key.path).parents):
             documents.setdefault(parent.as_posix(), group_document())
-        documents[array.path] = stored_document(spec, array)
+        documents[array.key.path] = stored_document(spec, array)
     return documents
 
 
@@ -83,7 +83,7 @@ def stored_document(spec: SplitSpec, array: ArraySpec) -> dict[str, Any]:
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
-    """Put a document in place; its folder still has to be synced."""
+    """Put a document in place."""
     # No newline at the end: a file that lost its last byte would still be the same document.
     files.write_file(folder / DOCUMENT, json.dumps(document, indent=2).encode())
 

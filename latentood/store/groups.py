@@ -1,4 +1,4 @@
-"""Arrays that are written and committed together, and their commit log."""
+"""Array groups: arrays that are written and committed together, and their commit log."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from latentood.store import files
+from latentood import files
 from latentood.store.documents import log_name
 from latentood.store.schema import SplitSpec
 from latentood.store.shards import Damage, StoredArray, Values, block_digest
 
 
 class StoredGroup:
-    """One group of a split.
+    """One array group of a split.
 
     Args:
         folder: Folder of the split.
         spec: The whole split.
-        number: Which of its groups.
+        number: Which of its array groups.
         documents: Those of the split.
     """
 
@@ -30,7 +30,7 @@ class StoredGroup:
         self.number = number
         self.spec = spec.of_group(number)
         self.arrays = {
-            array.key: StoredArray(folder / array.path, array.key, documents[array.path])
+            array.key: StoredArray(folder / array.key.path, array.key, documents[array.key.path])
             for array in self.spec.arrays
         }
         name = log_name(number)
@@ -40,7 +40,7 @@ class StoredGroup:
         """Write a commit log that says that no block is there."""
         nothing = self.log.encode(0, np.zeros(1, np.uint64))
         for block in range(self.spec.blocks):
-            files.write_file(self.log.shard(block), nothing)
+            files.write_file(self.log.shard(block), nothing, sync=False)
         files.sync_folder(self.log.folder)
 
     def digests(self) -> list[int | None]:
@@ -57,14 +57,12 @@ class StoredGroup:
     def commit(self, block: int, digest: int) -> None:
         """Write the digest of a block that is on the disk, or 0 to take a commit back."""
         self.log.write(block, np.array([digest], np.uint64))
-        files.sync_folder(self.log.folder)
 
     def write(self, block: int, arrays: Mapping[str, Values]) -> int:
         """Put all shards of a block on the disk, then commit them; gives their bytes."""
         written = 0
         for key, array in self.arrays.items():
             written += array.write(block, arrays[key])
-            files.sync_folder(array.folder)
         # Only now: a reader trusts every shard of a block that has a digest.
         self.commit(block, block_digest(arrays.items()))
         return written

@@ -1,4 +1,4 @@
-"""The root of a store: its header and the classifier head."""
+"""The root of a store: where its numbers come from, and the classifier head."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from latentood import files
 from latentood.errors import ConfigError, StoreError
-from latentood.store import files
+from latentood.latents import HEAD
+from latentood.latents.facts import Origin
+from latentood.store.disk import LOCK
 from latentood.store.documents import (
     DOCUMENT,
     array_document,
@@ -19,26 +22,24 @@ from latentood.store.documents import (
     same_document,
     write_document,
 )
-from latentood.store.schema import DTYPES, SCHEMA, Header
+from latentood.store.schema import DTYPES, SCHEMA
 from latentood.store.shards import Damage, StoredArray, Values, block_digest
-
-HEAD = "head"
 
 Head = tuple[Values, Values]
 
 
 @dataclass(frozen=True)
 class Root:
-    """What the root document says: the header, and shape, dtype and digest of the head."""
+    """What the root document says: the origin, and shape, dtype and digest of the head."""
 
-    header: Header
+    origin: Origin
     head: dict[str, Any] | None
 
     @classmethod
-    def of(cls, header: Header, head: Head | None) -> Root:
+    def of(cls, origin: Origin, head: Head | None) -> Root:
         """Describe a store that is to be made."""
         if head is None:
-            return cls(header, None)
+            return cls(origin, None)
         weight, bias = np.asarray(head[0]), np.asarray(head[1])
         dtypes = (weight.dtype.name, bias.dtype.name)
         if bias.ndim != 1 or weight.shape[:1] != bias.shape or weight.ndim != 2 or not weight.size:
@@ -56,19 +57,18 @@ class Root:
             "bias": {"shape": list(bias.shape), "dtype": dtypes[1]},
             "digest": f"{block_digest([('weight', weight), ('bias', bias)]):016x}",
         }
-        return cls(header, about)
+        return cls(origin, about)
 
     def write(self, store: Path) -> None:
         """Put the root document in place."""
         attributes = {
             "schema": SCHEMA,
-            "pipeline": self.header.pipeline,
-            "fingerprint": self.header.fingerprint,
-            "versions": self.header.versions,
+            "pipeline": self.origin.pipeline,
+            "fingerprint": self.origin.fingerprint,
+            "versions": self.origin.versions,
             "head": self.head,
         }
         write_document(store, group_document(attributes))
-        files.sync_folder(store)
 
 
 class StoredHead:
@@ -129,12 +129,12 @@ def read_root(store: Path) -> Root:
         attributes = read_attributes(store)
         if attributes is None:
             raise StoreError(_foreign(store))
-        header = Header(
+        origin = Origin(
             dict(attributes["pipeline"]),
             dict(attributes["fingerprint"]),
             dict(attributes["versions"]),
         )
-        root = Root(header, attributes["head"])
+        root = Root(origin, attributes["head"])
         if root.head is not None:
             StoredHead(store, root.head)
     except (FileNotFoundError, NotADirectoryError):
@@ -156,13 +156,17 @@ def refuse_foreign(store: Path) -> None:
     if not store.exists() and not store.is_symlink():
         return
     if store.is_dir():
-        ours = {files.LOCK, DOCUMENT + files.UNFINISHED}  # a creation killed at its start
-        if {entry.name for entry in store.iterdir()} <= ours:
+        if all(_begun(entry.name) for entry in store.iterdir()):  # a creation killed at its start
             return
         if (store / DOCUMENT).is_file():
             read_root(store)
             return
     raise StoreError(_foreign(store))
+
+
+def _begun(name: str) -> bool:
+    """Tell whether a creation that wrote nothing else may have left a file of this name."""
+    return name == LOCK or (name.startswith(DOCUMENT) and name.endswith(files.UNFINISHED))
 
 
 def _foreign(store: Path) -> str:

@@ -9,27 +9,21 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from latentood.errors import ConfigError, DataError, suggest
-from latentood.store.codecs import CODECS, LZ4, choose_codec
-from latentood.store.fingerprint import digest
-from latentood.store.rounding import MANTISSA
+from latentood.errors import ConfigError, DataError
+from latentood.latents import Key
+from latentood.latents.facts import ROLES, Role
+from latentood.store.codecs import CODECS, LZ4, MANTISSA, choose_codec
 
 SCHEMA = 1
 """Number of the format; a store with a higher one is refused."""
 
-ROLES = ("fit", "val", "id", "near", "far")
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
-IDS = "ids"
-SCORES = "scores"
 
-_PLAIN = ("logits", "labels", IDS, "mc.logits")
-_NAMED = ("features", "mc.features", "mc.entropy", SCORES)
 _OMITTED = {"how": "", "keep_bits": None, "codec": LZ4, "group": 0}
 """What an array is unless its metadata say otherwise."""
 _NAME = re.compile(r"[A-Za-z0-9_#-][A-Za-z0-9_.#-]{0,199}", re.ASCII)
@@ -70,13 +64,13 @@ class ArraySpec:
             score. Made otherwise, they are another array.
         keep_bits: Mantissa bits its values are rounded to; None keeps all.
         codec: How it is compressed; chosen by what it holds, if not given.
-        group: Number of the arrays it is written and committed with.
+        group: Number of the array group it is written and committed with.
 
     Raises:
         ConfigError: Anything that no cache can hold.
     """
 
-    key: str
+    key: Key
     tail: tuple[int, ...]
     dtype: str
     how: str = ""
@@ -86,12 +80,14 @@ class ArraySpec:
 
     def __post_init__(self) -> None:
         """Check all of it, and choose the codec."""
-        kind, slash, name = self.key.partition("/")
-        if slash and kind in _NAMED:
-            check_name(kind, name)
-        elif self.key not in _PLAIN:
-            known = [*_PLAIN, *(f"{named}/<name>" for named in _NAMED)]
-            raise ConfigError(f"no array can be called {self.key!r}; {suggest(self.key, known)}")
+        key = Key.parse(self.key)
+        object.__setattr__(self, "key", key)
+        if key.layer:
+            check_name(key.kind, key.layer)
+        elif not key.axes:
+            raise ConfigError(
+                f"no array of a split can be called {key!r}; keep it beside the splits"
+            )
         if not all(type(size) is int and size > 0 for size in self.tail):
             raise ConfigError(
                 f"{self.key}: the shape of a row must be made of whole numbers > 0, "
@@ -118,12 +114,6 @@ class ArraySpec:
                 f"{self.key}: codec must be one of {', '.join(CODECS)}, how a text and group a "
                 f"number, got {self.codec!r}, {self.how!r} and {self.group!r}; mend the metadata"
             )
-
-    @property
-    def path(self) -> str:
-        """Where the array lies within its split: ``mc.features/a.b`` is in ``mc/features/a.b``."""
-        kind, slash, name = self.key.partition("/")
-        return kind.replace(".", "/") + slash + name
 
     @property
     def nbytes(self) -> int:
@@ -163,7 +153,7 @@ class SplitSpec:
     """
 
     name: str
-    role: str
+    role: Role
     rows: int
     block_rows: int
     arrays: tuple[ArraySpec, ...]
@@ -204,7 +194,7 @@ class SplitSpec:
 
     @property
     def groups(self) -> int:
-        """Number of groups."""
+        """Number of array groups."""
         return 1 + max(spec.group for spec in self.arrays)
 
     @property
@@ -238,26 +228,6 @@ class SplitSpec:
             stored["name"], stored["role"], stored["rows"], stored["block_rows"], arrays,
             dict(stored["data"]),
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Header:
-    """Where all numbers of a cache come from.
-
-    Args:
-        pipeline: The resolved pipeline, as JSON.
-        fingerprint: Field → JSON value; two runs may share a store only if all are equal.
-        versions: Library → version; provenance, never compared.
-    """
-
-    pipeline: dict[str, Any]
-    fingerprint: dict[str, Any]
-    versions: dict[str, str]
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the fingerprint, 64 hex digits."""
-        return digest(self.fingerprint)
 
 
 def encode_ids(ids: Sequence[str], width: int) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """One array on disk: whole shards in, rows out. The only file that imports zarr.
 
-zarr encodes a shard in memory and :mod:`~latentood.store.files` puts it on the disk, because
+zarr encodes a shard in memory and :mod:`latentood.files` puts it on the disk, because
 zarr's own store neither syncs what it writes nor gives its temporary files the same name twice.
 Reading goes through zarr's store, made strict: to zarr a chunk without a file is full of fill
 values, to a cache it is damage.
@@ -18,7 +18,7 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
-from latentood.store import files
+from latentood import files
 from latentood.store.documents import same_document
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Values = np.ndarray[Any, np.dtype[Any]]
 
 
 class Damage(Exception):
-    """A block of one array cannot be read; told to people as DamagedBlock or Problem."""
+    """A block of one array cannot be read; reported as DamagedBlock or Problem."""
 
     def __init__(self, block: int, what: str) -> None:
         super().__init__(what)
@@ -73,7 +73,7 @@ class StoredArray:
         return self._encoded.pop(self.shard(block).name).as_buffer_like()
 
     def write(self, block: int, values: Values) -> int:
-        """Put a shard on the disk, and give its bytes; its folder still has to be synced."""
+        """Put a shard on the disk, and give its bytes."""
         encoded = self.encode(block, values)
         files.write_file(self.shard(block), encoded)
         return len(encoded)

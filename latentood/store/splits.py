@@ -1,12 +1,12 @@
-"""One split on disk: its documents and its groups of arrays."""
+"""One split on disk: its documents and its array groups."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from latentood import files
 from latentood.errors import LatentOODError, StoreError
-from latentood.store import files
 from latentood.store.documents import (
     read_attributes,
     same_document,
@@ -85,7 +85,6 @@ class StoredSplit:
                 folder.mkdir()
                 files.sync_folder(folder.parent)
             write_document(folder, self.documents[path])
-            files.sync_folder(folder)
 
 
 def load_split(store: Path, name: str) -> StoredSplit:

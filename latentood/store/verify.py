@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentood.store import files
-from latentood.store.files import disk_errors
+from latentood import files
+from latentood.latents import HEAD
+from latentood.store.disk import disk_errors, take_lock
 from latentood.store.groups import StoredGroup
-from latentood.store.root import HEAD, StoredHead, read_root
+from latentood.store.root import StoredHead, read_root
 from latentood.store.shards import Damage, Values, block_digest
 from latentood.store.splits import list_splits, load_split
 
@@ -90,7 +91,7 @@ def discard(path: str | Path, problems: Iterable[Problem]) -> None:
     store = Path(path)
     read_root(store)
     with disk_errors(store):
-        lock = files.take_lock(store)
+        lock = take_lock(store)
         try:
             for problem in problems:
                 _discard(store, problem)

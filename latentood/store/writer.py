@@ -16,30 +16,29 @@ from typing import Self
 import numpy as np
 from filelock import FileLock
 
+from latentood import files
 from latentood.errors import DataError, StoreError, suggest
-from latentood.store import files
+from latentood.latents import HEAD
+from latentood.latents.facts import Origin, canonical
+from latentood.store.codecs import keep_mantissa
+from latentood.store.conflicts import refuse_other_run, refuse_other_split
+from latentood.store.disk import disk_errors, sweep, take_lock
 from latentood.store.documents import DOCUMENT, group_document, same_document, write_document
-from latentood.store.files import disk_errors, require_free
-from latentood.store.fingerprint import canonical
 from latentood.store.groups import StoredGroup
-from latentood.store.refusal import refuse_other_run, refuse_other_split
-from latentood.store.root import HEAD, Head, Root, StoredHead, read_root, refuse_foreign
-from latentood.store.rounding import keep_mantissa
-from latentood.store.schema import Header, SplitSpec
+from latentood.store.root import Head, Root, StoredHead, read_root, refuse_foreign
+from latentood.store.schema import SplitSpec
 from latentood.store.shards import Values
 from latentood.store.splits import SPLITS, StoredSplit, list_splits, load_split
 
-__all__ = ["SplitWriter", "StoreWriter", "open_writer", "require_free"]
-
 
 def open_writer(
-    path: str | Path, header: Header, *, head: Head | None, overwrite: bool = False
+    path: str | Path, origin: Origin, *, head: Head | None, overwrite: bool = False
 ) -> StoreWriter:
     """Create a cache, or open one to write what it still lacks.
 
     Args:
         path: Folder of the cache.
-        header: Where its numbers come from.
+        origin: Where its numbers come from.
         head: Weight (C, D) and bias (C,) of the last linear layer.
         overwrite: Throw away what an existing cache holds.
 
@@ -53,13 +52,13 @@ def open_writer(
         StoreFull: The disk is full.
     """
     store = Path(path)
-    root = Root.of(header, head)
+    root = Root.of(origin, head)
     with disk_errors(store):
         refuse_foreign(store)
         if not store.is_dir():
             store.mkdir(parents=True)
             files.sync_folder(store.parent)
-        lock = files.take_lock(store)
+        lock = take_lock(store)
         try:
             root = _prepare(store, root, head, overwrite=overwrite)
         except BaseException:
@@ -77,7 +76,7 @@ class StoreWriter:
         self._root = root
 
     def __enter__(self) -> Self:
-        """Go on being the writer."""
+        """Keep the lock until the context ends."""
         return self
 
     def __exit__(
@@ -86,11 +85,11 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let others write."""
+        """Give the lock back."""
         self.close()
 
     def close(self) -> None:
-        """Let others write."""
+        """Give the lock back."""
         self._lock.release()
 
     def splits(self, specs: Iterable[SplitSpec]) -> dict[str, list[SplitWriter]]:
@@ -111,8 +110,8 @@ class StoreWriter:
                 if spec.name in there:
                     refuse_other_split(self.path, load_split(self.path, spec.name), spec)
             # The pipeline may name more splits now. The versions stay those of the first blocks.
-            if canonical(read_root(self.path).header.pipeline) != canonical(
-                self._root.header.pipeline
+            if canonical(read_root(self.path).origin.pipeline) != canonical(
+                self._root.origin.pipeline
             ):
                 self._root.write(self.path)
         return {spec.name: self.split(spec) for spec in wanted}
@@ -225,7 +224,7 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
     Returns:
         The root as it will be once the splits are known to fit.
     """
-    files.sweep(store)
+    sweep(store)
     if overwrite and (store / DOCUMENT).exists():
         read_root(store)  # only what is ours is ever deleted
         for name in (SPLITS, HEAD):
@@ -234,8 +233,8 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
     elif (store / DOCUMENT).exists():
         found = read_root(store)
         refuse_other_run(store, found, root)
-        kept = found.header
-        root = Root(Header(root.header.pipeline, kept.fingerprint, kept.versions), found.head)
+        kept = found.origin
+        root = Root(Origin(root.origin.pipeline, kept.fingerprint, kept.versions), found.head)
     else:
         root.write(store)
     if root.head is not None and head is not None:
@@ -245,7 +244,6 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
     if not same_document(store / SPLITS, group_document()):
         (store / SPLITS).mkdir(exist_ok=True)
         write_document(store / SPLITS, group_document())
-        files.sync_folder(store / SPLITS)
         files.sync_folder(store)
     return root
 

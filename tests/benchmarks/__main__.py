@@ -18,7 +18,7 @@ ROOMS = ("startup", "entropy", "extraction", "detectors", "library", "end_to_end
 
 def machine() -> dict[str, Any]:
     """Describe what the figures were measured on."""
-    from latentood.doctor import diagnose
+    from latentood.cli.doctor import diagnose
 
     facts = diagnose(Path.cwd())
     model = next(

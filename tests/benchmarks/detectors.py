@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from latentood.detectors.fitting import fit
+from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector, registry
 from tests.benchmarks.arrays import Classifier, Rows
 from tests.benchmarks.peers import (

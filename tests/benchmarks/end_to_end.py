@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from latentood.config import parse_pipeline
 from latentood.detectors.registry import detector
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.splits import SplitsInMemory
-from latentood.extract.runner import build_cache
+from latentood.latents.splits import SplitsInMemory
 from latentood.models import cifar_resnet20
+from latentood.pipeline.schema import parse_pipeline
 from latentood.store.cache import open_cache
+from latentood.workflows import extract
 from tests.benchmarks.timing import Ratio, ratio
 
 CLASSES, BATCH = 10, 50
@@ -126,7 +126,7 @@ def extract(store: Path, fit: int, known: int, unknown: int) -> None:
         },
         "extract": {"batch_size": BATCH, "device": "cpu"},
     }
-    build_cache(parse_pipeline(raw), store)
+    extract(parse_pipeline(raw), store)
 
 
 def score(store: Path) -> None:

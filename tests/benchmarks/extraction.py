@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentood.config import parse_pipeline
-from latentood.extract.job import Job, prepare
-from latentood.extract.passes import Noisy, Pooled, Repeated, Vmapped
-from latentood.extract.runner import run
+from latentood.extraction.passes.engines import Noisy, Pooled, Repeated, Vmapped
+from latentood.extraction.run.job import Job, prepare
+from latentood.extraction.run.runner import run
+from latentood.pipeline.schema import parse_pipeline
 from tests.benchmarks.timing import Ratio, ratio
 
 AGAINST = "bare forward loop"

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 
 from latentood.evaluation.comparison import Comparison
-from latentood.evaluation.planning import plan
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.splits import SplitsInMemory
+from latentood.latents.splits import SplitsInMemory
 from tests.benchmarks.arrays import Classifier
 from tests.benchmarks.timing import Ratio
+from tests.extraction.passes.test_engines import plan
 
 SECONDS = 90.0
 SETTINGS = ("gmm.share=0.1", "lar_gmm.share=0.1", "lof.share=0.1")

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from latentood.config import parse_pipeline
 from latentood.detectors.registry import detector
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.splits import SplitsInMemory
-from latentood.extract.runner import build_cache
 from latentood.latents import Latents
+from latentood.latents.splits import SplitsInMemory
+from latentood.pipeline.schema import parse_pipeline
+from latentood.workflows import extract
 
 FIT_LIMIT, EXTRACT_LIMIT = 3 << 30, 2 << 30
 CLASSES = 10
@@ -129,7 +129,7 @@ def _extract(store: Path, rows: int, width: int) -> None:
             "extract": {"batch_size": 256, "device": "cpu"},
         }
     )
-    build_cache(pipeline, store)
+    extract(pipeline, store)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentood.detectors.subspace import paper_dim
+from latentood.detectors.families.subspace.vim import paper_dim
 from tests.benchmarks.arrays import Rows
 
 Peer = Callable[[Rows, Rows], object]

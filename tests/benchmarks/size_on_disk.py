@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from latentood.evaluation.comparison import Comparison
-from latentood.evaluation.planning import plan
 from latentood.evaluation.scoring import score_all
+from latentood.latents import IDS
 from latentood.store.cache import Cache, inspect, open_cache
-from latentood.store.schema import IDS, ArraySpec, SplitSpec, encode_ids
+from latentood.store.schema import ArraySpec, SplitSpec, encode_ids
 from latentood.store.writer import open_writer
+from tests.extraction.passes.test_engines import plan
 
 DETECTORS = ("msp", "energy", "mahalanobis", "vim", "knn", "larem")
 ROUNDED = ("features/", "mc.")

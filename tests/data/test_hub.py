@@ -6,13 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from latentood.config import Target, parse_pipeline
 from latentood.data import HeldOutClasses, Jpeg, OnlyClasses, hugging_face
 from latentood.data.items import labels_of, split_item
 from latentood.data.names import names_of
 from latentood.errors import ConfigError, UnknownName
-from latentood.extract.loading import build
-from latentood.extract.rows import open_rows
+from latentood.extraction.model.weights import build
+from latentood.extraction.run.inputs import open_inputs
+from latentood.pipeline.schema import Target, parse_pipeline
 from tests.data.sources import COLOURS, LABELS, as_tensor, image_folder
 
 datasets = pytest.importorskip("datasets", reason="the extra [hf] is not installed")
@@ -136,7 +136,7 @@ def test_a_split_reads_the_fields_that_it_names(tmp_path, names):
     if names != ("image", "label"):
         split |= dict(zip(("input", "label"), names, strict=True))
     raw = {"name": "x", "model": {"target": "unused"}, "splits": {"test": split}}
-    rows = open_rows(parse_pipeline(raw), "test", limit=None, classes=3)
+    rows = open_inputs(parse_pipeline(raw), "test", limit=None, classes=3)
     assert [label for _, label in rows] == LABELS
     assert torch.equal(rows[4][0], COLOURS[4])
     assert rows.ids() == ["0", "1", "2", "3", "4", "5"]

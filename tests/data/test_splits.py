@@ -4,8 +4,8 @@ import pytest
 import torch
 import yaml
 
-from latentood.config import parse_pipeline
-from latentood.extract.rows import open_rows
+from latentood.extraction.run.inputs import open_inputs
+from latentood.pipeline.schema import parse_pipeline
 from tests.data.sources import image_folder
 from tests.data.test_docs import PAGE
 from tests.docs.pages import blocks
@@ -31,7 +31,7 @@ def split(tmp_path_factory):
     folder = image_folder(tmp_path_factory.mktemp("data") / "cifar", CLASSES, each=2, size=8)
     raw = yaml.safe_load(blocks(PAGE, "yaml")[0].text)
     pipeline = parse_pipeline(on_folder(raw, str(folder)))
-    return lambda name: open_rows(pipeline, name, limit=None, classes=5)
+    return lambda name: open_inputs(pipeline, name, limit=None, classes=5)
 
 
 def test_the_id_side_has_five_classes_and_the_ood_side_the_others(split):

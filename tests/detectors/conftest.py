@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.contract.blobs import Blobs, make_blobs
+from latentood.testing.blobs import Blobs, make_blobs
 
 
 @pytest.fixture(scope="session")

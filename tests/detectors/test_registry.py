@@ -36,7 +36,7 @@ def test_an_unknown_detector_names_the_nearest():
 
 
 def test_a_plugin_is_found_by_its_entry_point(plugins):
-    plugins(mine="latentood.detectors.neighbours:KNN")
+    plugins(mine="latentood.detectors.families.neighbours.knn:KNN")
     assert registry()["mine"].__name__ == "KNN"
 
 
@@ -47,7 +47,7 @@ def test_a_plugin_that_is_no_detector_is_named(plugins):
 
 
 def test_a_plugin_cannot_take_a_name_in_use(plugins):
-    plugins(knn="latentood.detectors.neighbours:KNN")
+    plugins(knn="latentood.detectors.families.neighbours.knn:KNN")
     with pytest.raises(DetectorError, match=r"^plug-in 'knn': that name is in use by latentood"):
         registry()
 

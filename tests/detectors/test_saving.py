@@ -6,8 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from latentood.detectors import saving
-from latentood.detectors.fitting import Fitted, fit
-from latentood.detectors.loading import load
+from latentood.detectors.fitted import Fitted, fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, StoreError, UnknownName
 

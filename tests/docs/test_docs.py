@@ -17,10 +17,10 @@ from pydantic import BaseModel
 
 import latentood
 from latentood.cli import typer_app
-from latentood.config import Pipeline, load_pipeline, parse_pipeline
 from latentood.detectors.registry import detector_table
-from latentood.extract.reductions import reductions
-from latentood.extract.runner import build_cache
+from latentood.extraction.model.reductions import reductions
+from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
+from latentood.workflows import extract
 from tests.docs.pages import (
     DOCS,
     PAGES,
@@ -158,7 +158,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pipelines").symlink_to(ROOT / "pipelines")
     pipeline = load_pipeline(ROOT / "pipelines" / "demo.yaml", ["model.weights=null"])
     store, splits = folder / "latentood-demo" / "cache.zarr", ["train", "id_test", "photos"]
-    build_cache(pipeline, store, splits=splits, limit=60, device="cpu")
+    extract(pipeline, store, splits=splits, limit=60, device="cpu")
     (folder / "cifar10.zarr").symlink_to(store)
     return folder
 

@@ -6,10 +6,12 @@ import torch
 
 from latentood.detectors.base import Detector, Needs, hyper
 from latentood.errors import DetectorError
-from latentood.evaluation.splits import KnownOrigin, Role, SplitsInMemory
-from latentood.latents import LABELS, LOGITS, PENULTIMATE, Latents, features, mc_entropy
+from latentood.latents import LABELS, LOGITS, PENULTIMATE, Latents, mc_entropy
+from latentood.latents.facts import Origin, Role
+from latentood.latents.splits import SplitsInMemory
+from tests.detectors.families.test_monte_carlo import features
 
-HEADER = KnownOrigin(
+HEADER = Origin(
     pipeline={"name": "blobs", "seed": 7, "monte_carlo": {"passes": 16}},
     fingerprint={"weights": "a1" * 32, "seed": 7},
     versions={"torch": "2.0"},

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from latentood.device import default_memory, parse_memory
 from latentood.errors import ConfigError
 from latentood.evaluation import memory
-from latentood.evaluation.memory import default_memory, parse_memory
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import torch
 from latentood.detectors import fitting
 from latentood.detectors.registry import BUILT_IN, detector
 from latentood.evaluation.scoring import gather, score_all
-from latentood.evaluation.splits import Role, SplitsInMemory
 from latentood.latents import Latents
-from latentood.rows import Budget, Kept
-from tests.contract.blobs import make_blobs
+from latentood.latents.facts import Role
+from latentood.latents.rows import Budget, Kept
+from latentood.latents.splits import SplitsInMemory
+from latentood.testing.blobs import make_blobs
 
 GROUP = 64
 ROLES = {"train": "fit", "val": "val", "id": "id", "far": "far"}
@@ -30,7 +31,7 @@ class Watched:
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch):
     monkeypatch.setattr(Latents.blocks, "__defaults__", (GROUP,))
-    monkeypatch.setattr(fitting, "GROUP_ROWS", GROUP)
+    monkeypatch.setattr(fitting, "CHUNK_ROWS", GROUP)
     monkeypatch.setattr(Kept, "_MOST_ROWS", GROUP)
     monkeypatch.setattr(Kept, "_ALIGNMENT", GROUP)
 

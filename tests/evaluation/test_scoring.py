@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from latentood import metrics
-from latentood.detectors.fitting import fit
-from latentood.detectors.gaussian import Mahalanobis, RelativeMahalanobis
+from latentood.detectors.families.gaussian.distances import Mahalanobis, RelativeMahalanobis
+from latentood.detectors.fitted import fit
 from latentood.errors import DamagedBlock, UnknownName
-from latentood.evaluation.comparison import NO_CLASS
+from latentood.evaluation.comparison import NO_CLASS, Request
 from latentood.evaluation.intervals import auroc_interval, mean_auroc
-from latentood.evaluation.scoring import layer_of, score_all
-from latentood.evaluation.splits import Role, SplitsInMemory
-from latentood.latents import GROUP_ROWS, Latents
+from latentood.evaluation.scoring import score_all
+from latentood.latents import CHUNK_ROWS, Latents
+from latentood.latents.facts import Role
+from latentood.latents.splits import SplitsInMemory
 from tests.evaluation.examples import Broken, Calibrated, Distance, Entropic, Peak, latents, splits
 
 OOD = ("close", "noise", "texture")
@@ -154,7 +155,7 @@ def test_damage_to_the_cache_is_not_a_failure_of_a_detector(data, split):
 
 
 def test_splits_longer_than_a_block_keep_their_order(data):
-    long = latents(GROUP_ROWS + 5, 1.0, 9, name="noise")
+    long = latents(CHUNK_ROWS + 5, 1.0, 9, name="noise")
     swapped = SplitsInMemory({**data.latents, "noise": long}, data.splits)
     told = []
     found = score_all(swapped, [Distance()], progress=lambda *news: told.append(news))
@@ -162,7 +163,7 @@ def test_splits_longer_than_a_block_keep_their_order(data):
     np.testing.assert_allclose(found.results[0].scores["noise"], whole, rtol=1e-12)
     assert ("fit", 1, 1) in told
     rows = [done for what, done, total in told if what == "score noise"]
-    assert rows == [GROUP_ROWS, GROUP_ROWS + 5]
+    assert rows == [CHUNK_ROWS, CHUNK_ROWS + 5]
 
 
 def test_far_alone_is_enough(data):
@@ -198,10 +199,10 @@ def test_provenance_leads_back_to_model_and_data(data, comparison):
 
 
 def test_the_layer_of_a_detector_is_what_it_reads():
-    assert layer_of(Distance(layer="layer1")) == "layer1"
-    assert layer_of(Distance(layer="mc.entropy/layer1")) == "mc.entropy/layer1"
-    assert layer_of(Entropic(layer="layer1")) == "mc.entropy/layer1"
-    assert layer_of(Peak()) == "logits"
+    assert Request.of(Distance(layer="layer1")).layer == "layer1"
+    assert Request.of(Distance(layer="mc.entropy/layer1")).layer == "mc.entropy/layer1"
+    assert Request.of(Entropic(layer="layer1")).layer == "mc.entropy/layer1"
+    assert Request.of(Peak()).layer == "logits"
 
 
 def test_siblings_of_a_grid_are_told_apart_by_what_differs(data):

@@ -6,14 +6,14 @@ from collections import Counter
 import pytest
 import torch
 
-from latentood.detectors.fitting import fit
+from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.splits import SplitsInMemory
 from latentood.latents import Latents
+from latentood.latents.splits import SplitsInMemory
 from latentood.stats import neighbours
 from latentood.stats.neighbours import Neighbours
-from tests.contract.blobs import make_blobs
+from latentood.testing.blobs import make_blobs
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from latentood.detectors.fitting import fit
-from latentood.detectors.loading import load
+from latentood.detectors.fitted import fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import ConfigError, FingerprintMismatch
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.splits import KnownOrigin, Role, SplitsInMemory
 from latentood.evaluation.transfer import admit, with_origin
-from latentood.extract.runner import build_cache
+from latentood.latents.facts import Origin, Role
+from latentood.latents.splits import SplitsInMemory
 from latentood.store.cache import open_cache
+from latentood.workflows import extract
 from tests.evaluation.examples import latents, splits
-from tests.extract.test_runner import pipeline
+from tests.extraction.run.test_runner import pipeline
 
 FINGERPRINT = {
     "model": {"target": "nets.small", "args": {}},
@@ -38,7 +38,7 @@ def cache(*, fit_rows=True, data="t" * 64, layers=("layer1", "penultimate"), how
     roles["train"] = Role("fit", {"fingerprint": data}, reductions)
     if not fit_rows:
         roles = {name: role for name, role in roles.items() if role.role not in ("fit", "val")}
-    header = KnownOrigin(fingerprint=FINGERPRINT | changes, digest=repr(sorted(changes)))
+    header = Origin(fingerprint=FINGERPRINT | changes, digest=repr(sorted(changes)))
     rows = {name: made.latents[name] for name in roles}
     return SplitsInMemory(rows, roles, header)
 
@@ -153,7 +153,7 @@ def test_a_cache_without_the_layer_fails_that_detector_alone(fitted):
 
 def test_caches_on_disk_tell_their_passes_and_reductions(tmp_path):
     def extracted(name, **changes):
-        build_cache(pipeline(**changes), tmp_path / name)
+        extract(pipeline(**changes), tmp_path / name)
         return open_cache(tmp_path / name)
 
     here = extracted("here")

@@ -1,4 +1,4 @@
-"""Slow formulas by family; importing this registers them all in ``tests.reference``."""
+"""Slow formulas by family; importing this registers them all in ``tests.references.registry``."""
 
 from tests.references import (
     columns,

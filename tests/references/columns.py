@@ -1,7 +1,7 @@
 """Formulas of detectors that read a score column: the column itself."""
 
-from tests.contract.blobs import COLUMNS
-from tests.reference import reference
+from latentood.testing.blobs import COLUMNS
+from tests.references.registry import reference
 
 
 def column(d, fit, rows, same):

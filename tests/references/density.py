@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.reference import logsumexp, reference
+from tests.references.registry import logsumexp, reference
 
 
 def log_kernels(x: np.ndarray, bank: list[np.ndarray], b: float) -> float:

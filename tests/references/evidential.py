@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 from scipy.special import digamma
 
-from tests.reference import reference
+from tests.references.registry import reference
 
 
 def evidence_of(d, z: np.ndarray) -> list[float]:

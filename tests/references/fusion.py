@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy.stats import chi2
 
-from tests.reference import REFERENCES, reference
+from tests.references.registry import REFERENCES, reference
 
 
 def member_scores(d, fit, rows, same) -> tuple[list[np.ndarray], list[np.ndarray]]:

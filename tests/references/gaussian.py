@@ -5,7 +5,7 @@ import math
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from tests.reference import REFERENCES, logsumexp, reference, ridged, squared_distance
+from tests.references.registry import REFERENCES, logsumexp, reference, ridged, squared_distance
 
 
 def unit(x: np.ndarray) -> np.ndarray:

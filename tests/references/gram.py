@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.reference import reference
+from tests.references.registry import reference
 
 
 @reference("gram")

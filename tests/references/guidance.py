@@ -5,7 +5,7 @@ The seeded choice of a bank is an input here, not a formula: only whole banks ar
 
 import numpy as np
 
-from tests.reference import logsumexp, reference, softmax
+from tests.references.registry import logsumexp, reference, softmax
 
 
 def unit(x: np.ndarray) -> np.ndarray:

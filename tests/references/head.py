@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.reference import reference, softmax
+from tests.references.registry import reference, softmax
 
 FEATURES = "features/penultimate"
 

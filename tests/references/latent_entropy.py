@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tests.reference import (
+from tests.references.gaussian import mixture, standardised
+from tests.references.registry import (
     REFERENCES,
     reference,
     ridged,
@@ -10,7 +11,6 @@ from tests.reference import (
     tied_gaussian,
     whitened,
 )
-from tests.references.gaussian import mixture, standardised
 
 
 @reference("lar_knn")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from tests.reference import logsumexp, reference, shannon, softmax
+from tests.references.registry import logsumexp, reference, shannon, softmax
 
 TINY = np.finfo(np.float64).tiny
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from tests.reference import reference, shannon, softmax
+from tests.references.registry import reference, shannon, softmax
 
 
 @reference("mcd_msp")

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.ensemble import IsolationForest
 from sklearn.svm import OneClassSVM
 
-from tests.reference import reference
+from tests.references.registry import reference
 
 
 def mean_depth(n: int) -> float:

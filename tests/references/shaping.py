@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.reference import reference
 from tests.references.logits import logit_score
+from tests.references.registry import reference
 
 FEATURES = "features/penultimate"
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentood.stats import moments as module
-from latentood.stats.moments import GroupSums, MomentSums, RowMoments, column_scale
+from latentood.stats.moments import ClassSums, MomentSums, RowMoments, column_scale
 
 
 def streamed(rows: torch.Tensor, sizes: list[int], together: int = 1) -> RowMoments:
@@ -52,7 +52,7 @@ def test_an_offset_a_million_spreads_away_costs_a_naive_sum_its_digits_but_not_o
 def test_total_scatter_is_tied_scatter_and_that_of_the_class_means():
     rows, labels = torch.randn(60, 4, dtype=torch.float64), torch.arange(60) % 3
     rows = rows + 3.0 * labels.unsqueeze(1)
-    sums = GroupSums(3, 4, rows.device)
+    sums = ClassSums(3, 4, rows.device)
     sums.add(rows[:25], labels[:25])
     sums.add(rows[25:], labels[25:])
     centred = rows - torch.stack([rows[labels == c].mean(dim=0) for c in range(3)])[labels]
@@ -84,7 +84,7 @@ def test_a_column_is_constant_only_if_it_varies_by_rounding_alone():
 
 
 def test_groups_have_their_means_and_an_empty_one_has_zero():
-    sums = GroupSums(3, 2, torch.device("cpu"))
+    sums = ClassSums(3, 2, torch.device("cpu"))
     sums.add(torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64), torch.tensor([2, 2]))
     sums.add(torch.tensor([[5.0, 0.0]], dtype=torch.float64), torch.tensor([0]))
     assert sums.counts.tolist() == [1, 0, 2]

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from latentood.detectors.fitting import fit
-from latentood.detectors.loading import load
+from latentood.detectors.fitted import fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, MissingInput
 from latentood.latents import Latents

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from latentood.store.schema import ArraySpec, Header, SplitSpec, encode_ids
+from latentood.latents.facts import Origin
+from latentood.store.schema import ArraySpec, SplitSpec, encode_ids
 from latentood.store.writer import open_writer
 
-HEADER = Header(
+HEADER = Origin(
     pipeline={"name": "example", "layers": ["layer1", "penultimate"]},
     fingerprint={"seed": 0, "dtype": "float32", "weights": "ab12", "layers": ["layer1"]},
     versions={"torch": "2.15.0"},

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from latentood.store import files
+from tests.report.conftest import files
 
 OPERATIONS = ("mkdir", "fsync", "replace", "rename", "unlink", "rmdir")
 

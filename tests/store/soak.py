@@ -25,9 +25,9 @@ from pathlib import Path
 
 import torch
 
-from latentood.config import Pipeline
-from latentood.extract.runner import build_cache
-from tests.extract.test_runner import pipeline
+from latentood.pipeline.schema import Pipeline
+from latentood.workflows import extract
+from tests.extraction.run.test_runner import pipeline
 
 SMALL = {"layers": ["conv1", "penultimate"], "monte_carlo__keep": ["entropy", "logits"]}
 
@@ -57,7 +57,7 @@ def fork(stage: Pipeline, store: Path) -> tuple[int, int]:
     try:
         # A kill takes nothing from the system's own buffers, so syncing would only be slow.
         os.fsync = lambda descriptor: None
-        build_cache(stage, store, progress=lambda *_: os.write(tell, b"."))
+        extract(stage, store, progress=lambda *_: os.write(tell, b"."))
         os._exit(0)
     except BaseException:
         traceback.print_exc()

@@ -18,10 +18,10 @@ from latentood.errors import (
     UnknownName,
 )
 from latentood.latents import Latents
+from latentood.latents.facts import Origin, digest
 from latentood.store.cache import inspect, open_cache
 from latentood.store.documents import group_document, write_document
-from latentood.store.fingerprint import digest
-from latentood.store.schema import ArraySpec, Header
+from latentood.store.schema import ArraySpec
 from latentood.store.writer import open_writer
 from tests.store.example import ARRAYS, FAR, HEAD, HEADER, TRAIN, block_of, fill, whole
 
@@ -335,7 +335,7 @@ def test_inspect_counts_what_is_there(path):
 
 
 def test_inspect_counts_only_committed_rows(tmp_path):
-    with open_writer(tmp_path / "x", Header({}, {}, {}), head=None) as store:
+    with open_writer(tmp_path / "x", Origin({}, {}, {}), head=None) as store:
         store.split(TRAIN)[0].write(2, block_of(TRAIN, 2))
     train = inspect(tmp_path / "x")["splits"]["train"]
     assert (train["committed"], train["complete"]) == (1, False)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from latentood.errors import StoreError, StoreFull, StoreLocked
-from latentood.store import files
+from tests.report.conftest import files
 
 
 def test_a_file_replaces_the_old_one_whole(tmp_path):

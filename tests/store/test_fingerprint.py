@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from latentood.errors import ConfigError
-from latentood.store.fingerprint import digest, hash_tensors, plain
+from latentood.latents.facts import digest
+from latentood.report.results import plain
+from latentood.store.fingerprint import hash_tensors
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys_nor_on_tuples():

@@ -12,7 +12,7 @@ from numcodecs import BitRound
 
 from latentood.errors import ConfigError
 from latentood.store.cache import open_cache
-from latentood.store.rounding import MANTISSA, keep_mantissa
+from latentood.store.codecs import MANTISSA, keep_mantissa
 from latentood.store.schema import ArraySpec
 from latentood.store.verify import verify
 from latentood.store.writer import open_writer

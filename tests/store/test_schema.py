@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentood.errors import ConfigError, DataError
-from latentood.store.schema import (
-    ArraySpec,
-    Header,
-    SplitSpec,
-    check_name,
-    decode_ids,
-    encode_ids,
-)
+from latentood.latents.facts import Origin
+from latentood.store.schema import ArraySpec, SplitSpec, check_name, decode_ids, encode_ids
 from tests.store.example import TRAIN
 
 ESCAPES = [
@@ -112,10 +106,10 @@ def test_a_split_survives_json():
 
 
 def test_the_digest_of_a_header_is_that_of_its_fingerprint_alone():
-    one = Header({"name": "a"}, {"seed": 0}, {"torch": "1"})
-    two = Header({"name": "b"}, {"seed": 0}, {"torch": "2"})
+    one = Origin({"name": "a"}, {"seed": 0}, {"torch": "1"})
+    two = Origin({"name": "b"}, {"seed": 0}, {"torch": "2"})
     assert one.digest == two.digest
-    assert one.digest != Header({}, {"seed": 1}, {}).digest
+    assert one.digest != Origin({}, {"seed": 1}, {}).digest
 
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)

@@ -16,9 +16,11 @@ from latentood.errors import (
     StoreFull,
     StoreLocked,
 )
+from latentood.latents.facts import Origin
 from latentood.store.cache import open_cache
-from latentood.store.schema import ArraySpec, Header
-from latentood.store.writer import open_writer, require_free
+from latentood.store.disk import require_free
+from latentood.store.schema import ArraySpec
+from latentood.store.writer import open_writer
 from tests.store.example import FAR, HEAD, HEADER, SPLITS, TRAIN, block_of, fill, tree
 
 
@@ -134,7 +136,7 @@ def test_a_writer_that_is_refused_gives_the_lock_back(store):
     fill(store)
     for _ in range(2):
         with pytest.raises(FingerprintMismatch):
-            open_writer(store, Header({}, {}, {}), head=HEAD)
+            open_writer(store, Origin({}, {}, {}), head=HEAD)
     fill(store)
 
 
@@ -154,7 +156,7 @@ def test_a_writer_that_is_refused_gives_the_lock_back(store):
 def test_another_fingerprint_is_refused_by_field_and_both_values(store, change, message):
     fill(store)
     before = tree(store)
-    other = Header({}, HEADER.fingerprint | change, {})
+    other = Origin({}, HEADER.fingerprint | change, {})
     with pytest.raises(FingerprintMismatch, match=message) as caught:
         open_writer(store, other, head=HEAD)
     assert "choose another --store, or --overwrite to throw the old results" in str(caught.value)
@@ -163,7 +165,7 @@ def test_another_fingerprint_is_refused_by_field_and_both_values(store, change, 
 
 def test_every_field_that_differs_is_named_and_long_values_are_cut(store):
     fill(store)
-    other = Header({}, {**HEADER.fingerprint, "seed": 9, "weights": "f" * 500}, {})
+    other = Origin({}, {**HEADER.fingerprint, "seed": 9, "weights": "f" * 500}, {})
     with pytest.raises(FingerprintMismatch) as caught:
         open_writer(store, other, head=HEAD)
     assert "seed is 0 there" in str(caught.value)
@@ -259,7 +261,7 @@ def test_a_new_role_is_taken_over_and_costs_nothing(store):
 
 
 def test_overwrite_throws_the_old_results_away(store, tmp_path):
-    with open_writer(store, Header({}, {"seed": 5}, {}), head=None) as writer:
+    with open_writer(store, Origin({}, {"seed": 5}, {}), head=None) as writer:
         writer.split(replace(TRAIN, name="old"))
     fill(store, overwrite=True)
     assert tree(store) == tree(fill(tmp_path / "new"))

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from latentood.store.files import LOCK
-from latentood.store.rounding import keep_mantissa
-from latentood.store.schema import ArraySpec, Header, SplitSpec, encode_ids
+from latentood.latents.facts import Origin
+from latentood.store.codecs import keep_mantissa
+from latentood.store.disk import LOCK
+from latentood.store.schema import ArraySpec, SplitSpec, encode_ids
 from latentood.store.writer import open_writer
 
 GOLDEN = Path(__file__).with_name("cache")
-HEADER = Header(
+HEADER = Origin(
     pipeline={"name": "golden"}, fingerprint={"seed": 7, "dtype": "float32"}, versions={"zarr": "3"}
 )
 HEAD = (np.arange(6, dtype=np.float32).reshape(2, 3) / 4, np.array([0.5, -0.5], np.float32))

@@ -1,0 +1,289 @@
+"""The commands: parse, make one call, print.
+
+Exit status: 0 done; 1 a named error, one line on stderr; 2 wrong usage; 130 stopped by a signal
+with everything finished so far kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from latentood import __version__
+from latentood.cli import render, terminal
+from latentood.cli.options import (
+    AnyCache,
+    AsJson,
+    Device,
+    FittedFiles,
+    Memory,
+    Names,
+    Overrides,
+    PipelineFile,
+    Settings,
+    StorePath,
+    Tracking,
+    Where,
+)
+from latentood.errors import LatentOODError, StoreError
+
+app = typer.Typer(
+    name="latentood",
+    help="Run a model once, then compare every out-of-distribution detector from the cache.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+STOPPED = 130
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        terminal.say(f"latentood {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say how things are done.")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", force=True)
+    logging.getLogger("latentood").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("latentood-demo"),
+    tracking: Tracking = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a small network on digits, extract, score every detector, print the comparison.
+
+    Example: `latentood demo --out /tmp/demo`
+    """
+    from latentood.cli.demo import run
+
+    comparison, files = run(out, tracking=tracking)
+    render.comparison(comparison, files, as_json=as_json)
+
+
+@app.command()
+def extract(
+    pipeline: PipelineFile,
+    store: Annotated[Path, typer.Option(help="Folder of the cache; an existing one is resumed.")],
+    split: Annotated[list[str], typer.Option(help="Only this split; may be repeated.")] = [],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many rows of each split, evenly spaced.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it costs, only.")] = False,
+    device: Device = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows run together.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the cache anew.")] = False,
+    overrides: Overrides = [],
+    as_json: AsJson = False,
+) -> None:
+    """Run the model once over the splits and keep what detectors need.
+
+    Example: `latentood extract pipelines/cifar10_resnet20.yaml --store caches/cifar10.zarr`
+    """
+    from latentood import workflows
+
+    asked: dict[str, Any] = {
+        "splits": split,
+        "limit": limit,
+        "device": device,
+        "batch_size": batch_size,
+        "overwrite": overwrite,
+        "overrides": overrides,
+    }
+    if dry_run:
+        render.estimate(workflows.estimate(pipeline, store, **asked), as_json=as_json)
+        return
+    with terminal.extraction_progress() as progress:
+        summary = workflows.extract(pipeline, store, **asked, progress=progress)
+    render.summary(summary, as_json=as_json)
+    if not summary.finished:
+        terminal.note("stopped; everything finished is kept: run the same command again to resume")
+        raise typer.Exit(STOPPED)
+
+
+@app.command()
+def layers(
+    pipeline: PipelineFile,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Print a line with layers to choose, only.")
+    ] = False,
+    device: Device = None,
+    overrides: Overrides = [],
+    as_json: AsJson = False,
+) -> None:
+    """List the modules of the model: output shapes, widths, which are stochastic.
+
+    Example: `latentood layers pipelines/cifar10_resnet20.yaml --suggest`
+    """
+    from latentood import workflows
+
+    facts = workflows.layers(pipeline, device=device, overrides=overrides)
+    (render.suggestion if suggest else render.layers)(facts, as_json=as_json)
+
+
+@app.command()
+def inspect(store: StorePath, as_json: AsJson = False) -> None:
+    """Show what a cache holds: splits, arrays, sizes, provenance.
+
+    Example: `latentood inspect caches/cifar10.zarr`
+    """
+    from latentood.store.cache import inspect as look
+
+    render.contents(look(store), as_json=as_json)
+
+
+@app.command()
+def verify(
+    store: StorePath,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Drop damaged blocks; extract then repairs them.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Re-hash every block of a cache; exit 1 if any is damaged.
+
+    Example: `latentood verify caches/cifar10.zarr`
+    """
+    from latentood.store.verify import discard as drop
+    from latentood.store.verify import verify as check
+
+    with terminal.row_progress() as progress:
+        problems = check(store, progress=lambda done, total: progress("blocks", done, total))
+    render.problems(problems, as_json=as_json)
+    if not problems:
+        return
+    if discard:
+        drop(store, problems)
+        terminal.note("the damaged blocks are dropped; run extract again to repair them")
+    raise StoreError(f"{store}: {len(problems)} damaged; verify --discard, then run extract again")
+
+
+@app.command()
+def detectors(as_json: AsJson = False) -> None:
+    """List all detectors with what they read and their hyperparameters.
+
+    Example: `latentood detectors --json`
+    """
+    from latentood.detectors.registry import detector_table
+
+    render.detectors(detector_table(), as_json=as_json)
+
+
+@app.command()
+def fit(
+    store: StorePath,
+    which: Annotated[str, typer.Option("--detector", help="Name of the detector.")],
+    out: Annotated[Path, typer.Option(help="File to write (safetensors).")],
+    layer: Annotated[str | None, typer.Option(help="Layer it looks at.")] = None,
+    settings: Settings = [],
+    device: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit one detector on a cache and save it, to score other caches of the same model.
+
+    Example: `latentood fit caches/cifar10.zarr --detector vim --out vim.safetensors`
+    """
+    from latentood import workflows
+
+    fitted = workflows.fit(which, store, layer=layer, settings=settings, device=device)
+    fitted.save(out)
+    render.fitted(fitted, out, as_json=as_json)
+
+
+@app.command()
+def score(
+    store: StorePath,
+    which: Names = None,
+    layers: Annotated[str | None, typer.Option(help="Layers or globs, with commas.")] = None,
+    settings: Settings = [],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results (default: STORE-results)")
+    ] = None,
+    fitted: FittedFiles = [],
+    any_cache: AnyCache = False,
+    memory: Memory = None,
+    tracking: Tracking = None,
+    device: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit, score and compare detectors from a cache; write results, then track them in MLflow.
+
+    Example: `latentood score caches/cifar10.zarr --detectors vim,knn --set knn.k=10,50`
+    """
+    from latentood import workflows
+
+    with terminal.row_progress() as progress:
+        comparison = workflows.score(
+            store,
+            detectors=which,
+            layers=layers,
+            settings=settings,
+            fitted=fitted,
+            any_cache=any_cache,
+            device=device,
+            memory=memory,
+            progress=progress,
+        )
+    files = workflows.publish(comparison, out or workflows.results_folder(store), tracking=tracking)
+    render.comparison(comparison, files, as_json=as_json)
+    if render.failures(comparison, files.tracking_error):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    tracking: Tracking = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow comparison UI on 127.0.0.1; Ctrl-C stops it.
+
+    Example: `latentood ui --tracking sqlite:///latentood-demo/mlflow.db`
+    """
+    from latentood.report.serving import default_uri, page, serve
+
+    terminal.note(f"{page(port)}  (Ctrl-C stops it)")
+    raise typer.Exit(serve(tracking or default_uri(), port))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check this installation: versions, GPU, FAISS build, disk.
+
+    Example: `latentood doctor`
+    """
+    from latentood.cli.doctor import diagnose
+
+    render.diagnosis(diagnose(Path.cwd()), as_json=as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors raised on purpose become one line and exit status 1."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        app(args=arguments)
+    except LatentOODError as error:
+        terminal.note(f"error: {error}")
+        sys.exit(1)
+
+
+def typer_app() -> Any:
+    """Give the click command, for the generated reference."""
+    return typer.main.get_command(app)

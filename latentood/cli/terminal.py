@@ -1,0 +1,138 @@
+"""What a person sees in the terminal: progress, tables, sizes. Plain text when piped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from latentood.files import human_bytes
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Things done per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {self.unit}/s" if speed else "")
+
+
+class _Written(ProgressColumn):
+    """Bytes put on the disk."""
+
+    def render(self, task: Task) -> Text:
+        written = task.fields.get("written", 0)
+        return Text(f"{human_bytes(written)} written" if written else "")
+
+
+@contextmanager
+def extraction_progress() -> Iterator[Callable[[str, int, int, int], None]]:
+    """Show a bar per split and one for all: rate, bytes written and remaining time, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    timing = (_Rate("rows"), _Written(), TimeRemainingColumn())
+    with Progress(*columns, *timing, console=err) as bars:
+        tasks: dict[str, Any] = {}
+        now: dict[str, tuple[int, int, int]] = {}  # of each split: rows done, to do, bytes written
+        there: dict[str, int] = {}  # rows of earlier calls, which are no part of the rate
+        whole = bars.add_task("to do in all", visible=False)
+
+        def advance(name: str, done: int, total: int, written: int) -> None:
+            if name not in tasks:
+                there[name] = done
+                tasks[name] = bars.add_task(name, total=total, completed=done)
+            bars.update(tasks[name], completed=done, written=written)
+            now[name] = (max(0, done - there[name]), total - there[name], written)
+            sums = [sum(column) for column in zip(*now.values(), strict=True)]
+            bars.update(
+                whole, completed=sums[0], total=sums[1], written=sums[2], visible=len(now) > 1
+            )
+
+        yield advance
+
+
+@contextmanager
+def row_progress(unit: str = "rows") -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar per name, with rate and remaining time, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, _Rate(unit), TimeRemainingColumn(), console=err) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                # Rows that were there before this call are not part of its rate.
+                tasks[name] = bars.add_task(name, total=total, completed=done)
+            bars.update(tasks[name], completed=done)
+
+        yield advance
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: drawn on a terminal, aligned plain text elsewhere."""
+    cells = [[("" if cell is None else str(cell)) for cell in row] for row in rows]
+    if out.is_terminal:
+        drawn = Table(*columns, title=title or None, title_justify="left")
+        for row in cells:
+            drawn.add_row(*row)
+        out.print(drawn)
+        return
+    if title:
+        out.print(title, highlight=False)
+    widths = [max(len(r[i]) for r in [list(columns), *cells]) for i in range(len(columns))]
+    for row in [list(columns), *cells]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.print(line.rstrip(), highlight=False, markup=False)
+
+
+def say(text: str) -> None:
+    """Print a line of result."""
+    out.print(text, highlight=False, markup=False)
+
+
+def note(text: str) -> None:
+    """Print a line that is not the result, on stderr."""
+    err.print(text, highlight=False, markup=False)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, default=_plain, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: getattr(value, name) for name in value.__dataclass_fields__}
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def human_time(seconds: float) -> str:
+    """Write a duration with units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,1 @@
+"""Detectors, one family per folder or file; each family lists its own in ``DETECTORS``."""

@@ -1,0 +1,235 @@
+"""Detectors that estimate a density at a row from the fit rows themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.statistics.bank import Bank, own_positions
+from latentood.errors import DetectorError
+from latentood.latents import Latents, Statistic
+from latentood.plugins import Field, plugin
+from latentood.stats.density import KernelDensity
+from latentood.stats.linalg import unit_rows
+from latentood.stats.neighbours import Neighbours
+from latentood.stats.neighbours_engines import Engine, engine_in_use
+
+FLOOR = 1e-10
+"""Share of the mean distance to the k-th neighbour added to every mean reachability."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReadyDensity:
+    """A kernel density with what it needs to know of its bank."""
+
+    density: KernelDensity
+    state: State
+
+
+@plugin
+class KDE(FeatureDetector):
+    """Kernel density of the features of the fit rows, negated: −log p(h).
+
+    ``p(h) = mean_i N(h; h_i, b²·I)`` (Parzen 1962), a Gaussian kernel on every fit row, all pairs
+    summed exactly. A row of the bank does not count towards its own density. The bandwidth is by
+    default Scott's rule, σ·n^(−1/(D+4)) with σ² the mean variance of a dimension; scikit-learn's
+    rule of that name leaves σ out, and its tree is far off above 64 dimensions.
+    """
+
+    name = "kde"
+    family = "density"
+    paper = "textbook (Parzen 1962; bandwidth: Scott 1992, eq. 6.42)"
+    works = "ID features of any shape, with no labels and few assumptions; narrow layers best."
+    fails = "Wide layers: with one bandwidth for all, the nearest row decides, as in knn with k=1."
+    cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
+    reads_bank = True
+    cannot_fit_on = ("one row",)
+    bandwidth: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of the kernel in units of the features; 0 = Scott's rule",
+    )
+    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept as the bank")
+    seed: int = Field(0, ge=0, description="which rows a share keeps")
+
+    def needs(self) -> Needs:
+        """Declare features."""
+        return Needs(score=(self.key,), fit=(self.key,))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the bank."""
+        return (Bank(self.key, self.share, self.seed),)
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the bank (M, D) as it is stored, where its rows come from, and the bandwidth."""
+        bank = train.compute(Bank(self.key, self.share, self.seed))
+        if len(bank.rows) < 2:  # leaving out a row itself must leave something
+            raise DetectorError(
+                f"{self.name}: a density must have ≥ 2 rows in its bank, got {len(bank.rows)}; "
+                f'raise share or extract more of "{train.name}"'
+            )
+        bandwidth = self.bandwidth or self._scott(bank.rows, train)
+        return {
+            "bank": bank.rows,
+            "positions": bank.positions,
+            "origin": bank.origin,
+            "bandwidth": torch.tensor(bandwidth, dtype=torch.float64),
+        }
+
+    def vectors(self, state: State, rows: Tensor) -> Tensor:
+        """Turn rows (N, D) as stored into those whose density is taken (N, D')."""
+        return rows
+
+    def prepare(self, state: State) -> ReadyDensity:
+        """Place the kernels."""
+        bank = self.vectors(state, state["bank"])
+        return ReadyDensity(KernelDensity(bank, float(state["bandwidth"])), state)
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the size of the bank and the bandwidth."""
+        return {"bank": len(state["bank"]), "bandwidth": float(state["bandwidth"])}
+
+    def score(self, state: ReadyDensity, rows: Latents) -> Tensor:
+        """Negate the log density: (N,) nats."""
+        own = own_positions(state.state["positions"], state.state["origin"], rows)
+        return -state.density.log_density(self.vectors(state.state, rows[self.key]), own)
+
+    def _scott(self, bank: Tensor, train: Latents) -> float:
+        count, width = bank.shape
+        sigma = float(bank.double().var(dim=0, correction=0).mean().sqrt())
+        if sigma == 0:
+            raise DetectorError(
+                f"{self.name}: {self.key} must vary between the rows for Scott's rule to give a "
+                f'bandwidth, got {count} rows of "{train.name}" without spread; set bandwidth or '
+                "choose another layer"
+            )
+        return sigma * float(count ** (-1 / (width + 4)))
+
+
+@dataclass(frozen=True)
+class ReadyFactor:
+    """The bank of a local outlier factor with its index."""
+
+    search: Neighbours
+    state: State
+
+
+@plugin
+class LOF(FeatureDetector):
+    """Local outlier factor: how much thinner the fit rows lie around a row than around them.
+
+    ``mean_{o∈N_k(h)} lrd(o) / lrd(h)`` with lrd the reciprocal of the mean reachability
+    ``max(‖h−o‖, k-distance(o))``; Breunig et al. 2000. A row of the bank is not its own neighbour.
+    As in scikit-learn, N_k has exactly k rows (the paper takes all at the k-distance), and a floor
+    keeps lrd finite among duplicates: here a share of the mean k-distance, there 1e-10.
+    """
+
+    name = "lof"
+    family = "density"
+    paper = "10.1145/342009.335388, definitions 5-7"
+    works = "ID clusters of different density: a row is judged by its own neighbourhood."
+    fails = "Duplicates in the bank, and far OOD beyond sparse ID rows, whose factor stays modest."
+    cost = "O(M²·D) fit, O(M·D) per row, for a bank of M rows"
+    reads_bank = True
+    cannot_fit_on = ("one row", "few rows")
+    k: int = Field(
+        20, ge=1, description="neighbours that make a neighbourhood; the paper: 10 to 50"
+    )
+    normalise: bool = Field(False, description="whether features are scaled to length 1 first")
+    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept as the bank")
+    seed: int = Field(0, ge=0, description="which rows a share keeps")
+    engine: Engine = Field("auto", description="search engine; the scores are the same")
+
+    def needs(self) -> Needs:
+        """Declare features."""
+        return Needs(score=(self.key,), fit=(self.key,))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the bank."""
+        return (Bank(self.key, self.share, self.seed),)
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the bank (M, D), its k-distances (M,) and densities lrd (M,), and the floor."""
+        bank = train.compute(Bank(self.key, self.share, self.seed))
+        count = len(bank.rows)
+        if self.k >= count:
+            raise DetectorError(
+                f"{self.name}: k must be < the bank's {count} rows, got {self.k}; lower k or "
+                f'extract more of "{train.name}"'
+            )
+        own = torch.arange(count, device=bank.rows.device)
+        near, index = self._search(bank.rows).nearest(bank.rows, self.k, own)
+        reach = near[:, -1].contiguous()
+        self._check_duplicates(reach, train)
+        floor = FLOOR * reach.mean()
+        density = _density(near, index, reach, floor)
+        parts = {"positions": bank.positions, "origin": bank.origin}
+        return parts | {"bank": bank.rows, "reach": reach, "density": density, "floor": floor}
+
+    def prepare(self, state: State) -> ReadyFactor:
+        """Build the index."""
+        return ReadyFactor(self._search(state["bank"]), state)
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the size of the bank and its duplicates."""
+        duplicates = int((state["reach"] == 0).sum())
+        return {"bank": len(state["bank"]), "rows_with_k_duplicates": duplicates}
+
+    def measure(self, state: State, ready: Callable[[], ReadyFactor]) -> dict[str, Any]:
+        """Tell the engine that searches the bank."""
+        return {
+            "engine": engine_in_use(
+                self.engine, state["bank"].device, "flat", lambda: ready().search
+            )
+        }
+
+    def score(self, state: ReadyFactor, rows: Latents) -> Tensor:
+        """Compare densities: (N,) > 0, about 1 inside a cluster."""
+        kept = state.state
+        own = own_positions(kept["positions"], kept["origin"], rows)
+        near, index = state.search.nearest(rows[self.key], self.k, own)
+        density = _density(near, index, kept["reach"], kept["floor"])
+        return kept["density"][index].mean(dim=1) / density
+
+    def _search(self, bank: Tensor) -> Neighbours:
+        vectors = unit_rows if self.normalise else Tensor.double
+        return Neighbours(bank, vectors=vectors, engine=self.engine)
+
+    def _check_duplicates(self, reach: Tensor, train: Latents) -> None:
+        alike = int((reach == 0).sum())
+        if alike == len(reach):
+            raise DetectorError(
+                f"{self.name}: {self.key} must have rows with fewer than {self.k} duplicates, got "
+                f'{alike} rows of "{train.name}" that all have as many; raise k or remove the '
+                "duplicates"
+            )
+        if alike:
+            log.warning(
+                "%s: %d of %d bank rows of %r have %d duplicates, so their density is as high as "
+                "the floor lets it be, and rows beside them score far too high: raise k or remove "
+                "the duplicates",
+                self.name, alike, len(reach), train.name, self.k,
+            )  # fmt: skip
+
+
+def _density(near: Tensor, index: Tensor, reach: Tensor, floor: Tensor) -> Tensor:
+    """Local reachability density of rows.
+
+    Args:
+        near: (N, k) distances to their neighbours in the bank.
+        index: (N, k) which rows of the bank these are.
+        reach: (M,) distance of every bank row to its k-th neighbour.
+        floor: Added to the mean reachability.
+
+    Returns:
+        (N,) > 0.
+    """
+    return (torch.maximum(near, reach[index]).mean(dim=1) + floor).reciprocal()

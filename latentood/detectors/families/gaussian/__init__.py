@@ -1,0 +1,15 @@
+"""Distances and densities under Gaussians fitted to features."""
+
+from latentood.detectors.families.gaussian.by_class import DDU
+from latentood.detectors.families.gaussian.distances import SSD, Mahalanobis, RelativeMahalanobis
+from latentood.detectors.families.gaussian.layers import MahalanobisLayers
+from latentood.detectors.families.gaussian.mixture import GMM
+
+DETECTORS = (
+    Mahalanobis,
+    RelativeMahalanobis,
+    SSD,
+    MahalanobisLayers,
+    DDU,
+    GMM,
+)

@@ -1,0 +1,152 @@
+"""Detectors that ask the fit rows a row resembles how sure the model was of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.checks import too_many_neighbours
+from latentood.detectors.statistics.bank import Bank, ClassBank, own_positions
+from latentood.latents import LABELS, LOGITS, Latents, Statistic
+from latentood.plugins import Field, plugin
+from latentood.stats.linalg import unit_rows
+from latentood.stats.similarity import Guides, products, top_mean
+
+log = logging.getLogger(__name__)
+
+
+@plugin
+class NNGuide(FeatureDetector):
+    """The energy of a row, times the energies of the fit rows it resembles most.
+
+    ``−logsumexp(z) · mean_{top k} ⟨ĥ, ĥ_i·logsumexp(z_i)⟩`` over a bank of fit rows; Park et al.
+    2023. The bank is a share of every class, drawn at random (the paper keeps 1% of ImageNet).
+    A row of the bank is not its own neighbour. Both factors are meant to be above 0: with
+    energies below 0 in the bank the product turns round, and a warning says so.
+    """
+
+    name = "nnguide"
+    family = "neighbours"
+    paper = "arXiv:2309.14888, sec. 3"
+    works = "Where energy is overconfident far from the data: similarity to the bank reins it in."
+    fails = "Logits whose log-sum-exp is not above 0, and banks too small for some classes."
+    cost = "O(N·D) fit, O(M·D) per row, for a bank of M rows"
+    reads_bank = True
+    cannot_fit_on = ("one row", "few rows", "one class")
+    k: int = Field(100, ge=1, description="how many fit rows guide: 10 for ImageNet in the paper")
+    share: float = Field(1.0, gt=0, le=1, description="share of every class kept as the bank")
+    seed: int = Field(0, ge=0, description="which rows a share keeps")
+
+    def needs(self) -> Needs:
+        """Declare features and logits, and labels to fit."""
+        both = (self.key, LOGITS)
+        return Needs(score=both, fit=(*both, LABELS))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the bank, features and logits."""
+        return tuple(ClassBank(key, self.share, self.seed) for key in (self.key, LOGITS))
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the bank (M, D) as it is stored, its energies (M,), and where its rows are from."""
+        train.gather(self.statistics())
+        bank, logits = (train.compute(statistic) for statistic in self.statistics())
+        if self.k > len(bank.rows):
+            remedy = f'extract more of "{train.name}"'
+            raise too_many_neighbours(self.name, self.k, len(bank.rows), remedy)
+        energies = torch.logsumexp(logits.rows.double(), dim=1)
+        below = int((energies <= 0).sum())
+        if below:
+            log.warning(
+                "%s: the log-sum-exp of the logits should be above 0, but is not in %d of the %d "
+                "rows of the bank: what resembles them scores the wrong way round",
+                self.name, below, len(energies),
+            )  # fmt: skip
+        return {
+            "bank": bank.rows,
+            "energies": energies,
+            "positions": bank.positions,
+            "origin": bank.origin,
+        }
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the size of the bank."""
+        return {"bank": len(state["bank"])}
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Multiply energy and guidance: (N,)."""
+        own = own_positions(state["positions"], state["origin"], rows)
+        others = len(state["bank"]) - (own is not None and bool((own >= 0).any()))
+        if self.k > others:
+            remedy = "score rows other than the fit rows"
+            raise too_many_neighbours(self.name, self.k, others, remedy)
+        bank = Guides(
+            len(state["bank"]),
+            lambda part: unit_rows(state["bank"][part]) * state["energies"][part].unsqueeze(1),
+        )
+        guidance = top_mean(unit_rows(rows[self.key]), bank, self.k, own)
+        return -torch.logsumexp(rows.double(LOGITS), dim=1) * guidance
+
+
+@plugin
+class Relation(FeatureDetector):
+    """How little a row relates to the fit rows, in features and predictions together.
+
+    ``−Σ_i (max(0, ⟨ĥ,ĥ_i⟩)·⟨p,p_i⟩)^power`` over a bank; Kim et al. 2023, whose temperature is
+    the power of the whole product. Their code, and others, drop terms below 0.03, which the
+    paper does not. A row of the bank does not relate to itself. The bank is read in steps: no
+    matrix of all pairs is made.
+    """
+
+    name = "relation"
+    family = "neighbours"
+    paper = "arXiv:2301.12321, sec. 3"
+    works = "Large clean banks: counts all of the data a row agrees with, not k rows of it."
+    fails = "Classes of very different size, since small ones have few rows to relate to."
+    cost = "O(M·(C+D)) per row, for a bank of M rows; no fit beyond the bank"
+    reads_bank = True
+    power: float = Field(
+        1.0, gt=0, description="power of each term; 1 is best for OOD in the paper"
+    )
+    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept as the bank")
+    seed: int = Field(0, ge=0, description="which rows a share keeps")
+
+    def needs(self) -> Needs:
+        """Declare features and logits."""
+        both = (self.key, LOGITS)
+        return Needs(score=both, fit=both)
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the bank, features and logits."""
+        return tuple(Bank(key, self.share, self.seed) for key in (self.key, LOGITS))
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the bank: features (M, D) and logits (M, C), and where its rows are from."""
+        train.gather(self.statistics())
+        bank, logits = (train.compute(statistic) for statistic in self.statistics())
+        return {
+            "bank": bank.rows,
+            "logits": logits.rows,
+            "positions": bank.positions,
+            "origin": bank.origin,
+        }
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the size of the bank."""
+        return {"bank": len(state["bank"])}
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Sum the relations: (N,) ≤ 0."""
+        own = own_positions(state["positions"], state["origin"], rows)
+        unit, p = unit_rows(rows[self.key]), rows.double(LOGITS).softmax(dim=1)
+        total = p.new_zeros(len(p))
+        bank = Guides(len(state["bank"]), lambda part: unit_rows(state["bank"][part]))
+        for part, alike in products(unit, bank, own):
+            agreed = p @ state["logits"][part].double().softmax(dim=1).mT
+            # A row's product with itself is −∞ and becomes 0 here.
+            terms = alike.clamp_(min=0.0).mul_(agreed)
+            total += (terms if self.power == 1 else terms.pow_(self.power)).sum(dim=1)
+        return -total

@@ -1,0 +1,125 @@
+"""Detectors that compare a row with the fit rows nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.checks import too_many_neighbours
+from latentood.detectors.statistics.bank import Bank, own_positions
+from latentood.latents import Latents, Statistic
+from latentood.plugins import Field, plugin
+from latentood.stats.linalg import unit_rows
+from latentood.stats.neighbours import EFFORT, Neighbours
+from latentood.stats.neighbours_engines import Engine, Index, engine_in_use
+
+
+@dataclass(frozen=True)
+class ReadyBank:
+    """A bank with its index.
+
+    Attributes:
+        search: The index.
+        positions: (M,) of the bank in the fit split.
+        origin: (32,) digest of the fit split.
+    """
+
+    search: Neighbours
+    positions: Tensor  # (M,)
+    origin: Tensor  # (32,)
+
+
+@plugin
+class KNN(FeatureDetector):
+    """Distance to the k-th nearest fit row, of features scaled to length 1.
+
+    ``‖ĥ − ĥ_(k)‖`` with ĥ = h/(‖h‖+ε); Sun et al. 2022. K is 50 there for CIFAR-10, 200 for
+    CIFAR-100, 1000 for ImageNet. A row of the bank is not its own neighbour.
+    """
+
+    name = "knn"
+    family = "neighbours"
+    paper = "arXiv:2204.06507, sec. 3"
+    works = "Features of any shape, one class or many; strongest with contrastive training."
+    fails = "Small or mislabelled banks, and near OOD whose features fall inside ID clusters."
+    cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
+    reads_bank = True
+    cannot_fit_on = ("one row", "few rows")
+    k: int = Field(
+        50,
+        ge=1,
+        description="which neighbour: 50 for CIFAR-10, 200 for CIFAR-100, 1000 for ImageNet",
+    )
+    metric: Literal["euclidean", "squared_euclidean"] = Field("euclidean", description="distance")
+    normalise: bool = Field(True, description="whether features are scaled to length 1 first")
+    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept as the bank")
+    seed: int = Field(0, ge=0, description="which rows a share keeps")
+    engine: Engine = Field("auto", description="search engine; the scores are the same")
+    index: Index = Field(
+        "flat", description="flat is exact; ivf and hnsw may miss neighbours: see recall"
+    )
+    effort: int = Field(
+        EFFORT,
+        ge=1,
+        description="lists that ivf visits, candidates that hnsw follows; more misses less",
+    )
+
+    def needs(self) -> Needs:
+        """Declare features."""
+        return Needs(score=(self.key,), fit=(self.key,))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the bank."""
+        return (Bank(self.key, self.share, self.seed),)
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep the bank (M, D) as it is stored, and where its rows come from."""
+        bank = train.compute(Bank(self.key, self.share, self.seed))
+        if self.k > len(bank.rows):
+            remedy = f'extract more of "{train.name}"'
+            raise too_many_neighbours(self.name, self.k, len(bank.rows), remedy)
+        return {"bank": bank.rows, "positions": bank.positions, "origin": bank.origin}
+
+    def prepare(self, state: State) -> ReadyBank:
+        """Build the index, or take that of a sibling: one serves every k of a sweep."""
+        vectors = unit_rows if self.normalise else Tensor.double
+        search = Neighbours.over(
+            state["bank"],
+            vectors=vectors,
+            engine=self.engine,
+            index=self.index,
+            effort=self.effort,
+        )
+        search.asked.add(self.k)
+        return ReadyBank(search, state["positions"], state["origin"])
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the size of the bank and the engine that searches it."""
+        return {"bank": len(state["bank"])}
+
+    def measure(self, state: State, ready: Callable[[], ReadyBank]) -> dict[str, Any]:
+        """Tell the engine, and which share of the k nearest rows an approximate index finds."""
+        engine = engine_in_use(
+            self.engine, state["bank"].device, self.index, lambda: ready().search
+        )
+        if self.index == "flat":
+            return {"engine": engine}
+        return {"engine": engine, "recall": ready().search.recall(self.k, seed=self.seed)}
+
+    def score(self, state: ReadyBank, rows: Latents) -> Tensor:
+        """Measure the distance to the k-th neighbour: (N,) ≥ 0."""
+        own = own_positions(state.positions, state.origin, rows)
+        others = len(state.search) - (own is not None and bool((own >= 0).any()))
+        if self.k > others:
+            remedy = "score rows other than the fit rows"
+            raise too_many_neighbours(self.name, self.k, others, remedy)
+        ks = tuple(sorted(k for k in state.search.asked | {self.k} if k <= others))
+        distance = rows.once(
+            (state.search, self.key, ks),
+            lambda: state.search.kth_distances(rows[self.key], ks, own),
+        )[self.k]
+        return distance if self.metric == "euclidean" else distance.square()

@@ -1,0 +1,10 @@
+"""One stored pattern per class."""
+
+from latentood.detectors.families.prototypes.discriminant import WDiscOOD
+from latentood.detectors.families.prototypes.patterns import SHE, Cosine
+
+DETECTORS = (
+    SHE,
+    Cosine,
+    WDiscOOD,
+)

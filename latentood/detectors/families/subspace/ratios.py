@@ -1,0 +1,138 @@
+"""Detectors that ask which share of a row's length lies in a subspace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentood.detectors.base import Detector, FeatureDetector, Needs, State
+from latentood.detectors.checks import checked_head
+from latentood.detectors.statistics.moments import Moments
+from latentood.errors import DetectorError
+from latentood.latents import HEAD, LOGITS, PENULTIMATE_FEATURES, Latents, Statistic
+from latentood.plugins import Field, plugin
+from latentood.stats.linalg import EPSILON, Covariance, lengths
+from latentood.stats.moments import column_scale
+
+TINY = 1e-10
+"""Added to a length before dividing by it, so that a row of zeros has no share anywhere."""
+
+
+@plugin
+class NuSA(Detector):
+    """Share of the features that the head cannot see: ‖h − P·h‖/‖h‖, P onto the rows of W.
+
+    Cook et al. 2020 score ``√(‖h‖² − ‖N·h‖²)/‖h‖`` with N onto the null space of W, high for ID;
+    this is the sine of the same angle, in the reverse order and exact near 0. They also train
+    networks to keep ID features out of the null space, and look at every dense layer; here it is
+    the last one of any network.
+    """
+
+    name = "nusa"
+    family = "subspace"
+    paper = "arXiv:2007.01263, sec. 3"
+    works = "Heads much narrower than the features, best of networks trained for it."
+    fails = "As many classes as dimensions: the head then sees all. OOD along a class's weight."
+    cost = "O(C²·D) fit, O(C·D) per row"
+
+    def needs(self) -> Needs:
+        """Declare features, and the head to fit."""
+        return Needs(score=(PENULTIMATE_FEATURES,), fit=(PENULTIMATE_FEATURES, HEAD))
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep an orthonormal basis of the rows of W (D, r)."""
+        weight, _ = checked_head(self.name, train)
+        _, sizes, directions = torch.linalg.svd(weight, full_matrices=False)
+        rank = int((sizes > EPSILON * max(weight.shape) * sizes[0]).sum())
+        if not 0 < rank < weight.shape[1]:
+            raise DetectorError(
+                f"{self.name}: the head must have a rank from 1 to {weight.shape[1] - 1}, less "
+                f"than its features have dimensions, got {rank}; without a null space use residual"
+            )
+        return {"seen": directions[:rank].mT.contiguous()}
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the rank of the head."""
+        width, rank = state["seen"].shape
+        return {"rank": rank, "width": width}
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Measure the share: (N,) in [0, 1]."""
+        h = rows.double(PENULTIMATE_FEATURES)
+        unseen = h - (h @ state["seen"]) @ state["seen"].mT
+        return lengths(unseen) / (lengths(h) + TINY)
+
+
+@plugin
+class NECO(FeatureDetector):
+    """Share of the features within the ID subspace, times the largest logit, negated.
+
+    ``−‖Pᵀĥ‖/‖ĥ‖ · max z`` with ĥ the features, standardised, and P their first ``dim`` principal
+    axes over the fit rows; Ammar et al. 2024. As in the authors' code the largest logit counts
+    except for ResNets (``max_logit=False``); it also leaves standardising out where classes have
+    collapsed. They choose dim per network; the simplex their theory speaks of has C−1 dimensions.
+    """
+
+    name = "neco"
+    family = "subspace"
+    paper = "arXiv:2310.06823, eq. 6"
+    works = "Networks trained long past zero error, so that features collapse to class means."
+    fails = "Networks stopped early; logits that are all negative turn the order round."
+    cost = "O(N·D² + D³) fit, O(D·dim) per row"
+    cannot_fit_on = ("one row",)
+    dim: int = Field(
+        0, ge=0, description="principal axes of the ID subspace; 0 = one less than classes"
+    )
+    standardise: bool = Field(
+        True, description="whether every dimension is first brought to variance 1"
+    )
+    max_logit: bool = Field(
+        True, description="whether the share is multiplied by the largest logit"
+    )
+
+    def needs(self) -> Needs:
+        """Declare features and logits."""
+        return Needs(score=(self.key, LOGITS), fit=(self.key, LOGITS))
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the total scatter."""
+        return (Moments(self.key),)
+
+    def fit(self, train: Latents, val: Latents | None = None) -> State:
+        """Keep mean and spread (D,) and the principal axes (D, dim)."""
+        moments = train.compute(Moments(self.key))
+        matrix = moments.covariance.matrix
+        scale = torch.ones_like(moments.mean)
+        if self.standardise:
+            scale = column_scale(moments.mean, matrix.diagonal())
+        scaled = matrix / scale / scale.unsqueeze(1)
+        noise = EPSILON * len(scale) * float(torch.linalg.matrix_norm(scaled))
+        spread = Covariance(scaled, noise)
+        dim = self.dim or max(1, train.shape(LOGITS)[1] - 1)
+        limit = min(spread.rank, len(scale) - 1)
+        if dim > limit:
+            raise DetectorError(
+                f"{self.name}: dim must be ≤ {limit}, the rank of the {len(train)} fit rows of "
+                f'"{train.name}" and less than the width {len(scale)} of {self.key}, got {dim}; '
+                "lower dim or extract more rows"
+            )
+        axes = spread.spectrum[1][:, :dim].contiguous()
+        return {
+            "mean": moments.mean,
+            "scale": scale,
+            "axes": axes,
+            "rank": torch.tensor(spread.rank),
+        }
+
+    def diagnostics(self, state: State) -> dict[str, Any]:
+        """Tell the width of the ID subspace and the rank of the fit rows."""
+        width, dim = state["axes"].shape
+        return {"dim": dim, "rank": int(state["rank"]), "width": width}
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Multiply share and largest logit: (N,)."""
+        scaled = (rows.double(self.key) - state["mean"]) / state["scale"]
+        share = lengths(scaled @ state["axes"]) / (lengths(scaled) + TINY)
+        return -share * rows.double(LOGITS).amax(dim=1) if self.max_logit else -share

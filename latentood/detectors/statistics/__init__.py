@@ -1,0 +1,35 @@
+"""Every question that detectors ask of the fit rows; equal questions are answered once.
+
+Each statistic is a frozen dataclass: any number of them are computed from one streaming read
+(``Latents.gather``) and remembered (``Latents.compute``). The mathematics is in
+:mod:`latentood.stats`.
+"""
+
+from latentood.detectors.statistics.activation import StateCounts
+from latentood.detectors.statistics.bank import Bank, ClassBank, Sample
+from latentood.detectors.statistics.bounds import MeanDeviation, PredictedBounds
+from latentood.detectors.statistics.classes import (
+    ClassMeans,
+    ClassMoments,
+    ClassScatters,
+    CorrectClassMeans,
+    CorrectTails,
+    PredictedPosteriors,
+)
+from latentood.detectors.statistics.moments import (
+    DistanceMoments,
+    Mean,
+    Moments,
+    PassVariance,
+    UnitMoments,
+    UnitScatter,
+)
+from latentood.detectors.statistics.percentiles import Percentiles
+from latentood.detectors.statistics.residuals import LogitSpread, ResidualSums
+
+__all__ = [
+    "Bank", "ClassBank", "ClassMeans", "ClassMoments", "ClassScatters", "CorrectClassMeans",
+    "CorrectTails", "DistanceMoments", "LogitSpread", "Mean", "MeanDeviation", "Moments",
+    "PassVariance", "Percentiles", "PredictedBounds", "PredictedPosteriors", "ResidualSums",
+    "Sample", "StateCounts", "UnitMoments", "UnitScatter",
+]  # fmt: skip

@@ -1,0 +1,132 @@
+"""Fit rows that are kept: a share, a share of every class, a number of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentood.latents import LABELS, Accumulator, Latents, Reading
+
+
+@dataclass(frozen=True, eq=False)
+class BankRows:
+    """Fit rows that are kept.
+
+    Attributes:
+        rows: (M, D) in their stored dtype: nothing is lost, half precision stays half the size.
+        positions: (M,) int64, ascending: where in the fit split they are.
+        origin: (32,) uint8, digest of the identity of the fit split.
+    """
+
+    rows: Tensor  # (M, D)
+    positions: Tensor  # (M,)
+    origin: Tensor  # (32,)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A share of the rows, drawn without replacement."""
+
+    key: str
+    share: float
+    seed: int
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key,)
+
+    def start(self, source: Latents) -> Accumulator[BankRows]:
+        """Begin a read of ``source``."""
+        chosen = self.chosen(source)
+        bank = source.read(self.key, 0, 1).new_empty(len(chosen), *source.shape(self.key)[1:])
+
+        def take(chunk: Latents) -> None:
+            first = chunk.offset - source.offset
+            low, high = torch.searchsorted(chosen, torch.tensor([first, first + len(chunk)]))
+            bank[low:high] = chunk[self.key][(chosen[low:high] - first).to(bank.device)]
+
+        def finish() -> BankRows:
+            positions = (chosen + source.offset).to(bank.device)
+            return BankRows(bank, positions, origin_digest(source).to(bank.device))
+
+        return Reading(take, finish)
+
+    def chosen(self, source: Latents) -> Tensor:
+        """Draw the row numbers to keep, ascending, on the CPU."""
+        return drawn(len(source), self.share, self.seed)
+
+
+def drawn(rows: int, share: float, seed: int) -> Tensor:
+    """Draw a share of row numbers, at least one, ascending; the seed alone decides which."""
+    count = max(1, round(share * rows))
+    if count >= rows:
+        return torch.arange(rows)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    return order[:count].sort().values
+
+
+def origin_digest(latents: Latents) -> Tensor:
+    """Digest of the identity of a split (32,) uint8: kept in a state, it tells its rows again."""
+    digest = hashlib.sha256(latents.origin.encode()).digest()
+    return torch.frombuffer(bytearray(digest), dtype=torch.uint8)
+
+
+def own_positions(positions: Tensor, origin: Tensor, rows: Latents) -> Tensor | None:
+    """Find the rows that are themselves in a bank, so that none is its own neighbour.
+
+    Args:
+        positions: (M,) of the bank.
+        origin: (32,) of the bank.
+        rows: Rows to score.
+
+    Returns:
+        (N,) place of each row in the bank, −1 if it is not there; None if no row can be.
+    """
+    if not torch.equal(origin.cpu(), origin_digest(rows)):
+        return None
+    asked = torch.arange(rows.offset, rows.offset + len(rows), device=positions.device)
+    place = torch.searchsorted(positions, asked).clamp(max=len(positions) - 1)
+    return torch.where(positions[place] == asked, place, -1)
+
+
+@dataclass(frozen=True)
+class ClassBank(Bank):
+    """A share of the rows of every class, at least one of each, drawn without replacement.
+
+    Equal shares and seeds keep the same rows, whatever the key.
+    """
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key, LABELS)
+
+    def chosen(self, source: Latents) -> Tensor:
+        """Give every row a random place in its class and keep the first ones."""
+        labels = source[LABELS].long().cpu()
+        shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
+        order = shuffled[labels[shuffled].argsort(stable=True)]  # by class, at random within
+        counts = torch.bincount(labels)
+        first = counts.cumsum(0) - counts
+        place = torch.arange(len(labels)) - first[labels[order]]
+        kept = (self.share * counts).round().clamp(min=1)
+        return order[place < kept[labels[order]]].sort().values
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A number of rows, or all if there are no more, drawn without replacement."""
+
+    key: str
+    rows: int
+    seed: int
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key,)
+
+    def start(self, source: Latents) -> Accumulator[BankRows]:
+        """Begin a read of ``source``."""
+        return Bank(self.key, min(1.0, self.rows / len(source)), self.seed).start(source)

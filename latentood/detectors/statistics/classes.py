@@ -1,0 +1,255 @@
+"""What is asked of the classes of the fit rows: means, scatter, tails, typical predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentood.detectors.statistics.moments import Moments
+from latentood.latents import LABELS, LOGITS, Accumulator, Latents, Reading
+from latentood.stats.linalg import Covariance, lengths
+from latentood.stats.moments import ClassSums
+from latentood.stats.probabilities import softmax
+from latentood.stats.products import add_self_products
+
+
+@dataclass(frozen=True, eq=False)
+class Centres:
+    """Means of the classes that occur.
+
+    Attributes:
+        labels: (K,) int64, ascending.
+        counts: (K,) float64, rows of each class.
+        means: (K, D) float64.
+    """
+
+    labels: Tensor  # (K,)
+    counts: Tensor  # (K,)
+    means: Tensor  # (K, D)
+
+
+@dataclass(frozen=True)
+class ClassMeans:
+    """Class means alone, without the scatter that ``ClassMoments`` needs."""
+
+    key: str
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key, LABELS)
+
+    def start(self, source: Latents) -> Accumulator[Centres]:
+        """Begin a read of ``source``."""
+        present = source[LABELS].long().unique()
+        sums = ClassSums(len(present), source.shape(self.key)[1], present.device)
+
+        def take(chunk: Latents) -> None:
+            group = torch.searchsorted(present, chunk[LABELS].long())
+            sums.add(chunk[self.key], group)
+
+        return Reading(take, lambda: Centres(present, sums.counts, sums.means()))
+
+
+@dataclass(frozen=True)
+class ClassScatters:
+    """The second read of ddu: scatter of every class about its mean, once the means are known.
+
+    The result is (K, D, D) float64, not divided by the counts.
+    """
+
+    key: str
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key, LABELS)
+
+    def start(self, source: Latents) -> Accumulator[Tensor]:
+        """Find the means and begin the read."""
+        centres = source.compute(ClassMeans(self.key))
+        classes, width = centres.means.shape
+        scatters = centres.means.new_zeros(classes, width, width)
+
+        def take(chunk: Latents) -> None:
+            group = torch.searchsorted(centres.labels, chunk[LABELS].long())
+            order = group.argsort(stable=True)
+            centred = chunk.double(self.key)[order] - centres.means[group[order]]
+            sizes = torch.bincount(group, minlength=classes).tolist()
+            add_self_products(scatters, centred.split(sizes))
+
+        return Reading(take, lambda: scatters)
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """Means of the classes that occur, and the covariance they share.
+
+    Attributes:
+        means: (K, D) float64, in order of label.
+        tied: Covariance of the rows about the mean of their class.
+    """
+
+    means: Tensor  # (K, D)
+    tied: Covariance
+
+
+@dataclass(frozen=True)
+class ClassMoments:
+    """Class means and tied covariance; the scatter is that of :class:`Moments`, not a second one.
+
+    Asked for together with ``Moments(key)``, as detectors do, both come from one read.
+    """
+
+    key: str
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key, LABELS)
+
+    def start(self, source: Latents) -> Accumulator[Classes]:
+        """Begin a read of ``source``."""
+        present = source[LABELS].long().unique()  # (K,), so an absent class has no mean at all
+        sums = ClassSums(len(present), source.shape(self.key)[1], present.device)
+
+        def take(chunk: Latents) -> None:
+            group = torch.searchsorted(present, chunk[LABELS].long())
+            sums.add(chunk[self.key], group)
+
+        def finish() -> Classes:
+            means = sums.means()
+            return Classes(means, source.compute(Moments(self.key)).tied(sums.counts, means))
+
+        return Reading(take, finish)
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """One mean per class of the model's output.
+
+    Attributes:
+        means: (C, D) float64.
+        no_correct: Classes whose fit rows are all misclassified: mean of all their rows.
+        absent: Classes without fit rows: mean of all rows.
+    """
+
+    means: Tensor  # (C, D)
+    no_correct: tuple[int, ...]
+    absent: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CorrectClassMeans:
+    """Mean of the correctly classified rows of each class."""
+
+    key: str
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (self.key, LOGITS, LABELS)
+
+    def start(self, source: Latents) -> Accumulator[Patterns]:
+        """Begin a read of ``source``."""
+        classes, width = source.shape(LOGITS)[1], source.shape(self.key)[1]
+        device = source.read(LOGITS, 0, 1).device
+        both = ClassSums(2 * classes, width, device)  # of a class, the misclassified come second
+
+        def take(chunk: Latents) -> None:
+            labels = chunk[LABELS].long()
+            missed = chunk[LOGITS].argmax(dim=1) != labels
+            both.add(chunk[self.key], 2 * labels + missed)
+
+        return Reading(take, lambda: _patterns(both.sums.unflatten(0, (-1, 2)), both.counts))
+
+
+def _patterns(sums: Tensor, counts: Tensor) -> Patterns:
+    """Fill the classes without correct rows from all their rows, or from all rows.
+
+    Args:
+        sums: (C, 2, D), of the correctly classified rows and of the others.
+        counts: (2·C,) how many.
+    """
+    correct, every = counts[::2].unsqueeze(1), counts.view(-1, 2).sum(dim=1, keepdim=True)
+    total = sums.sum(dim=1)
+    own = torch.where(every > 0, total / every, total.sum(dim=0) / every.sum())
+    no_correct, absent = (correct == 0) & (every > 0), every == 0
+    return Patterns(
+        torch.where(correct > 0, sums[:, 0] / correct, own),
+        tuple(no_correct.flatten().nonzero().flatten().tolist()),
+        tuple(absent.flatten().nonzero().flatten().tolist()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Posteriors:
+    """Mean softmax of the rows predicted as each class.
+
+    Attributes:
+        means: (C, C) float64, one distribution in each row; 0 for a class never predicted.
+        counts: (C,) rows predicted as each class.
+    """
+
+    means: Tensor  # (C, C)
+    counts: Tensor  # (C,)
+
+
+@dataclass(frozen=True)
+class PredictedPosteriors:
+    """The typical softmax of every predicted class."""
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (LOGITS,)
+
+    def start(self, source: Latents) -> Accumulator[Posteriors]:
+        """Begin a read of ``source``."""
+        classes = source.shape(LOGITS)[1]
+        sums = ClassSums(classes, classes, source.read(LOGITS, 0, 1).device)
+
+        def take(chunk: Latents) -> None:
+            logits = chunk.double(LOGITS)
+            sums.add(softmax(logits), logits.argmax(dim=1))
+
+        return Reading(take, lambda: Posteriors(sums.means(), sums.counts))
+
+
+@dataclass(frozen=True)
+class CorrectTails:
+    """The largest distances of correctly classified rows to the mean logits of their class.
+
+    The result is (C, size) float64, largest first; classes with fewer rows are filled with 0.
+    """
+
+    size: int
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+        return (LOGITS, LABELS)
+
+    def start(self, source: Latents) -> Accumulator[Tensor]:
+        """Look the class means up and begin the second read."""
+        means = source.compute(CorrectClassMeans(LOGITS)).means
+        tails = means.new_zeros((len(means), self.size))
+
+        def take(chunk: Latents) -> None:
+            logits, labels = chunk.double(LOGITS), chunk[LABELS].long()
+            hit = chunk[LOGITS].argmax(dim=1) == labels
+            own = labels[hit]
+            distances = lengths(logits[hit] - means[own])
+            tails.copy_(_merged(tails, distances, own))
+
+        return Reading(take, lambda: tails)
+
+
+def _merged(tails: Tensor, distances: Tensor, group: Tensor) -> Tensor:
+    """Take new distances (n,) of groups (n,) into the largest of each group (C, K)."""
+    groups, size = tails.shape
+    known = torch.arange(groups, device=group.device).repeat_interleave(size)
+    values, group = torch.cat([tails.flatten(), distances]), torch.cat([known, group])
+    # Sorted by value and then, stably, by group: each group is one run, its largest first.
+    values, order = values.sort(descending=True)
+    group, by_group = group[order].sort(stable=True)
+    counts = torch.bincount(group, minlength=groups)  # ≥ K: each row of the tails takes part
+    first = counts.cumsum(0) - counts
+    place = first.unsqueeze(1) + torch.arange(size, device=group.device)
+    return values[by_group][place]

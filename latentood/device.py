@@ -1,0 +1,71 @@
+"""Where to compute, and how much memory there is to keep what was read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import torch
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+from latentood.errors import ConfigError
+
+_SHARE = 0.25
+_MOST = 4 << 30
+
+
+def resolve_device(name: str) -> torch.device:
+    """Find the device to run on; ``auto`` is the first GPU, else the CPU.
+
+    Raises:
+        ConfigError: No such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r}: cannot be used here ({reason}); use cpu or auto"
+        ) from None
+    return device
+
+
+def parse_memory(text: str) -> int:
+    """Read a size such as ``2GiB``, ``512 MB`` or ``0``.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        ConfigError: It is no such size.
+    """
+    try:
+        return TypeAdapter(ByteSize).validate_python(text.strip())
+    except ValidationError:
+        raise ConfigError(
+            f"memory: must be a number with a unit from B to TiB, got {text!r}; e.g. 512MiB or 2GiB"
+        ) from None
+
+
+def default_memory() -> int:
+    """Give a quarter of the memory that is free now, at most 4 GiB, in bytes."""
+    return min(_MOST, int(_SHARE * _available()))
+
+
+def _available() -> int:
+    """Bytes that this process could use; of a container, those of its limit."""
+    sizes = [psutil.virtual_memory().available, _of_container()]
+    return min(size for size in sizes if size is not None)
+
+
+def _of_container() -> int | None:
+    """Bytes that a control group leaves, which the system's own figure does not know of."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / f"memory.{name}").read_text() for name in ("max", "current"))
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return None

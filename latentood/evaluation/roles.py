@@ -1,0 +1,120 @@
+"""Which split plays which part in a comparison, and whether detectors find what they read there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from latentood.detectors.base import Detector
+from latentood.errors import ConfigError, MissingInput
+from latentood.latents import Latents
+from latentood.latents.splits import Splits
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which split plays which part; None where none plays it, and none has to."""
+
+    fit: str | None
+    id: str | None
+    val: str | None
+    near: tuple[str, ...]
+    far: tuple[str, ...]
+
+    @classmethod
+    def of(cls, splits: Splits, *, fits: bool = True, scores: bool = True) -> Roles:
+        """Find them.
+
+        Args:
+            splits: All there are.
+            fits: Whether something will be fitted.
+            scores: Whether something will be scored.
+
+        Raises:
+            ConfigError: More than one ``fit``, ``id`` or ``val``; none of what is needed: ``fit``
+                to fit; ``id``, and one of ``near`` and ``far``, to score.
+        """
+        by_role: dict[str, list[str]] = {}
+        for name, facts in splits.splits.items():
+            by_role.setdefault(facts.role, []).append(name)
+        near, far = by_role.get("near", []), by_role.get("far", [])
+        if scores and not near and not far:
+            raise _wrong_roles("at least one split of role near or far", "textures", "far", splits)
+
+        def only(role: str, example: str, *, needed: bool) -> str | None:
+            found = by_role.get(role, [])
+            if len(found) == 1 or not (found or needed):
+                return found[0] if found else None
+            raise _wrong_roles(f"exactly one split of role {role}", example, role, splits)
+
+        return cls(
+            fit=only("fit", "train", needed=True) if fits else None,
+            id=only("id", "id_test", needed=True) if scores else None,
+            val=only("val", "val", needed=False) if fits else None,
+            near=tuple(near) if scores else (),
+            far=tuple(far) if scores else (),
+        )
+
+    @property
+    def ood(self) -> tuple[str, ...]:
+        """The OOD splits, near before far."""
+        return self.near + self.far
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The splits that are scored, ID first."""
+        return self.ood if self.id is None else (self.id, *self.ood)
+
+    def open(self, splits: Splits, device: torch.device | str = "cpu") -> dict[str, Latents]:
+        """Open every split that plays a part, once, so that statistics are remembered."""
+        names = [name for name in (self.fit, self.val, *self.scored) if name is not None]
+        return {name: splits[name].to(device) for name in names}
+
+
+def require_inputs(
+    detector: Detector, rows: Mapping[str, Latents], roles: Roles, *, fitted: bool = False
+) -> None:
+    """Check, before anything is computed, that a detector finds all arrays it reads.
+
+    Args:
+        detector: What is going to be fitted and scored.
+        rows: split → rows, as :meth:`Roles.open` gives them.
+        roles: Which split plays which part.
+        fitted: Whether it is fitted already.
+
+    Raises:
+        MissingInput: One is not there; says what to add.
+    """
+    needs = detector.needs()
+    if not fitted and roles.fit is not None:
+        rows[roles.fit].require(needs.fit, who=detector.name)
+        _require_val(detector, needs.val, rows, roles)
+    for split in roles.scored:
+        rows[split].require(needs.score, who=detector.name)
+
+
+def _require_val(
+    detector: Detector, keys: Sequence[str], rows: Mapping[str, Latents], roles: Roles
+) -> None:
+    if keys and roles.val is None:
+        raise MissingInput(
+            f"{detector.name}: needs a split of role val, but there are "
+            f"{', '.join(map(repr, rows))}; add one to the pipeline, e.g. "
+            "val: {role: val, target: ...}, and re-run extract"
+        )
+    if roles.val is not None:
+        rows[roles.val].require(keys, who=detector.name)
+
+
+def _wrong_roles(wanted: str, example: str, role: str, splits: Splits) -> ConfigError:
+    return ConfigError(
+        f"score: needs {wanted}, got {_listed(splits)}; change the pipeline's splits, "
+        f"e.g. {example}: {{role: {role}, target: ...}}, and re-run extract"
+    )
+
+
+def _listed(splits: Splits) -> str:
+    listed = ", ".join(f"{name!r} ({facts.role})" for name, facts in splits.splits.items())
+    return listed or "no split"

@@ -1,1 +1,0 @@
-"""Model and data in, arrays out: taps, stochastic passes, reductions, the runner."""

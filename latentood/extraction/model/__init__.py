@@ -1,0 +1,1 @@
+"""The network: its weights, head, layers and what can be tapped."""

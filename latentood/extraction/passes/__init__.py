@@ -1,0 +1,1 @@
+"""Stochastic passes: noise, where it acts, and the engines that run them."""

@@ -1,0 +1,240 @@
+"""The engines that run a model over a batch: without noise, or with T stochastic passes as well.
+
+All noisy engines draw the same masks (see :mod:`latentood.extraction.passes.noise`), so they agree to
+rounding; they differ in what they repeat:
+
+===================  ==========================================  ===========================
+engine               repeats per pass                            where it applies
+===================  ==========================================  ===========================
+:class:`Pooled`      masking and pooling, as one matrix product  noise → mean pooling → head
+:class:`Vmapped`     the part behind the first noise             models that ``vmap`` can run
+:class:`Repeated`    the whole forward pass                      everything else
+===================  ==========================================  ===========================
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from latentood.extraction.model.head import select_logits
+from latentood.extraction.model.taps import Tap, capture
+from latentood.extraction.passes.noise import OFF, Mask
+from latentood.extraction.passes.sites import ModuleSite, Pass, Site, noisy
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What one batch gave.
+
+    Attributes:
+        logits: (B, C).
+        features: layer → (B, D), dropout off.
+        mc_logits: (B, T, C); ``None`` without passes.
+        mc_features: layer → (B, T, D) for the layers that vary over the passes.
+    """
+
+    logits: Tensor
+    features: dict[str, Tensor]
+    mc_logits: Tensor | None = None
+    mc_features: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Engine(ABC):
+    """Runs a model over batches.
+
+    Attributes:
+        model: In eval mode.
+        taps: Layers to capture.
+        output: Field of the model's output that holds the logits.
+    """
+
+    model: nn.Module
+    taps: Sequence[Tap]
+    output: str | None
+
+    @abstractmethod
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch.
+
+        Args:
+            batch: (B, …) inputs.
+            keys: (B,) row keys for the noise.
+        """
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model once, noise as the active hooks have it."""
+        with capture(self.model, self.taps) as seen:
+            logits = select_logits(self.model(batch), self.output)
+        return logits, seen.outputs
+
+
+@dataclass(frozen=True)
+class Plain(Engine):
+    """One forward without noise."""
+
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch."""
+        return Captured(*self.forward(batch))
+
+
+@dataclass(frozen=True)
+class Noisy(Engine):
+    """T passes with noise, beside the one without.
+
+    Attributes:
+        sites: Where the noise is.
+        passes: T.
+        varying: Layers to follow over the passes.
+    """
+
+    sites: Sequence[Site]
+    passes: int
+    varying: frozenset[str]
+
+    def run_pass(
+        self, batch: Tensor, keys: Tensor, index: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model in one stochastic pass."""
+        with noisy(self.model, self.sites, Pass(keys, index)):
+            return self.forward(batch)
+
+
+@dataclass(frozen=True)
+class Vmapped(Noisy):
+    """All passes at once under ``vmap``; what lies before the first noise is computed once.
+
+    The pass without noise rides along as one more pass, so that even for all passes and layers
+    together nothing deterministic is computed twice.
+    """
+
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch."""
+        indices = torch.arange(OFF, self.passes, device=keys.device)
+        with warnings.catch_warnings(), FrozenNorms():
+            # Operations without a batching rule run in a loop: slower, but right.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            logits, outputs = torch.func.vmap(lambda index: self.run_pass(batch, keys, index))(
+                indices
+            )
+        return Captured(
+            logits=logits[0],
+            features={layer: values[0] for layer, values in outputs.items()},
+            mc_logits=logits[1:].transpose(0, 1),
+            mc_features={n: v[1:].transpose(0, 1) for n, v in outputs.items() if n in self.varying},
+        )
+
+
+@dataclass(frozen=True)
+class Repeated(Noisy):
+    """T forward passes one after the other, for models that ``vmap`` cannot run."""
+
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch."""
+        logits, features = self.forward(batch)
+        passes = [
+            self.run_pass(batch, keys, torch.tensor(index, device=keys.device))
+            for index in range(self.passes)
+        ]
+        return Captured(
+            logits=logits,
+            features=features,
+            mc_logits=torch.stack([of_pass for of_pass, _ in passes], dim=1),
+            mc_features={n: torch.stack([o[n] for _, o in passes], dim=1) for n in self.varying},
+        )
+
+
+@dataclass(frozen=True)
+class Pooled(Noisy):
+    """For noise → mean pooling → head: masking and pooling as one matrix product per row.
+
+    Attributes:
+        site: The only site.
+        noise: Its noise.
+        head: The linear layer after the pooling.
+    """
+
+    site: ModuleSite
+    noise: Mask
+    head: nn.Linear
+
+    def run(self, batch: Tensor, keys: Tensor) -> Captured:
+        """Run one batch."""
+        seen: list[Tensor] = []
+        module = self.model.get_submodule(self.site.module)
+        handle = module.register_forward_hook(lambda m, args, out: seen.append(out))
+        try:
+            logits, features = self.forward(batch)
+        finally:
+            handle.remove()
+        pooled = self._pool(seen[0], keys)
+        return Captured(
+            logits=logits,
+            features=features,
+            mc_logits=F.linear(pooled, self.head.weight, self.head.bias),
+            mc_features=dict.fromkeys(self.varying, pooled),
+        )
+
+    def _pool(self, maps: Tensor, keys: Tensor) -> Tensor:
+        """Mask and average: (B, C, …) → (B, T, C)."""
+        noise, stream, shape = self.noise, self.site.stream, tuple(maps.shape[1:])
+        indices = torch.arange(self.passes, device=keys.device)
+        masks = torch.func.vmap(lambda index: noise.mask(keys, index, stream, shape))(indices)
+        masks = masks.movedim(0, 1).to(maps.dtype)
+        if maps.dim() == 2:
+            return maps[:, None] * masks
+        maps, masks = maps.flatten(2), masks.flatten(3)  # (B, C, P) and (B, T, C or 1, P or 1)
+        if masks.shape[3] == 1:
+            return maps.mean(dim=2)[:, None] * masks[..., 0]
+        if masks.shape[2] == 1:
+            return masks[:, :, 0] @ maps.transpose(1, 2) / maps.shape[2]
+        return torch.einsum("btcp,bcp->btc", masks, maps) / maps.shape[2]
+
+
+class FrozenNorms(TorchFunctionMode):
+    """Compute ``F.batch_norm`` with running statistics as an affine map of every channel.
+
+    Under ``vmap`` torch moves the passes beside the channels and back to normalise them, which
+    copies every activation twice and takes as long as the convolutions.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Answer one call."""
+        given = kwargs or {}
+        if func is F.batch_norm and (affine := _affine(*args, **given)) is not None:
+            return affine
+        return func(*args, **given)
+
+
+def _affine(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if training or running_mean is None or running_var is None:
+        return None
+    wide = torch.promote_types(input.dtype, torch.float32)  # half precision is rounded once
+    scale = torch.rsqrt(running_var.to(wide) + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -running_mean * scale
+    if bias is not None:
+        shift = shift + bias
+    each = (-1,) + (1,) * (input.dim() - 2)
+    return torch.addcmul(shift.view(each), input, scale.view(each)).to(input.dtype)

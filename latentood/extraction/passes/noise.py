@@ -1,0 +1,163 @@
+"""Random masks that depend on the row and the pass alone, and the noises built on them.
+
+Every random number is a hash of (seed, split, row, pass, site, element): the SplitMix64
+generator (Steele, Lea, Flood 2014), whose n-th output is a mix of ``key + n·γ``, so any element
+can be drawn without the ones before it. The same row therefore gets the same masks whatever
+the batch size, block, device or engine, and nothing is drawn in place, which is what ``vmap``
+needs. Pass ``OFF`` is the deterministic one: every noise is then the identity.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+OFF = -1
+"""Index of the pass in which all noise is off."""
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, the γ of SplitMix64
+_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _shifted(bits: Tensor, by: int) -> Tensor:
+    """Logical right shift (torch's is arithmetic)."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+def mix(bits: Tensor) -> Tensor:
+    """Scramble int64 values: the output function of SplitMix64."""
+    bits = (bits ^ _shifted(bits, 30)) * _MIX_1
+    bits = (bits ^ _shifted(bits, 27)) * _MIX_2
+    return bits ^ _shifted(bits, 31)
+
+
+def row_keys(seed: int, rows: Tensor) -> Tensor:
+    """Give every row its own key.
+
+    Args:
+        seed: 64 bits that name the run and the split.
+        rows: (B,) int64 row numbers within the split.
+
+    Returns:
+        (B,) int64.
+    """
+    return mix(mix(rows * _GOLDEN) ^ seed)
+
+
+def uniform(keys: Tensor, index: Tensor, site: int, size: int) -> Tensor:
+    """Draw ``size`` numbers for every row.
+
+    Args:
+        keys: (B,) from :func:`row_keys`.
+        index: Index of the pass, a scalar (it may be mapped by ``vmap``).
+        site: Number of the stochastic module.
+        size: How many.
+
+    Returns:
+        (B, size) float32 in [0, 1), 24 random bits each.
+    """
+    stream = mix(keys + mix((index + 1) * _GOLDEN + site))
+    counters = torch.arange(1, size + 1, device=keys.device) * _GOLDEN
+    return _shifted(mix(stream[:, None] + counters), 40).float() * 2.0**-24
+
+
+class Noise(ABC):
+    """One kind of stochastic module, applied to (B, …) activations."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, keys: Tensor, index: Tensor, site: int) -> Tensor:
+        """Disturb activations in one pass; the identity in pass ``OFF``."""
+
+
+class Mask(Noise):
+    """Noise that multiplies the activations by a random mask."""
+
+    @abstractmethod
+    def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
+        """Draw the factors for activations (B, *shape): a tensor that broadcasts to them."""
+
+    def apply(self, x: Tensor, keys: Tensor, index: Tensor, site: int) -> Tensor:
+        mask = self.mask(keys, index, site, tuple(x.shape[1:]))
+        return x * torch.where(index < 0, 1.0, mask).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Dropout(Mask):
+    """Dropout (Srivastava et al. 2014) of single elements, or of whole channels or rows.
+
+    Attributes:
+        p: Probability to drop.
+        axes: How many leading axes of one row's activations get a draw of their own: ``None``
+            all (elements), 1 the channels (Dropout1d/2d/3d), 0 the whole row (DropPath,
+            StochasticDepth).
+        scale: Divide what is kept by 1−p.
+    """
+
+    p: float
+    axes: int | None = None
+    scale: bool = True
+
+    def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
+        axes = len(shape) if self.axes is None else self.axes
+        drawn = shape[:axes] + (1,) * (len(shape) - axes)
+        kept = uniform(keys, index, site, math.prod(drawn)) >= self.p
+        return kept.float().reshape(-1, *drawn) * (1 / (1 - self.p) if self.scale else 1.0)
+
+
+@dataclass(frozen=True)
+class DropBlock(Mask):
+    """Drop squares of the map (Ghiasi, Lin, Le 2018, arXiv:1810.12890, algorithm 1).
+
+    What is kept is scaled by count(M)/count_ones(M) of the row's own mask, so that a row's
+    result does not depend on its batch (libraries often count over the whole batch). A row
+    that loses everything becomes zeros.
+
+    Attributes:
+        p: Probability to drop (1 − keep_prob).
+        block_size: Side of the squares; at most the side of the map.
+        shared: One mask for all channels, instead of one per channel.
+    """
+
+    p: float
+    block_size: int
+    shared: bool = True
+
+    def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
+        channels, height, width = shape
+        channels = 1 if self.shared else channels
+        tall, wide = min(self.block_size, height), min(self.block_size, width)
+        inner = (height - tall + 1, width - wide + 1)  # corners whose square fits in the map
+        gamma = self.p / (tall * wide) * (height * width) / (inner[0] * inner[1])  # eq. 1
+        draws = uniform(keys, index, site, channels * inner[0] * inner[1])
+        corners = (draws < gamma).float().reshape(-1, channels, *inner)
+        padded = F.pad(corners, (wide - 1, wide - 1, tall - 1, tall - 1))
+        kept = 1 - F.max_pool2d(padded, (tall, wide), stride=1)
+        count = kept.sum(dim=(1, 2, 3), keepdim=True)
+        return kept * (channels * height * width / count.clamp(min=1))
+
+
+@dataclass(frozen=True)
+class AlphaDropout(Noise):
+    """Dropout that keeps mean and variance under SELU (Klambauer et al. 2017, sec. 3).
+
+    Attributes:
+        p: Probability to drop.
+        axes: As for :class:`Dropout`; 1 gives FeatureAlphaDropout.
+    """
+
+    p: float
+    axes: int | None = None
+
+    def apply(self, x: Tensor, keys: Tensor, index: Tensor, site: int) -> Tensor:
+        saturated = -1.7580993408473766  # −λα of SELU
+        kept = Dropout(self.p, self.axes, scale=False).mask(keys, index, site, tuple(x.shape[1:]))
+        a = ((1 - self.p) * (1 + self.p * saturated**2)) ** -0.5
+        b = -a * self.p * saturated
+        disturbed = a * (x * kept + saturated * (1 - kept)) + b
+        return torch.where(index < 0, x, disturbed.to(x.dtype))

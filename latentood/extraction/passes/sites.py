@@ -1,0 +1,316 @@
+"""Where noise acts on a model, and one stochastic pass through it.
+
+The model stays in eval mode throughout, so BatchNorm never moves and the model's own dropout is
+the identity. A *site* applies the noise instead: a hook on a module, or a watch over the calls
+of ``F.dropout`` and its kin. One mechanism serves existing and inserted noise, every engine, and
+``vmap``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from latentood.errors import ModelError, suggest
+from latentood.extraction.model.taps import matching
+from latentood.extraction.passes.noise import AlphaDropout, DropBlock, Dropout, Noise, mix
+from latentood.pipeline.schema import Insert, MonteCarlo
+
+_CALLS = 1 << 16  # room for the calls of one site within a forward pass
+
+_FUNCTIONS: dict[Any, Callable[[float], Noise]] = {
+    F.dropout: Dropout,
+    F.dropout1d: lambda p: Dropout(p, axes=1),
+    F.dropout2d: lambda p: Dropout(p, axes=1),
+    F.dropout3d: lambda p: Dropout(p, axes=1),
+    F.alpha_dropout: AlphaDropout,
+    F.feature_alpha_dropout: lambda p: AlphaDropout(p, axes=1),
+}
+
+
+@dataclass
+class Pass:
+    """One stochastic pass over one batch.
+
+    Attributes:
+        keys: (B,) row keys.
+        index: Which pass; a scalar, possibly mapped by ``vmap``.
+        calls: How often each site has run in this pass.
+    """
+
+    keys: Tensor
+    index: Tensor
+    calls: dict[int, int] = field(default_factory=dict)
+
+    def disturb(self, x: Tensor, noise: Noise, site: Site) -> Tensor:
+        """Apply a noise to activations whose leading axis is the batch.
+
+        Raises:
+            ModelError: The shape does not fit the noise or the batch.
+        """
+        if isinstance(noise, DropBlock) and x.dim() != 4:
+            raise ModelError(
+                f"dropblock at {site.where}: needs maps (B, C, H, W), got {tuple(x.shape)}; "
+                "use kind: dropout"
+            )
+        call = self.calls[site.number] = self.calls.get(site.number, -1) + 1
+        return noise.apply(x, self._keys_for(x, site), self.index, site.stream + call)
+
+    def _keys_for(self, x: Tensor, site: Site) -> Tensor:
+        """Give each leading entry a key: one per row, or per part where rows were cut up."""
+        parts, rest = divmod(x.shape[0], len(self.keys))
+        if rest or parts == 0:
+            raise ModelError(
+                f"noise at {site.where}: the first axis must be the batch, got "
+                f"{tuple(x.shape)} for {len(self.keys)} rows; choose another layer"
+            )
+        if parts == 1:
+            return self.keys
+        part = torch.arange(len(x), device=x.device) % parts
+        return mix(self.keys.repeat_interleave(parts) + part)
+
+
+@dataclass(frozen=True)
+class Site(ABC):
+    """A place where noise acts.
+
+    Attributes:
+        number: Position among the sites; part of the random stream.
+    """
+
+    number: int
+
+    @property
+    def stream(self) -> int:
+        """Random stream of the first call."""
+        return self.number * _CALLS
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """Name the place for people."""
+
+    @abstractmethod
+    def attach(self, model: nn.Module, one: Pass) -> AbstractContextManager[object]:
+        """Disturb what passes here, until the context ends."""
+
+
+@dataclass(frozen=True)
+class ModuleSite(Site):
+    """The output of a module.
+
+    Attributes:
+        module: Dotted name.
+        noise: What to do to the output.
+    """
+
+    module: str
+    noise: Noise
+
+    @property
+    def where(self) -> str:
+        """Name the place for people."""
+        return repr(self.module)
+
+    @contextmanager
+    def attach(self, model: nn.Module, one: Pass) -> Iterator[None]:
+        """Hook the module."""
+
+        def disturb(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise ModelError(
+                    f"noise at {self.where}: the module must give a tensor, got "
+                    f"{type(output).__name__}; choose a module inside it"
+                )
+            return one.disturb(output, self.noise, self)
+
+        handle = model.get_submodule(self.module).register_forward_hook(disturb)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class FunctionalSite(Site):
+    """Every call of ``F.dropout`` and its kin, by modules or in a ``forward``, in order."""
+
+    @property
+    def where(self) -> str:
+        """Name the place for people."""
+        return "the calls of F.dropout"
+
+    def attach(self, model: nn.Module, one: Pass) -> AbstractContextManager[object]:
+        """Watch the calls."""
+        return _Watch(lambda x, noise: one.disturb(x, noise, self))
+
+
+class _Watch(TorchFunctionMode):
+    """Answer every call of a dropout function with p > 0, whatever its ``training`` says.
+
+    Attention's own dropout inside ``scaled_dot_product_attention`` cannot be seen from here.
+    """
+
+    def __init__(self, answer: Callable[[Tensor, Noise], Tensor]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _FUNCTIONS:
+            given = inspect.signature(func).bind(*args, **kwargs)
+            given.apply_defaults()
+            if given.arguments["p"] > 0:
+                x = given.arguments["input"]
+                return self.answer(x, _FUNCTIONS[func](given.arguments["p"]))
+        return func(*args, **kwargs)
+
+
+def count_functional_calls(model: nn.Module, batch: Tensor, *, within_modules: bool = False) -> int:
+    """Count the calls of dropout functions in a forward pass.
+
+    Args:
+        model: In eval mode.
+        batch: A few inputs.
+        within_modules: Count those that dropout modules make, too.
+    """
+    depth, calls = 0, 0
+
+    def enter(module: nn.Module, args: Any) -> None:
+        nonlocal depth
+        depth += 1
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def see(x: Tensor, noise: Noise) -> Tensor:
+        nonlocal calls
+        calls += depth == 0
+        return x
+
+    with ExitStack() as stack:
+        if not within_modules:
+            for module in model.modules():
+                if isinstance(module, nn.modules.dropout._DropoutNd):
+                    stack.callback(module.register_forward_pre_hook(enter).remove)
+                    stack.callback(module.register_forward_hook(leave).remove)
+        stack.enter_context(_Watch(see))
+        model(batch)
+    return calls
+
+
+@contextmanager
+def noisy(model: nn.Module, sites: Sequence[Site], one: Pass) -> Iterator[None]:
+    """Apply the noises of one pass; all is as before afterwards, also after an exception."""
+    with ExitStack() as stack:
+        for site in sites:
+            stack.enter_context(site.attach(model, one))
+        yield
+
+
+def _drop_block(module: Any) -> Noise:
+    probability = float(getattr(module, "p", getattr(module, "drop_prob", 0.0)))
+    # torchvision and timm draw one mask per channel, the `dropblock` package one for all.
+    per_channel = type(module).__module__.partition(".")[0] in {"torchvision", "timm"}
+    return DropBlock(
+        probability, int(module.block_size), getattr(module, "shared", not per_channel)
+    )
+
+
+_NOISES: dict[str, Callable[[Any], Noise]] = {
+    "Dropout": lambda m: Dropout(m.p),
+    "Dropout1d": lambda m: Dropout(m.p, axes=1),
+    "Dropout2d": lambda m: Dropout(m.p, axes=1),
+    "Dropout3d": lambda m: Dropout(m.p, axes=1),
+    "AlphaDropout": lambda m: AlphaDropout(m.p),
+    "FeatureAlphaDropout": lambda m: AlphaDropout(m.p, axes=1),
+    "StochasticDepth": lambda m: Dropout(m.p, axes=0),
+    "DropPath": lambda m: Dropout(float(m.drop_prob or 0), 0, getattr(m, "scale_by_keep", True)),
+    "DropBlock": _drop_block,
+    "DropBlock2d": _drop_block,
+    "DropBlock2D": _drop_block,
+}
+
+
+def noise_of(module: nn.Module) -> Noise | None:
+    """Find what a module would do in training mode; ``None`` if it is not stochastic."""
+    for cls in type(module).__mro__:
+        if cls.__name__ in _NOISES:
+            noise = _NOISES[cls.__name__](module)
+            return noise if getattr(noise, "p", 0) > 0 else None
+    return None
+
+
+def find_sites(model: nn.Module, config: MonteCarlo, batch: Tensor) -> tuple[Site, ...]:
+    """List the sites that a pipeline asks for.
+
+    Args:
+        model: In eval mode.
+        config: What is asked for.
+        batch: A few inputs, to see which functional dropout the forward pass calls.
+
+    Raises:
+        ModelError: A named module does not exist, nothing stochastic is active, or the forward
+            pass calls dropout functions that the pipeline's mode does not reach.
+    """
+    sites: list[Site] = []
+    if config.activate == "functional":
+        if count_functional_calls(model, batch, within_modules=True):
+            sites.append(FunctionalSite(0))
+    elif config.activate:
+        sites += _own_modules(model, config.activate)
+        if config.activate is True and (calls := count_functional_calls(model, batch)):
+            raise ModelError(
+                f"monte_carlo.activate: the forward pass calls F.dropout {calls} times outside "
+                "dropout modules, which activate: true leaves off; use activate: functional, or "
+                "name the modules to switch on"
+            )
+    if config.insert is not None:
+        names = [name for name, _ in model.named_modules() if name]
+        if config.insert.after not in names:
+            raise ModelError(
+                f"monte_carlo.insert.after {config.insert.after!r}: no such module; "
+                f"{suggest(config.insert.after, names)}"
+            )
+        sites.append(ModuleSite(len(sites), config.insert.after, _inserted(config.insert)))
+    if not sites:
+        raise ModelError(
+            "monte_carlo: nothing stochastic is active in this model, so all passes would "
+            "be equal; add insert: {after: <layer>, kind: dropblock}"
+        )
+    return tuple(sites)
+
+
+def _own_modules(model: nn.Module, activate: bool | list[str]) -> list[Site]:
+    own = {name: noise for name, module in model.named_modules() if (noise := noise_of(module))}
+    if activate is True:
+        chosen = list(own)
+    else:
+        chosen = []
+        for pattern in activate or ():
+            matches = matching(pattern, own)
+            if not matches:
+                raise ModelError(
+                    f"monte_carlo.activate {pattern!r}: matches no stochastic module; "
+                    f"{suggest(pattern, own)}"
+                )
+            chosen += [name for name in matches if name not in chosen]
+    return [ModuleSite(number, name, own[name]) for number, name in enumerate(chosen)]
+
+
+def _inserted(insert: Insert) -> Noise:
+    if insert.kind == "dropblock":
+        return DropBlock(insert.p, insert.block_size, insert.shared)
+    return Dropout(insert.p, axes=1 if insert.kind == "dropout2d" else None)

@@ -1,0 +1,163 @@
+"""One block of rows: from inputs to the arrays that the cache keeps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentood.errors import DataError
+from latentood.extraction.passes.engines import Captured, Engine, Noisy, Plain
+from latentood.extraction.passes.noise import row_keys
+from latentood.extraction.run.job import Job
+from latentood.extraction.scores.schedule import Scorer
+from latentood.latents import IDS, LABELS, LOGITS, MC_LOGITS, Key
+from latentood.latents.rows import first_not_finite
+from latentood.stats.entropy import kl_entropy
+from latentood.store.schema import SplitSpec, encode_ids
+
+log = logging.getLogger(__name__)
+
+
+def compute_block(
+    job: Job,
+    spec: SplitSpec,
+    bounds: tuple[int, int],
+    batches: Iterator[tuple[Tensor, Tensor]],
+    advance: Callable[[int], None],
+    scorer: Scorer,
+) -> dict[str, np.ndarray]:
+    """Compute the arrays of one block: a function of (pipeline, split, block) alone.
+
+    Scores that read the fit split also follow from its committed rows.
+
+    Args:
+        job: What to run.
+        spec: The split, with the arrays that are wanted; nothing else is computed.
+        bounds: First row and the one after the last.
+        batches: Yields this block's batches next.
+        advance: Called with the rows of each finished batch.
+        scorer: The split's score taps.
+
+    Returns:
+        key → (rows of the block, …).
+
+    Raises:
+        DataError: A number of a row is not finite, or too large for the stored dtype.
+    """
+    name, (start, stop) = spec.name, bounds
+    block = _empty(spec, stop - start, job.device)
+    ids = [job.inputs[name].id_of(row) for row in range(start, stop)]
+    if IDS in block:
+        block[IDS].copy_(torch.from_numpy(encode_ids(ids, block[IDS].shape[1])))
+    at = 0
+    while at < stop - start:
+        inputs, labels = next(batches)
+        end = at + len(inputs)
+        rows = torch.arange(start + at, start + end, device=job.device)
+        inputs = inputs.to(job.device, non_blocking=True)
+        if inputs.dim() == 4:  # convolutions are faster so, on CPU and GPU alike
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        keys = row_keys(job.seed(name), rows)
+        for key, values in _compute(job, scorer, block, inputs, keys).items():
+            # On a GPU the copy runs on while the next batch is being computed.
+            block[key][at:end].copy_(values, non_blocking=True)
+        if LABELS in block:
+            block[LABELS][at:end] = labels
+        at = end
+        advance(len(inputs))
+    if job.device.type == "cuda":
+        torch.cuda.current_stream(job.device).synchronize()
+    for key, values in block.items():
+        if values.is_floating_point():
+            _require_finite(key, values, name, start, ids)
+    return {key: values.numpy() for key, values in block.items()}
+
+
+def _empty(spec: SplitSpec, rows: int, device: torch.device) -> dict[str, Tensor]:
+    """Make room for a block, page-locked where a GPU writes into it."""
+    pin = device.type == "cuda"
+    return {
+        array.key: torch.empty(
+            (rows, *array.tail), dtype=getattr(torch, array.dtype), pin_memory=pin
+        )
+        for array in spec.arrays
+    }
+
+
+def _compute(
+    job: Job, scorer: Scorer, wanted: Container[str], inputs: Tensor, keys: Tensor
+) -> dict[str, Tensor]:
+    """Compute a batch; where GPU memory does not suffice, in halves, with the same masks."""
+    try:
+        with job.precision():
+            with torch.no_grad():
+                captured = narrowed(job.plan.engine, wanted).run(inputs, keys)
+            scores = scorer.run(inputs, captured.logits)
+        with torch.no_grad():
+            return _outputs(captured, wanted) | scores
+    except torch.cuda.OutOfMemoryError:
+        if len(inputs) == 1:
+            raise
+    log.warning("out of GPU memory with %d rows; going on with halves", len(inputs))
+    torch.cuda.empty_cache()
+    half = (len(inputs) + 1) // 2
+    halves = zip(inputs.split(half), keys.split(half), strict=True)
+    parts = [_compute(job, scorer, wanted, *part) for part in halves]
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def _outputs(captured: Captured, wanted: Container[str]) -> dict[str, Tensor]:
+    """Name what a batch gave by the keys of the cache, entropies computed on the way."""
+    arrays: dict[str, Tensor] = {LOGITS: captured.logits}
+    arrays |= {Key("features", layer): values for layer, values in captured.features.items()}
+    arrays = {key: values for key, values in arrays.items() if key in wanted}
+    if captured.mc_logits is not None and MC_LOGITS in wanted:
+        arrays[MC_LOGITS] = captured.mc_logits
+    for layer, values in captured.mc_features.items():
+        if Key("mc.features", layer) in wanted:
+            arrays[Key("mc.features", layer)] = values
+        if Key("mc.entropy", layer) in wanted:
+            arrays[Key("mc.entropy", layer)] = kl_entropy(values.flatten(2)).reshape(
+                values[:, 0].shape
+            )
+    return arrays
+
+
+def _require_finite(key: str, values: Tensor, name: str, start: int, ids: Sequence[str]) -> None:
+    row = first_not_finite(values)
+    if row is not None:
+        small = values.dtype == torch.float16
+        remedy = ", or set dtype: float32, which reaches beyond 65,504" if small else ""
+        raise DataError(
+            f"split {name!r}: the {key} of row {start + row} ({ids[row]}) are not finite; "
+            f"look at that input, or at the weights{remedy}"
+        )
+
+
+def narrowed(engine: Engine, wanted: Container[str]) -> Engine:
+    """Take from an engine what no wanted array needs.
+
+    Args:
+        engine: Captures every layer of the pipeline.
+        wanted: Keys of the arrays to be written.
+
+    Returns:
+        An engine that follows only the layers of those arrays, and that runs no passes where
+        none of them holds any.
+    """
+
+    def followed(layer: str) -> bool:
+        return Key("mc.features", layer) in wanted or Key("mc.entropy", layer) in wanted
+
+    taps = [t for t in engine.taps if Key("features", t.layer) in wanted or followed(t.layer)]
+    if not isinstance(engine, Noisy):
+        return replace(engine, taps=taps)
+    varying = frozenset(filter(followed, engine.varying))
+    if not varying and MC_LOGITS not in wanted:
+        return Plain(engine.model, taps, engine.output)
+    return replace(engine, taps=taps, varying=varying)

@@ -1,0 +1,210 @@
+"""The inputs of a split: a data set, its transform, its ids, and a fingerprint of its contents."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from latentood.data.items import NO_LABEL, split_item
+from latentood.data.names import names_of
+from latentood.errors import ConfigError, DataError
+from latentood.pipeline.schema import Pipeline, SplitConfig, Target
+from latentood.pipeline.targets import build
+
+log = logging.getLogger(__name__)
+
+_PROBES = 8  # items whose bytes stand for a data set's contents
+
+
+@dataclass(frozen=True)
+class Inputs(Dataset[tuple[Tensor, int]]):
+    """A split as a map-style data set of (input, label).
+
+    Attributes:
+        name: Name of the split.
+        source: The data set a pipeline names; items are an input or (input, label, …).
+        transform: Applied to each input; ``None`` where inputs come ready.
+        size: How many of its rows to use, evenly spaced, so that a few rows of a data set that
+            is sorted by class still hold every class.
+        classes: C, to check labels against; ``None`` where they may be anything (OOD splits).
+        input: Field of an item that is the input, for items that are mappings.
+        label: Field of an item that is the label, for items that are mappings.
+    """
+
+    name: str
+    source: Any
+    transform: Callable[[Any], Any] | None
+    size: int
+    classes: int | None = None
+    input: str | None = None
+    label: str | None = None
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return self.size
+
+    def place(self, row: int) -> int:
+        """Say which item of the data set a row is."""
+        return row * len(self.source) // self.size
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        """Load one row.
+
+        Raises:
+            DataError: It cannot be read or has an impossible label (names split, row, file).
+        """
+        try:
+            item = self.source[self.place(row)]
+            value, label = split_item(item, self.input, self.label)
+            value = value if self.transform is None else self.transform(value)
+            value = _as_tensor(value)
+        except Exception as error:  # whatever a reader or a transform may raise
+            raise DataError(
+                f"split {self.name!r}: row {row} ({self.id_of(row)}) cannot be read: "
+                f"{' '.join(str(error).split())}; mend or remove it"
+            ) from error
+        label = int(label)
+        if self.classes is not None and label != NO_LABEL and not 0 <= label < self.classes:
+            raise DataError(
+                f"split {self.name!r}: labels must be from 0 to {self.classes - 1}, got "
+                f"{label} in row {row} ({self.id_of(row)}); check num_classes"
+            )
+        return value, label
+
+    def first(self, count: int) -> Tensor:
+        """Load the first rows, at most so many: (n, …)."""
+        return torch.stack([self[row][0] for row in range(min(count, self.size))])
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """Names of all items of the data set."""
+        return names_of(self.source)
+
+    def id_of(self, row: int) -> str:
+        """Name a row so that a result leads back to its image: its file, else its number."""
+        return str(self.names[self.place(row)])
+
+    def ids(self) -> list[str]:
+        """Name all rows."""
+        return [self.id_of(row) for row in range(self.size)]
+
+    def has_labels(self) -> bool:
+        """Tell whether items come with labels."""
+        return self[0][1] != NO_LABEL
+
+    def fingerprint(self) -> str:
+        """Digest size, ids and the inputs of a few rows.
+
+        Raises:
+            DataError: A row differs between two reads (a random transform).
+        """
+        digest = hashlib.sha256(
+            repr((self.size, self.id_of(0), self.id_of(self.size - 1))).encode()
+        )
+        for row in np.unique(np.linspace(0, self.size - 1, _PROBES).astype(int)).tolist():
+            value, label = self[row]
+            digest.update(_bytes(value))
+            digest.update(str(label).encode())
+            if row == 0 and _bytes(self[0][0]) != _bytes(value):
+                raise DataError(
+                    f"split {self.name!r}: row 0 differs between two reads; remove random "
+                    "transforms, or seed the data set"
+                )
+        return digest.hexdigest()
+
+    def batches(
+        self, wanted: Sequence[list[int]], *, workers: int, pin: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Load rows batch by batch, in order.
+
+        Args:
+            wanted: Row numbers of every batch.
+            workers: Loading processes (spawned: forking after zarr or CUDA started is unsafe).
+            pin: Put batches into page-locked memory.
+        """
+        return iter(
+            DataLoader(
+                self,
+                batch_sampler=wanted,
+                num_workers=workers,
+                pin_memory=pin,
+                multiprocessing_context="spawn" if workers else None,
+            )
+        )
+
+
+def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
+    """Build the data set of a split; its labels may still be anything.
+
+    Raises:
+        ConfigError: Its target cannot be built.
+        DataError: It has no length or no rows.
+    """
+    config = pipeline.splits[name]
+    source = build(Target(target=config.target, args=config.args))
+    try:
+        size = len(source)
+    except TypeError:
+        raise DataError(
+            f"split {name!r}: {config.target} must have a length; wrap it as a map-style data set"
+        ) from None
+    if size == 0:
+        raise DataError(f"split {name!r}: has no rows; check {config.target} and its args")
+    size = size if limit is None else min(size, limit)
+    transform = _transform(pipeline, config, source)
+    return Inputs(name, source, transform, size, None, config.input, config.label)
+
+
+def _transform(pipeline: Pipeline, config: SplitConfig, source: Any) -> Callable[[Any], Any] | None:
+    """Choose the split's own transform, none for inputs that come ready, else the pipeline's."""
+    chain = pipeline.transform
+    if "transform" in config.model_fields_set:
+        chain = config.transform
+    elif getattr(source, "model_space", False):
+        return None
+    if not chain:
+        return None
+    steps = [build(step) for step in chain]
+    for step, spec in zip(steps, chain, strict=True):
+        if not callable(step):
+            raise ConfigError(
+                f"transform {spec.target}: must give something callable, got {type(step).__name__}"
+            )
+    return Chain(steps)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Transforms one after the other."""
+
+    steps: Sequence[Callable[[Any], Any]]
+
+    def __call__(self, value: Any) -> Any:
+        """Apply them all."""
+        for step in self.steps:
+            value = step(value)
+        return value
+
+
+def _as_tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    raise TypeError(
+        f"an input must be a tensor after the transform, got {type(value).__name__}; "
+        "add torchvision.transforms.ToTensor"
+    )
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.contiguous().flatten().view(torch.uint8).numpy().tobytes()

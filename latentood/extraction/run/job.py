@@ -1,0 +1,155 @@
+"""What an extraction is about to do, settled and checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from latentood.device import resolve_device
+from latentood.errors import StoreError, unknown
+from latentood.extraction.model.head import linear_layer
+from latentood.extraction.model.weights import load_model
+from latentood.extraction.passes.compiling import compile_parts
+from latentood.extraction.passes.plan import Plan, make_plan
+from latentood.extraction.passes.timing import choose_batch_size
+from latentood.extraction.run.inputs import Inputs, open_inputs
+from latentood.extraction.run.layout import lay_out, origin_of
+from latentood.extraction.scores.network import TappedModel
+from latentood.extraction.scores.schedule import Schedule
+from latentood.latents.facts import Origin
+from latentood.pipeline.schema import Pipeline
+from latentood.store.fingerprint import hash_tensors
+from latentood.store.root import read_root
+from latentood.store.schema import SplitSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, its plan, the inputs of every split and the shape of what will be stored.
+
+    Attributes:
+        pipeline: What was asked for.
+        plan: How the model is run.
+        origin: What identifies the run in the cache.
+        head: Weight (C, D) and bias (C,) of the head, if there is one.
+        inputs: split → its data.
+        specs: split → its arrays.
+        scores: Score taps, ready to be prepared.
+        device: Where the model runs.
+        batch_size: Rows run together.
+    """
+
+    pipeline: Pipeline
+    plan: Plan
+    origin: Origin
+    head: tuple[np.ndarray, np.ndarray] | None
+    inputs: dict[str, Inputs]
+    specs: dict[str, SplitSpec]
+    scores: Schedule
+    device: torch.device
+    batch_size: int
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Run the model in the precision that the pipeline asks for."""
+        return precision(self.pipeline, self.device)
+
+    def seed(self, split: str) -> int:
+        """Name the random streams of a split by 64 bits."""
+        digest = hashlib.sha256(f"{self.pipeline.seed}/{split}".encode()).digest()
+        return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def prepare(
+    pipeline: Pipeline,
+    *,
+    splits: Sequence[str] | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    store: Path | str | None = None,
+) -> Job:
+    """Build the model, open the data, try the model on two rows, and lay out the cache.
+
+    Args:
+        pipeline: What to run.
+        splits: Only these.
+        limit: Only so many rows of each split, evenly spaced.
+        device: Instead of the pipeline's.
+        batch_size: Instead of the pipeline's.
+        store: Path of a cache that may be there: a batch size once timed for it stays.
+
+    Raises:
+        LatentOODError: Whatever does not fit, before anything is written.
+    """
+    names = list(splits) if splits else list(pipeline.splits)
+    for name in names:
+        if name not in pipeline.splits:
+            raise unknown("split", name, pipeline.splits)
+    where = resolve_device(device or pipeline.extract.device)
+    model = load_model(pipeline.model, pipeline.seed)
+    weights = hash_tensors(model.state_dict())
+    model.to(memory_format=torch.channels_last).to(where)
+    inputs = {name: open_inputs(pipeline, name, limit=limit) for name in names}
+    probe = inputs[names[0]].first(2).to(where)
+    with precision(pipeline, where):  # an engine must also work in this precision
+        plan = make_plan(model, pipeline, probe)
+        if pipeline.extract.compile:
+            compile_parts(plan.engine, probe)
+    scores = Schedule.of(pipeline, TappedModel(plan, probe))
+    for name in names:
+        if pipeline.splits[name].role in ("fit", "val", "id"):
+            inputs[name] = replace(inputs[name], classes=plan.classes)
+    wanted = batch_size or pipeline.extract.batch_size
+    if wanted == "auto" and store is not None:
+        wanted = timed_before(Path(store)) or wanted
+    size = choose_batch_size(wanted, plan.engine, probe[:1])
+    return Job(
+        pipeline=pipeline,
+        plan=plan,
+        origin=origin_of(pipeline, weights, size),
+        head=_head(plan),
+        inputs=inputs,
+        specs={name: lay_out(pipeline, plan, scores, one) for name, one in inputs.items()},
+        scores=scores,
+        device=where,
+        batch_size=size,
+    )
+
+
+def precision(pipeline: Pipeline, device: torch.device) -> AbstractContextManager[object]:
+    """Give the context in which a pipeline wants its model to run."""
+    lower = pipeline.extract.autocast
+    if lower is None:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, lower))
+
+
+def timed_before(store: Path) -> int | None:
+    """Find the batch size that a cache was begun with, where one was chosen by timing.
+
+    Other batches give other last bits, and a resumed cache must be that of one run.
+    """
+    try:
+        size = read_root(store).origin.pipeline["extract"]["batch_size"]
+    except (StoreError, KeyError):  # nothing there yet, or nothing to go on with
+        return None
+    return size if isinstance(size, int) else None
+
+
+def _head(plan: Plan) -> tuple[np.ndarray, np.ndarray] | None:
+    if plan.head is None:
+        log.warning(
+            "no linear layer gives the logits; detectors that need the head are not available"
+        )
+        return None
+    weight, bias = linear_layer(plan.engine.model, plan.head)
+    return weight.float().cpu().numpy(), bias.float().cpu().numpy()

@@ -1,0 +1,1 @@
+"""Score taps: which run on which split, and the model as they see it."""

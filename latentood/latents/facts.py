@@ -1,0 +1,80 @@
+"""What is known of splits without reading them: roles, where numbers come from, how arrays were made.
+
+Plain values, shared by the store, which writes them, and by evaluation, which reports them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from latentood.errors import ConfigError
+
+Role = Literal["fit", "val", "id", "near", "far"]
+"""What a split is for: to fit, to calibrate, to score as ID, as near OOD and as far OOD."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where all numbers of a cache come from; empty for arrays of unknown origin.
+
+    Attributes:
+        pipeline: The resolved pipeline, as JSON.
+        fingerprint: Field → JSON value; two runs may share a store only if all are equal.
+        versions: Library → version at extraction; provenance, never compared.
+    """
+
+    pipeline: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the fingerprint, 64 hex digits; empty where nothing is known."""
+        return digest(self.fingerprint) if self.fingerprint else ""
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """One split.
+
+    Attributes:
+        role: What it is for.
+        data: Provenance of the data set, its ``fingerprint`` included.
+        made: Key → how the array was made: the reduction of a layer, the settings of a score tap.
+    """
+
+    role: Role
+    data: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
+
+
+def plain(value: Any) -> Any:
+    """Give a value as JSON would give it back: tuples as lists, keys as texts.
+
+    Raises:
+        ConfigError: It is not JSON (NaN and infinity are not).
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"what is kept in a cache's metadata must be JSON, got {value!r} ({error}); "
+            "give strings, finite numbers, lists and mappings"
+        ) from None
+
+
+def canonical(value: Any) -> str:
+    """Write a JSON value in the one way that does not depend on the order of its keys."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+
+
+def digest(value: Any) -> str:
+    """Give the SHA-256 of a JSON value in canonical form, as 64 hex digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

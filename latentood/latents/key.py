@@ -1,0 +1,200 @@
+"""Keys: the names of the arrays in latents and caches, and all that follows from a name.
+
+======================  ===========  =====================================================
+key                     axes         what
+======================  ===========  =====================================================
+``logits``              (N, C)       output of the forward pass without noise
+``labels``              (N,)         true classes, int64
+``ids``                 (N, L)       names of the rows, as UTF-8 bytes
+``features/<layer>``    (N, D)       reduced activations, dropout off
+``mc.logits``           (N, T, C)    logits of T stochastic passes
+``mc.features/<layer>`` (N, T, D)    reduced activations of T stochastic passes
+``mc.entropy/<layer>``  (N, D)       entropy of each dimension over the T passes, nats
+``scores/<name>``       (N,)         a score that needs the model, computed during extraction
+``head``                             the last linear layer: weight (C, D) and bias (C,)
+======================  ===========  =====================================================
+
+Arrays about members of an image have the axis K after N and a prefix: ``cells.features/<layer>``
+(N, K, D), ``boxes.logits`` (N, K, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+from latentood.errors import ConfigError, MissingInput, suggest
+
+Unit = Literal["image", "cell", "box"]
+"""What one score is about."""
+
+Maker = Literal["data", "model", "reduction", "settings"]
+"""What the values of an array depend on beside the weights: the reduction of its layer, the
+settings of its score tap, or nothing (``model``); ``data`` comes with the data set."""
+
+PENULTIMATE = "penultimate"
+"""The layer that is the input of the head."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of array.
+
+    Attributes:
+        axes: Names of its axes for the unit ``image``, rows first.
+        made_by: What its values depend on beside the weights.
+        named: Whether a key of this kind names a layer or a score.
+        advice: What to do where it is missing; ``{layer}`` stands for the layer.
+    """
+
+    axes: tuple[str, ...]
+    made_by: Maker
+    named: bool
+    advice: str
+
+
+_PASSES = "re-run extract with monte_carlo: {{passes: 16, keep: [%s]}}"
+
+KINDS: dict[str, Kind] = {
+    "logits": Kind(("N", "C"), "model", False, ""),
+    "labels": Kind(("N",), "data", False, "use a split whose data set has labels, or give labels="),
+    "ids": Kind(("N", "L"), "data", False, ""),
+    "features": Kind(("N", "D"), "reduction", True, "add {layer!r} to layers: and re-run extract"),
+    "mc.logits": Kind(("N", "T", "C"), "model", False, _PASSES % "logits"),
+    "mc.features": Kind(("N", "T", "D"), "reduction", True, _PASSES % "features"),
+    "mc.entropy": Kind(("N", "D"), "reduction", True, _PASSES % "entropy"),
+    "scores": Kind(
+        ("N",), "settings", True, "add scores: [{layer}] to the pipeline and re-run extract"
+    ),
+    "head": Kind((), "model", False, "re-run extract with head: <layer name>, or give head=(W, b)"),
+}
+
+_PREFIXES: dict[Unit, str] = {"image": "", "cell": "cells.", "box": "boxes."}
+
+
+class Key(str):
+    """The name of one array: its kind, its layer and its unit.
+
+    A key is its own text, so that it can stand wherever a text is wanted: in JSON, in messages,
+    in ``rows["features/layer3"]``.
+
+    Args:
+        kind: One of :data:`KINDS`.
+        layer: The layer, or the score; empty for kinds that name none.
+        unit: What one row of it is about.
+
+    Raises:
+        ConfigError: No such kind or unit, or a layer where there can be none, or none where there
+            must be one.
+    """
+
+    kind: str
+    layer: str
+    unit: Unit
+
+    def __new__(cls, kind: str, layer: str = "", unit: Unit = "image") -> Self:
+        """Check the parts and write the text."""
+        prefix = _PREFIXES.get(unit, "?.")
+        if (
+            kind not in KINDS
+            or unit not in get_args(Unit)
+            or bool(layer) != KINDS[kind].named
+            or "/" in layer
+        ):
+            raise _no_such_key(f"{prefix}{kind}{'/' if layer else ''}{layer}")
+        key = super().__new__(cls, f"{prefix}{kind}{'/' if layer else ''}{layer}")
+        key.kind, key.layer, key.unit = kind, layer, unit
+        return key
+
+    def __getnewargs__(self) -> tuple[str, str, Unit]:  # type: ignore[override]
+        """Let copies be made from the parts."""
+        return self.kind, self.layer, self.unit
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """Read the text of a key.
+
+        Raises:
+            ConfigError: No array can be called so.
+        """
+        if isinstance(text, Key):
+            return text
+        kind, slash, layer = text.partition("/")
+        for unit, prefix in _PREFIXES.items():
+            if prefix and kind.startswith(prefix):
+                return cls(kind.removeprefix(prefix), layer, unit)
+        if slash and not layer:
+            raise _no_such_key(text)
+        return cls(kind, layer)
+
+    @property
+    def about(self) -> Kind:
+        """What holds for all keys of its kind."""
+        return KINDS[self.kind]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes of the array: ``("N", "T", "C")``, with K after N for members."""
+        axes = self.about.axes
+        return axes if self.unit == "image" else (*axes[:1], "K", *axes[1:])
+
+    @property
+    def path(self) -> str:
+        """Where the array lies within its split: ``mc.features/a.b`` is in ``mc/features/a.b``."""
+        kind, slash, layer = self.partition("/")
+        return kind.replace(".", "/") + slash + layer
+
+    @property
+    def of_passes(self) -> bool:
+        """Whether its values come from stochastic passes."""
+        return self.kind.startswith("mc.")
+
+    @property
+    def source(self) -> str:
+        """How results name what a detector looked at: features by their layer alone."""
+        return self.layer if self.kind == "features" and self.unit == "image" else str(self)
+
+    def advice(self, known: Collection[str]) -> str:
+        """Say what to do so that the array is there.
+
+        Args:
+            known: The keys that are there; one that is nearly the same is suggested.
+        """
+        remedy = self.about.advice.format(layer=self.layer)
+        if not remedy:
+            return suggest(self, known)
+        alike = [key for key in known if str(key).startswith(f"{self.partition('/')[0]}/")]
+        wants_hint = self.kind == "features" or (self.of_passes and alike)
+        return f"{suggest(self, alike)} or {remedy}" if wants_hint else remedy
+
+
+LOGITS = Key("logits")
+LABELS = Key("labels")
+IDS = Key("ids")
+HEAD = Key("head")
+MC_LOGITS = Key("mc.logits")
+PENULTIMATE_FEATURES = Key("features", PENULTIMATE)
+
+
+def missing(key: str, known: Collection[str], *, where: str, who: str = "") -> MissingInput:
+    """Build the error for an array that is not there, with what to do so that it is.
+
+    Args:
+        key: What is missing.
+        known: The keys that are there.
+        where: Name of the rows.
+        who: The detector that needs it.
+    """
+    lead = f"{who}: needs {key!r}, but" if who else f"no {key!r}:"
+    listed = ", ".join(repr(name) for name in known)
+    try:
+        advice = Key.parse(key).advice(known)
+    except ConfigError:  # no key at all, perhaps misspelt
+        advice = suggest(key, known)
+    return MissingInput(f"{lead} {where} has {listed}; {advice}")
+
+
+def _no_such_key(text: str) -> ConfigError:
+    known = [name + ("/<name>" if kind.named else "") for name, kind in KINDS.items()]
+    return ConfigError(f"no array can be called {text!r}; {suggest(text, known)}")

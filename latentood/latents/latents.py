@@ -1,0 +1,286 @@
+"""Latents: named arrays of rows, in memory or read lazily from a cache.
+
+This is all that a detector ever sees of the outside world. Row ``i`` of every array belongs
+to the same input. The names of the arrays are in :mod:`latentood.latents.key`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from latentood.errors import ConfigError, DataError, MissingInput
+from latentood.latents.key import HEAD, LABELS, LOGITS, MC_LOGITS, Key, missing
+from latentood.latents.memo import Answers, Memo, Statistic
+from latentood.latents.rows import Budget, InMemory, Kept, Rows, as_tensor, first_not_finite
+
+Answer = TypeVar("Answer")
+
+CHUNK_ROWS = 4096
+"""Rows that are reduced together. Fixed, so that no sum depends on how a cache is laid out."""
+
+
+class Latents:
+    """Named arrays of rows.
+
+    Args:
+        logits: (N, C).
+        features: layer → (N, D).
+        labels: (N,) integers.
+        head: ``(weight (C, D), bias (C,))`` of the last linear layer.
+        mc_logits: (N, T, C).
+        mc_features: layer → (N, T, D).
+        mc_entropy: layer → (N, D).
+        scores: name → (N,), scores that were computed beside the logits.
+        name: What to call these rows in messages.
+
+    Arrays may be torch tensors or NumPy arrays; any subset may be given.
+
+    Raises:
+        DataError: No array, or arrays with different numbers of rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        logits: Any = None,
+        features: Mapping[str, Any] | None = None,
+        labels: Any = None,
+        head: tuple[Any, Any] | None = None,
+        mc_logits: Any = None,
+        mc_features: Mapping[str, Any] | None = None,
+        mc_entropy: Mapping[str, Any] | None = None,
+        scores: Mapping[str, Any] | None = None,
+        name: str = "latents",
+    ) -> None:
+        by_layer = {
+            "features": features,
+            "mc.features": mc_features,
+            "mc.entropy": mc_entropy,
+            "scores": scores,
+        }
+        given = {LOGITS: logits, LABELS: labels, MC_LOGITS: mc_logits}
+        for kind, arrays in by_layer.items():
+            given |= {Key(kind, layer): value for layer, value in (arrays or {}).items()}
+        rows: dict[Key, Rows] = {
+            key: InMemory(as_tensor(value)) for key, value in given.items() if value is not None
+        }
+        self._setup(rows, head, name)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Mapping[str, Rows] | Mapping[Key, Rows],
+        *,
+        head: tuple[Any, Any] | None = None,
+        name: str = "latents",
+        origin: str | None = None,
+        offset: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> Latents:
+        """Wrap arrays that are read on demand.
+
+        Args:
+            rows: key → array.
+            head: As in the constructor.
+            name: What to call these rows in messages.
+            origin: Identity of the split these rows were taken from; equal origins mean the
+                same rows (a neighbour search then skips a row's match with itself).
+            offset: Position of the first row within its origin.
+            device: Where tensors handed out live.
+        """
+        latents = cls.__new__(cls)
+        keyed = {Key.parse(key): array for key, array in rows.items()}
+        latents._setup(keyed, head, name, origin, offset, device)
+        return latents
+
+    def _setup(
+        self,
+        rows: dict[Key, Rows],
+        head: tuple[Any, Any] | None,
+        name: str,
+        origin: str | None = None,
+        offset: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not rows:
+            raise DataError(f"{name}: no array was given; give at least one, e.g. logits=")
+        sizes = {key: array.shape[0] for key, array in rows.items()}
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{key} {size}" for key, size in sizes.items())
+            raise DataError(f"{name}: all arrays must have the same number of rows, got {listed}")
+        self._rows = rows
+        self._head = None if head is None else (as_tensor(head[0]), as_tensor(head[1]))
+        self._memo = Memo()
+        self._answers: Answers | None = None  # of a chunk
+        self.name = name
+        self.origin = origin or uuid.uuid4().hex
+        self.offset = offset
+        # The name of a device in full: "cuda" means whichever is the current one.
+        self.device = torch.empty(0, device=device).device
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return next(iter(self._rows.values())).shape[0]
+
+    def __repr__(self) -> str:
+        """Show name, rows and keys."""
+        return f"Latents({self.name!r}, {len(self)} rows, keys: {', '.join(self.keys())})"
+
+    def keys(self) -> tuple[Key, ...]:
+        """Name the arrays that are there (``head`` included)."""
+        return (*self._rows, HEAD) if self._head is not None else tuple(self._rows)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether an array is there."""
+        return key in self.keys()
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of an array, rows first."""
+        return self._array(key).shape
+
+    def __getitem__(self, key: str) -> Tensor:
+        """Read a whole array, in its stored dtype."""
+        return self.read(key, 0, len(self))
+
+    def read(self, key: str, start: int, stop: int) -> Tensor:
+        """Read rows ``start`` to ``stop`` of an array, in its stored dtype."""
+        return self._array(key).read(start, stop).to(self.device)
+
+    def double(self, key: str) -> Tensor:
+        """Read a whole array as float64, the dtype of all statistics."""
+        return self[key].double()
+
+    @property
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Weight (C, D) and bias (C,) of the last linear layer, float64."""
+        if self._head is None:
+            raise self._missing(HEAD)
+        weight, bias = self._head
+        return weight.to(self.device).double(), bias.to(self.device).double()
+
+    def to(self, device: torch.device | str) -> Latents:
+        """Hand out tensors on another device; nothing is read or copied yet.
+
+        Statistics are remembered for each device: going there twice computes them once.
+        """
+        view = self._view(self._rows, torch.device(device))
+        return self if view.device == self.device else view
+
+    def within(self, budget: Budget) -> Latents:
+        """Keep arrays in memory once they were read, as far as a budget allows.
+
+        No number depends on the budget, only how often an array is read again.
+        """
+        rows: dict[Key, Rows] = {
+            key: array if isinstance(array, InMemory | Kept) else Kept(array, budget)
+            for key, array in self._rows.items()
+        }
+        return self if rows == self._rows else self._view(rows, self.device)
+
+    def take(self, keys: Iterable[str], start: int, stop: int) -> Latents:
+        """Bring some arrays of some rows into memory.
+
+        The result holds only the keys asked for, so that nothing undeclared can be read.
+        """
+        wanted = tuple(keys)
+        rows: dict[str, Rows] = {
+            key: InMemory(self.read(key, start, stop)) for key in wanted if key != HEAD
+        }
+        if not rows:  # a detector that reads the head alone still needs to know its rows
+            raise DataError(f"{self.name}: no array of rows was asked for")
+        part = Latents.from_rows(
+            rows,
+            head=self.head if HEAD in wanted else None,
+            name=self.name,
+            origin=self.origin,
+            offset=self.offset + start,
+            device=self.device,
+        )
+        part._answers = Answers() if self._answers is None else self._answers.part(start, stop)
+        return part
+
+    def chunks(self, keys: Iterable[str], rows: int = CHUNK_ROWS) -> Iterator[Latents]:
+        """Stream some arrays in order, ``rows`` rows at a time."""
+        wanted = tuple(dict.fromkeys(keys))
+        for start in range(0, len(self), rows):
+            yield self.take(wanted, start, min(start + rows, len(self)))
+
+    def compute(self, statistic: Statistic[Answer]) -> Answer:
+        """Give a statistic of all rows; computed once, then remembered."""
+        return self._memo.compute(statistic, self)
+
+    def gather(self, statistics: Iterable[Statistic[Any]]) -> None:
+        """Compute many statistics from one read of the arrays they need.
+
+        Statistics that wait for others take one more read, together.
+
+        Raises:
+            MissingInput: A statistic reads an array that is not there.
+            DataError: There are no rows, or a value is not finite (names the row).
+        """
+        self._memo.gather(statistics, self)
+
+    def once(self, question: Hashable, answer: Callable[[], Answer]) -> Answer:
+        """Answer a question about a chunk once, for all detectors that score it.
+
+        Args:
+            question: Says everything that the answer depends on beside the rows.
+            answer: Works it out; called only if it was not asked before. Outside of a chunk
+                nothing is remembered.
+        """
+        return answer() if self._answers is None else self._answers.once(question, answer)
+
+    def require_finite(self) -> None:
+        """Refuse NaN and infinity.
+
+        Raises:
+            DataError: Names the array and the first bad row.
+        """
+        for key in self._rows:
+            bad = self.once((first_not_finite, key), partial(self._first_not_finite, key))
+            if bad is not None:
+                raise DataError(
+                    f"{self.name}: {key} must be finite, got NaN or infinity in row "
+                    f"{self.offset + bad}; look at that input or at the model's weights"
+                )
+
+    def require(self, keys: Iterable[str], *, who: str) -> None:
+        """Check that all keys are there.
+
+        Raises:
+            MissingInput: Names the first missing one and what to add.
+        """
+        for key in keys:
+            if key not in self:
+                raise self._missing(key, who)
+
+    def _first_not_finite(self, key: str) -> int | None:
+        return first_not_finite(self[key])
+
+    def _view(self, rows: Mapping[Key, Rows], device: torch.device) -> Latents:
+        """Give the same rows, held or handed out in another way, with what is known of them."""
+        view = Latents.from_rows(
+            rows,
+            head=self._head,
+            name=self.name,
+            origin=self.origin,
+            offset=self.offset,
+            device=device,
+        )
+        view._memo = self._memo
+        return view
+
+    def _array(self, key: str) -> Rows:
+        try:
+            return self._rows[Key.parse(key)]
+        except (KeyError, ConfigError):
+            raise self._missing(key) from None
+
+    def _missing(self, key: str, who: str = "") -> MissingInput:
+        return missing(key, self.keys(), where=self.name, who=who)

@@ -1,0 +1,171 @@
+"""What can be asked of rows, and how it is answered: from one read of them, and once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+import torch
+
+from latentood.errors import DataError
+
+if TYPE_CHECKING:
+    from latentood.latents.latents import Latents
+
+Answer = TypeVar("Answer")
+Result = TypeVar("Result", covariant=True)
+"""What a statistic gives."""
+
+
+class Statistic(Protocol[Result]):
+    """What a detector wants to know about the fit rows, computable in one streaming read.
+
+    Statistics are hashable values (frozen dataclasses): equal statistics asked for by several
+    detectors are computed once, and ``Latents.gather`` feeds any number from one read. One that
+    needs the result of another calls ``source.compute`` in :meth:`start`: it then takes part in
+    the read after that one. A statistic without keys reads nothing: it only follows from others.
+    """
+
+    def keys(self) -> tuple[str, ...]:
+        """Name the arrays it reads."""
+
+    def start(self, source: Latents) -> Accumulator[Result]:
+        """Begin a read of ``source``, whose chunks will follow."""
+
+    def __hash__(self) -> int: ...
+
+
+class Accumulator(Protocol[Result]):
+    """The state of one statistic during one read."""
+
+    def add(self, chunk: Latents) -> None:
+        """Take in the next rows, in order."""
+
+    def result(self) -> Result:
+        """Give the answer after the last chunk."""
+
+
+@dataclass(frozen=True)
+class Reading(Generic[Answer]):
+    """An accumulator made of two functions."""
+
+    take: Callable[[Latents], None]
+    finish: Callable[[], Answer]
+
+    def add(self, chunk: Latents) -> None:
+        """Take in the next rows."""
+        self.take(chunk)
+
+    def result(self) -> Answer:
+        """Give the answer after the last chunk."""
+        return self.finish()
+
+
+class NotYet(Exception):
+    """A statistic cannot start before another one is known."""
+
+    def __init__(self, statistic: Statistic[Any]) -> None:
+        super().__init__(statistic)
+        self.statistic = statistic
+
+
+Running = dict[Statistic[Any], Accumulator[Any]]
+
+
+class Memo:
+    """The statistics of some rows, each computed once for a device; all views of them share it."""
+
+    def __init__(self) -> None:
+        self._known: dict[torch.device, dict[Statistic[Any], Any]] = {}
+        self._lock = threading.RLock()
+        self._starting = False
+
+    def compute(self, statistic: Statistic[Answer], source: Latents) -> Answer:
+        """Give a statistic of all rows of ``source``."""
+        with self._lock:
+            known = self._of(source)
+            if self._starting and statistic not in known:
+                raise NotYet(statistic)
+            self.gather([statistic], source)
+            return cast("Answer", known[statistic])
+
+    def gather(self, statistics: Iterable[Statistic[Any]], source: Latents) -> None:
+        """Compute what is not known yet from as few reads of ``source`` as can be."""
+        with self._lock:
+            known = self._of(source)
+            waiting = [s for s in dict.fromkeys(statistics) if s not in known]
+            if waiting and len(source) == 0:
+                raise DataError(f"{source.name}: there are no rows to fit on")
+            while waiting:
+                waiting = self._read(waiting, source)
+
+    def _of(self, source: Latents) -> dict[Statistic[Any], Any]:
+        return self._known.setdefault(source.device, {})
+
+    def _read(self, asked: list[Statistic[Any]], source: Latents) -> list[Statistic[Any]]:
+        """Read once for all that can be known after it; gives back what needs another read."""
+        self._starting = True
+        try:
+            running, waiting = start_all(asked, source)
+        finally:
+            self._starting = False
+        keys = tuple(dict.fromkeys(key for s in running for key in s.keys()))  # noqa: SIM118
+        for chunk in source.chunks(keys) if keys else ():
+            chunk.require_finite()
+            for statistic, accumulator in running.items():
+                if statistic.keys():
+                    accumulator.add(chunk)
+        known = self._of(source)
+        for statistic, accumulator in running.items():
+            known[statistic] = accumulator.result()
+        return waiting
+
+
+def start_all(
+    asked: Iterable[Statistic[Any]], source: Latents
+) -> tuple[Running, list[Statistic[Any]]]:
+    """Start what can run in the next read.
+
+    Args:
+        asked: What is not known yet.
+        source: Latents whose ``compute`` raises :class:`NotYet` for what is not known.
+
+    Returns:
+        What runs, with all that others wait for, and what has to wait for a later read.
+
+    Raises:
+        RuntimeError: Statistics that wait for each other.
+    """
+    queue = list(dict.fromkeys(asked))
+    running: Running = {}
+    waiting = []
+    for statistic in queue:  # grows while it is walked
+        try:
+            running[statistic] = statistic.start(source)
+        except NotYet as wait:
+            waiting.append(statistic)
+            if wait.statistic not in queue:
+                queue.append(wait.statistic)
+    if not running:
+        raise RuntimeError(f"statistics wait for each other: {waiting}")
+    return running, waiting
+
+
+class Answers:
+    """What was worked out of one chunk, for all detectors that score it; gone when it goes."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+        self._parts: dict[tuple[int, int], Answers] = {}
+
+    def once(self, question: Hashable, answer: Callable[[], Answer]) -> Answer:
+        """Answer a question, by calling ``answer`` only if it was not asked before."""
+        if question not in self._known:
+            self._known[question] = answer()
+        return cast("Answer", self._known[question])
+
+    def part(self, start: int, stop: int) -> Answers:
+        """Give the answers about some of the rows, the same whenever the same rows are taken."""
+        return self._parts.setdefault((start, stop), Answers())

@@ -1,0 +1,1 @@
+"""The pipeline file: its schema, overrides, and the targets that it names."""

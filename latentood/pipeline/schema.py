@@ -1,0 +1,270 @@
+"""The pipeline file: what to run once, over what, and what to keep.
+
+A mapping with ``target`` names something to import and call with its ``args``, recursively.
+Such targets are followed only when a pipeline file that the user named is executed; a pipeline
+that was stored in a cache is provenance, and nothing in it is ever imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from latentood.errors import ConfigError, suggest
+from latentood.latents.facts import Role
+from latentood.pipeline.overrides import absolute, apply, flat
+
+Kept = Literal["entropy", "logits", "features"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Target(_Section):
+    """Something to import and call."""
+
+    target: str = Field(description="Dotted name of a class or function.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments.")
+
+
+class ModelConfig(Target):
+    """The network."""
+
+    weights: Path | None = Field(
+        None, description="`.safetensors`, or a PyTorch file that loads with `weights_only=True`."
+    )
+    output: str | None = Field(
+        None, description="Field or index of the model's output that holds the logits."
+    )
+
+
+class Layer(_Section):
+    """One layer to keep: a dotted module name or a glob, and how to reduce its output."""
+
+    name: str = Field(description="Dotted module name, a glob, or `penultimate`.")
+    reduction: str = Field("mean", description="How an output becomes one array per row.")
+
+
+class Score(_Section):
+    """One score that needs the model itself, computed beside the logits."""
+
+    name: str = Field(description="Name of the score tap.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Its hyperparameters.")
+
+
+def _short(field: str, item: Any) -> BeforeValidator:
+    """Let items of a list be written ``NAME`` or ``{NAME: value of this field}``."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and len(value) == 1 and "name" not in value:
+            ((name, given),) = value.items()
+            return {"name": name, field: given}
+        return value
+
+    def read_all(values: Any) -> Any:
+        return [read(value) for value in values] if isinstance(values, list) else values
+
+    return BeforeValidator(read_all, json_schema_input_type=list[item])
+
+
+class Insert(_Section):
+    """Noise to put behind a layer of a model that has none of its own."""
+
+    after: str = Field(description="Module whose output gets the noise.")
+    kind: Literal["dropout", "dropout2d", "dropblock"] = Field(
+        "dropblock", description="Single elements, whole channels, or squares of the map."
+    )
+    p: float = Field(0.4, gt=0, lt=1, description="Probability to drop.")
+    block_size: int = Field(5, ge=1, description="Side of the dropped squares (dropblock).")
+    shared: bool = Field(True, description="One mask for all channels (dropblock).")
+
+
+class MonteCarlo(_Section):
+    """T stochastic passes, and what to keep of them."""
+
+    passes: int = Field(16, ge=2, description="T, how many stochastic passes.")
+    insert: Insert | None = Field(None, description="Noise to add behind a layer.")
+    activate: bool | Literal["functional"] | list[str] = Field(
+        False,
+        description="Switch on the model's own dropout: `true` all its dropout modules, a list of "
+        "globs some of them, `functional` every call of `F.dropout` and its kin.",
+    )
+    keep: list[Kept] = Field(
+        ["entropy", "logits"],
+        min_length=1,
+        description="What stays of the passes: entropies (N, D), logits (N, T, C), "
+        "features (N, T, D).",
+    )
+    layers: list[str] | None = Field(
+        None, description="Layers (of `layers`) to follow over the passes; default: all that vary."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.insert is None and not self.activate:
+            raise ValueError(
+                "give insert: {after: LAYER, …}, or activate: true to use the model's own dropout"
+            )
+        return self
+
+
+def _as_list(value: Any) -> Any:
+    """Read one target as a chain of one."""
+    return [value] if isinstance(value, Mapping) else value
+
+
+Chain = Annotated[list[Target], BeforeValidator(_as_list)]
+"""Transforms applied one after the other; one alone may stand without a list."""
+
+
+class SplitConfig(Target):
+    """One data set and what it is for."""
+
+    role: Role = Field(description="What the split is for.")
+    transform: Chain | None = Field(
+        None, description="Replaces the pipeline's transform; null applies none."
+    )
+    input: str | None = Field(
+        None, description="Field of an item that is the input, where items are mappings."
+    )
+    label: str | None = Field(
+        None, description="Field of an item that is the label, where items are mappings."
+    )
+
+
+class Extract(_Section):
+    """How to run; only `dtype`, `keep_bits`, `autocast` and `compile` change what is stored."""
+
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None,
+        description="Rows run together. Default: 50 on a CPU, 256 on a GPU; `auto` times a few "
+        "sizes first.",
+    )
+    block_rows: int = Field(1024, ge=1, description="Rows committed together.")
+    dtype: Literal["float32", "float16"] = Field("float32", description="Stored dtype.")
+    keep_bits: int | None = Field(
+        None,
+        ge=1,
+        le=22,
+        description="Mantissa bits kept of features and passes (logits stay exact), so that "
+        "they compress; float32 has 23 of them, float16 10. Default: all.",
+    )
+    autocast: Literal["bfloat16", "float16"] | None = Field(
+        None, description="Run the model in mixed precision: faster on a GPU, less exact."
+    )
+    compile: bool = Field(
+        False,
+        description="Compile the model between its taps (`torch.compile`): a slow start, then a "
+        "forward pass that may be faster; try it on a part of the rows.",
+    )
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` …")
+    workers: int = Field(0, ge=0, description="Data loading processes.")
+
+
+class Pipeline(_Section):
+    """A whole pipeline file."""
+
+    name: str = Field(description="What the results are called.")
+    model: ModelConfig
+    layers: Annotated[list[Layer], _short("reduction", str | dict[str, str] | Layer)] = Field(
+        default_factory=lambda: [Layer(name="penultimate")],
+        description="Module names or globs (`*` within a level, `**` across levels); "
+        "`{name: reduction}` chooses a reduction. "
+        "Default: `penultimate`.",
+    )
+    head: str | None = Field(None, description="The last linear layer, if it cannot be found.")
+    monte_carlo: MonteCarlo | None = None
+    scores: Annotated[list[Score], _short("args", str | dict[str, dict[str, Any]] | Score)] = Field(
+        [], description="Score taps: `odin`, or `{odin: {epsilon: 0.002}}`."
+    )
+    transform: Chain | None = Field(
+        None, description="What is applied to every input: one target, or a list in order."
+    )
+    splits: dict[str, SplitConfig] = Field(
+        min_length=1, description="The data sets, by name, each with its role."
+    )
+    seed: int = Field(0, description="Decides all random masks.")
+    extract: Extract = Extract()
+
+
+def load_pipeline(path: Path | str, overrides: Iterable[str] = ()) -> Pipeline:
+    """Read and check a pipeline file.
+
+    Args:
+        path: YAML file. Relative paths inside it are relative to its own folder.
+        overrides: ``a.b=value`` each, values in YAML; relative paths are relative to the
+            current folder, as everything typed on a command line.
+
+    Raises:
+        ConfigError: Unreadable, not a mapping, an unknown key (names the nearest) or a bad value.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); name a pipeline file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {flat(error)}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys, got {type(raw).__name__}")
+    resolved = absolute(raw, path.resolve().parent)
+    for override in overrides:
+        apply(resolved, override)
+    return parse_pipeline(resolved, source=str(path))
+
+
+def parse_pipeline(raw: Mapping[str, Any], *, source: str = "pipeline") -> Pipeline:
+    """Check a pipeline given as a mapping.
+
+    Raises:
+        ConfigError: As in :func:`load_pipeline`.
+    """
+    try:
+        return Pipeline.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """Tell the first problem in one sentence; an unknown key gets its nearest neighbour."""
+    problems = error.errors()  # a misspelt key is also a missing one: tell the misspelling
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    where = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(where[:-1])
+        return f"unknown key {'.'.join(where)!r}; {suggest(where[-1], known)}"
+    if problem["type"] == "missing":
+        return f"key {'.'.join(where)!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(problem["input"], dict | list) else f", got {problem['input']!r}"
+    return f"{'.'.join(where)}: {message[0].lower()}{message[1:]}{got}"
+
+
+def _fields_at(where: list[str]) -> list[str]:
+    """List the keys that are allowed at a place of the pipeline file."""
+    schema = Pipeline.model_json_schema()
+    node: Any = schema
+    for part in where:
+        options = [node, *node.get("anyOf", [])]
+        options = [_follow(option, schema) for option in options]
+        node = next(
+            (o["properties"][part] for o in options if part in o.get("properties", {})),
+            next((o[k] for o in options for k in ("additionalProperties", "items") if k in o), {}),
+        )
+        node = _follow(node if isinstance(node, dict) else {}, schema)
+    options = [_follow(option, schema) for option in [node, *node.get("anyOf", [])]]
+    return [name for option in options for name in option.get("properties", {})]
+
+
+def _follow(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    reference = node.get("$ref")
+    return schema["$defs"][reference.rpartition("/")[2]] if reference else node

@@ -1,0 +1,272 @@
+"""Plug-ins: classes with a name and hyperparameters, built in or brought by other packages.
+
+Detectors, score taps and reductions are all made alike. A class derives from the base of its kind
+and is decorated with :func:`plugin`, which makes it a frozen pydantic dataclass: its fields are
+hyperparameters, checked against their types and ranges when an object is made.
+
+    @plugin
+    class KNN(FeatureDetector):
+        name = "knn"
+        k: int = Field(50, ge=1, description="which neighbour")
+
+A :class:`Registry` knows the classes of one kind by name. Other packages add theirs by an entry
+point of the registry's group; the name of the entry point is the name of the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
+from importlib.metadata import entry_points
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from latentood.errors import ConfigError, LatentOODError, unknown
+
+__all__ = ["Field", "Hyperparameter", "Plugin", "Registry", "plugin"]
+
+P = TypeVar("P", bound="Plugin")
+T = TypeVar("T")
+
+_CONFIG = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+_BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+
+
+class Plugin:
+    """A class with a name and hyperparameters; the base of the base of each kind."""
+
+    kind: ClassVar[str]
+    """What it is called in messages, e.g. ``score tap``; empty where its name says it all."""
+    refusal: ClassVar[type[LatentOODError]] = ConfigError
+    """The error that a wrong hyperparameter raises."""
+    remedy: ClassVar[str] = ""
+    """Where hyperparameters of this kind are set, to end messages with."""
+    name: ClassVar[str]
+
+    @property
+    def who(self) -> str:
+        """Begin messages."""
+        return _who(type(self))
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Give the hyperparameters by name."""
+        return {spec.name: getattr(self, spec.name) for spec in fields(self)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """What a class says of one hyperparameter.
+
+    Attributes:
+        name: Its name.
+        default: The value it has unless another is given.
+        allowed: Type and range, as ``int ≥ 1`` or ``a | b``.
+        doc: Its meaning in one line.
+        is_sequence: Whether its values are sequences.
+    """
+
+    name: str
+    default: Any
+    allowed: str
+    doc: str
+    is_sequence: bool
+
+
+@dataclass_transform(frozen_default=True)
+def plugin(cls: type[T]) -> type[T]:
+    """Make a class a frozen set of hyperparameters that checks its values.
+
+    Types are strict (a text is no number), but a list may stand for a tuple. An error raised in
+    ``__post_init__`` reaches the caller as it is.
+    """
+    made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
+    checked: Callable[..., None] = made.__init__
+
+    @wraps(checked)
+    def make(self: Any, *args: Any, **values: Any) -> None:
+        try:
+            checked(self, *args, **{name: _tuples(value) for name, value in values.items()})
+        except ValidationError as error:
+            raise _explained(type(self), error) from None
+
+    made.__init__ = make
+    return made  # type: ignore[no-any-return]
+
+
+def hyperparameters_of(cls: type[Plugin]) -> tuple[Hyperparameter, ...]:
+    """Describe the hyperparameters of a class, in the order in which they are declared."""
+    types = get_type_hints(cls, include_extras=False)
+    return tuple(
+        Hyperparameter(
+            name,
+            about.default,
+            _allowed(types[name], about),
+            about.description or "",
+            get_origin(types[name]) is tuple,
+        )
+        for name, about in cls.__pydantic_fields__.items()  # type: ignore[attr-defined]
+    )
+
+
+class Registry(Generic[P]):
+    """All plug-ins of one kind by name, built-in first.
+
+    Args:
+        base: Their base class.
+        group: Group of the entry points by which other packages add theirs.
+        noun: What one of them is called in messages.
+    """
+
+    def __init__(self, base: type[Any], *, group: str, noun: str) -> None:
+        self.base = base
+        self.group = group
+        self.noun = noun
+        self._built_in: dict[str, type[P]] = {}
+        self._known: dict[str, type[P]] | None = None
+        self._followed: tuple[Registry[Any], Callable[[Any], type[P]]] | None = None
+
+    def add(self, *classes: type[P]) -> None:
+        """Add classes that come with latentood."""
+        self._built_in |= {cls.name: cls for cls in classes}
+        self._known = None
+
+    def follow(self, other: Registry[Any], make: Callable[[Any], type[P]]) -> None:
+        """Give every class of another registry a counterpart here, unless its name is in use."""
+        self._followed = (other, make)
+
+    @property
+    def built_in(self) -> Mapping[str, type[P]]:
+        """Name → class, without those of other packages."""
+        return self._built_in
+
+    def known(self) -> Mapping[str, type[P]]:
+        """Give name → class.
+
+        Raises:
+            LatentOODError: A plug-in cannot be imported, is of another kind, or takes a name that
+                is in use.
+        """
+        if self._known is None:
+            known = dict(self._built_in)
+            for point in entry_points(group=self.group):
+                known[point.name] = self._loaded(point, known)
+            if self._followed is not None:
+                other, make = self._followed
+                known |= {n: make(cls) for n, cls in other.known().items() if n not in known}
+            self._known = known
+        return self._known
+
+    def __getitem__(self, name: str) -> type[P]:
+        """Find a class.
+
+        Raises:
+            UnknownName: There is none of that name (names the nearest).
+        """
+        known = self.known()
+        if name not in known:
+            raise unknown(self.noun, name, known)
+        return known[name]
+
+    def build(self, name: str, **hyperparameters: Any) -> P:
+        """Make an object by name; hyperparameters that are not given keep their defaults.
+
+        Raises:
+            UnknownName: There is no such class or hyperparameter (names the nearest).
+            LatentOODError: A hyperparameter is outside its range.
+        """
+        return self[name](**hyperparameters)
+
+    def _loaded(self, point: Any, known: Mapping[str, type[P]]) -> type[P]:
+        lead, remedy = f"plug-in {point.name!r}:", "mend or uninstall that package"
+        if point.name in known:
+            raise self.base.refusal(
+                f"{lead} must have a name that is not in use, but {known[point.name].__module__} "
+                f"has a {self.noun} of that name; give the plug-in another name"
+            )
+        try:
+            found = point.load()
+        except Exception as error:  # whatever the import of another package raises
+            raise self.base.refusal(
+                f"{lead} {point.value} must be importable, got {type(error).__name__}: {error}; "
+                f"{remedy}"
+            ) from error
+        fits = isinstance(found, type) and issubclass(found, self.base)
+        if not fits or "__pydantic_fields__" not in vars(found):
+            raise self.base.refusal(
+                f"{lead} {point.value} must be a subclass of {self.base.__name__} decorated with "
+                f"latentood.plugin, got {found!r}; {remedy}"
+            )
+        if found.name != point.name:
+            raise self.base.refusal(
+                f"{lead} must be the name of its class, got a class named {found.name!r}; {remedy}"
+            )
+        return found  # type: ignore[no-any-return]
+
+
+def _who(cls: type[Plugin]) -> str:
+    return f"{cls.kind} {cls.name}".strip()
+
+
+def _tuples(value: Any) -> Any:
+    """Take a list, as YAML and JSON have it, for the tuple that it stands for."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _explained(cls: type[Plugin], error: ValidationError) -> LatentOODError:
+    """Say in one sentence what is wrong with the first bad hyperparameter."""
+    problem = error.errors()[0]
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, LatentOODError):
+        return cause
+    types = get_type_hints(cls)
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    if problem["type"] == "unexpected_keyword_argument":
+        return unknown(
+            f"hyperparameter of {_who(cls)}", name, [one.name for one in hyperparameters_of(cls)]
+        )
+    remedy = f"; {cls.remedy}" if cls.remedy else ""
+    lead = f"{_who(cls)}: {name}".removesuffix(": ")
+    if cause is not None:  # of a validator
+        return cls.refusal(f"{lead}: {cause}, got {problem['input']!r}{remedy}")
+    must = _must_be(problem["type"], problem.get("ctx", {}), types.get(name))
+    return cls.refusal(f"{lead} must be {must}, got {problem['input']!r}{remedy}")
+
+
+def _must_be(problem: str, bounds: Mapping[str, Any], kind: Any) -> str:
+    """Say what a value must be, from the kind of problem that pydantic found with it."""
+    if problem == "literal_error":
+        return f"one of {list(get_args(kind))}"
+    if problem == "finite_number":
+        return "finite"
+    limit = next((f"{sign} {bounds[name]:g}" for name, sign in _BOUNDS if name in bounds), None)
+    return limit or f"of type {_type_name(kind)}"
+
+
+def _allowed(kind: Any, about: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " | ".join(map(str, get_args(kind)))
+    limits = {
+        sign: getattr(bound, name)
+        for bound in about.metadata
+        for name, sign in _BOUNDS
+        if getattr(bound, name, None) is not None
+    }
+    bounds = " and ".join(f"{sign} {limits[sign]:g}" for _, sign in _BOUNDS if sign in limits)
+    return f"{_type_name(kind)} {bounds}".strip()
+
+
+def _type_name(kind: Any) -> str:
+    return getattr(get_origin(kind) or kind, "__name__", str(kind))

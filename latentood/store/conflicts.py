@@ -1,0 +1,89 @@
+"""What may not be written into a cache that is already there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from latentood.errors import FingerprintMismatch, IncompleteSplit
+from latentood.latents import Key
+from latentood.latents.facts import canonical
+from latentood.store.root import Root
+from latentood.store.schema import SplitSpec
+from latentood.store.splits import StoredSplit
+
+
+def refuse_other_run(store: Path, found: Root, given: Root) -> None:
+    """Check that a store was begun by the same run.
+
+    Raises:
+        FingerprintMismatch: It holds the results of another one (names every field).
+    """
+
+    def fields(root: Root) -> dict[str, Any]:
+        head = None if root.head is None else root.head["digest"]
+        return {**root.origin.fingerprint, "head weights": head}
+
+    _refuse(store, "the results of another run", fields(found), fields(given))
+
+
+def refuse_other_split(store: Path, found: StoredSplit, given: SplitSpec) -> None:
+    """Check that a split can be resumed, or extended by further arrays.
+
+    Raises:
+        FingerprintMismatch: It has other rows or data, or an array made otherwise.
+        IncompleteSplit: Arrays that are written together are only partly asked for.
+    """
+    asked = {array.key for array in given.arrays}
+    shared = asked & found.arrays.keys()
+
+    def fields(spec: SplitSpec) -> dict[str, Any]:
+        values: dict[str, Any] = {"rows": spec.rows, "block_rows": spec.block_rows}
+        for array in spec.arrays:
+            if array.key in shared:
+                values[f"array {array.key}"] = [array.dtype, *array.tail]
+                values[f"keep_bits of {array.key}"] = array.keep_bits
+                values[f"the {_making(array.key)} of {array.key}"] = array.how
+        return values | {f"data.{key}": value for key, value in spec.data.items()}
+
+    _refuse(store, f"another split {given.name!r}", fields(found.spec), fields(given))
+    for group in found.groups:
+        digests = group.digests()
+        lacking = [key for key in group.arrays if key not in asked]
+        if lacking and len(lacking) < len(group.arrays) and not all(digests):
+            there = sum(bool(digest) for digest in digests)
+            raise IncompleteSplit(
+                f"{store}: split {given.name!r} has {there} of {len(digests)} blocks of "
+                f"{some(list(group.arrays))}, which are written together, but "
+                f"{some(lacking)} {'are' if len(lacking) > 1 else 'is'} not asked for; "
+                "ask for it all until that is done, or --overwrite to throw the old results away"
+            )
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """List names for a message, the first few of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))
+
+
+def _making(key: Key) -> str:
+    return "settings" if key.about.made_by == "settings" else "reduction"
+
+
+def _refuse(store: Path, what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+    absent = object()
+    differing = []
+    for field in dict.fromkeys((*there, *here)):
+        pair = [values.get(field, absent) for values in (there, here)]
+        shown = ["absent" if value is absent else canonical(value) for value in pair]
+        if shown[0] != shown[1]:
+            differing.append(f"{field} is {_short(shown[0])} there but {_short(shown[1])} here")
+    if differing:
+        raise FingerprintMismatch(
+            f"{store}: holds {what}: {'; '.join(differing)}; "
+            "choose another --store, or --overwrite to throw the old results away"
+        )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:60]}…{text[-19:]}"

@@ -1,0 +1,370 @@
+"""One function per verb: what the command line and Python both call.
+
+Each takes paths or values, calls the rooms below in order, and gives values back; nothing is
+printed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentood.detectors import fitted as fitting
+from latentood.detectors.base import Detector
+from latentood.detectors.fitted import Fitted, load
+from latentood.device import parse_memory, resolve_device
+from latentood.errors import ConfigError, TrackingError
+from latentood.evaluation.comparison import Comparison, Unscored
+from latentood.evaluation.request import ALL, select
+from latentood.evaluation.roles import Roles
+from latentood.evaluation.scoring import score_all
+from latentood.evaluation.transfer import with_origin
+from latentood.extraction.model.head import find_head
+from latentood.extraction.model.outline import LayerFacts, describe
+from latentood.extraction.model.weights import load_model
+from latentood.extraction.run import estimate as estimating
+from latentood.extraction.run.estimate import Estimate
+from latentood.extraction.run.inputs import open_inputs
+from latentood.extraction.run.job import Job, prepare
+from latentood.extraction.run.runner import Progress, Summary, run
+from latentood.latents import Latents
+from latentood.latents.facts import Role
+from latentood.latents.splits import Splits, SplitsInMemory
+from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
+from latentood.pipeline.targets import import_beside
+from latentood.report.results import write_results
+from latentood.store.cache import open_cache
+
+NO_TRACKING = "none"
+
+Arrays = Latents | Mapping[str, Any]
+"""Rows: latents, or the keyword arguments that make them."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a comparison went.
+
+    Attributes:
+        results: kind → file.
+        tracking: MLflow store; ``None`` if it was not tracked.
+        tracking_error: Why it could not be tracked.
+    """
+
+    results: dict[str, Path]
+    tracking: str | None = None
+    tracking_error: str | None = None
+
+
+def layers(
+    pipeline: Pipeline | Mapping[str, Any] | Path | str,
+    *,
+    device: str | None = None,
+    overrides: Sequence[str] = (),
+) -> list[LayerFacts]:
+    """Run one row through a model and list its modules.
+
+    Args:
+        pipeline: A pipeline, or the file that holds it.
+        device: Instead of the pipeline's.
+        overrides: ``key=value`` each, for a file.
+
+    Raises:
+        LatentOODError: The model or its data cannot be built.
+    """
+    given = _pipeline(pipeline, overrides)
+    where = resolve_device(device or given.extract.device)
+    model = load_model(given.model, given.seed).to(where)
+    row = open_inputs(given, next(iter(given.splits)), limit=1).first(1)
+    # Twice the row: what has another first axis, such as windows of it, is nothing by row.
+    batch = row.expand(2, *row.shape[1:]).to(where)
+    head = find_head(model, batch, named=given.head, output=given.model.output)
+    return describe(model, batch, head)
+
+
+def extract(
+    pipeline: Pipeline | Mapping[str, Any] | Path | str,
+    store: Path | str,
+    *,
+    splits: Sequence[str] | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Summary:
+    """Run a model once over the splits of a pipeline and keep the result in a cache.
+
+    An existing cache of the same run is resumed; layers, scores and splits that it lacks are
+    added to it, and only they are computed. SIGINT and SIGTERM finish the block in hand.
+
+    Args:
+        pipeline: What to run: a pipeline, or the file that holds it.
+        store: Folder of the cache.
+        splits: Only these.
+        limit: Only so many rows of each split, evenly spaced.
+        device: Instead of the pipeline's.
+        batch_size: Instead of the pipeline's.
+        overwrite: Throw an existing cache away first.
+        overrides: ``key=value`` each, for a file.
+        progress: Called after every batch with (split, rows done, rows in all, bytes written).
+
+    Raises:
+        LatentOODError: Anything that does not fit; committed blocks stay.
+    """
+    given = _pipeline(pipeline, overrides)
+    job = _job(given, store, splits, limit, device, batch_size, overwrite=overwrite)
+    return run(job, store, overwrite=overwrite, progress=progress)
+
+
+def estimate(
+    pipeline: Pipeline | Mapping[str, Any] | Path | str,
+    store: Path | str,
+    *,
+    splits: Sequence[str] | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+    overrides: Sequence[str] = (),
+) -> Estimate:
+    """Say what :func:`extract` with the same arguments will cost; nothing is written.
+
+    Raises:
+        LatentOODError: As :func:`extract`.
+    """
+    given = _pipeline(pipeline, overrides)
+    job = _job(given, store, splits, limit, device, batch_size, overwrite=overwrite)
+    return estimating.estimate(job, store)
+
+
+def fit(
+    detector: Detector | str,
+    train: Latents | Splits | Path | str,
+    val: Latents | None = None,
+    *,
+    layer: str | None = None,
+    settings: Sequence[str] = (),
+    device: torch.device | str | None = None,
+) -> Fitted:
+    """Fit a detector.
+
+    Args:
+        detector: What to fit, or its name.
+        train: Rows of the fit split; or a cache (or its folder) with a split of role ``fit``, and
+            ``val`` for some: the fitted detector then knows which cache it was fitted on.
+        val: Rows of the ID validation split, for detectors that declare it; a cache brings its own.
+        layer: Its layer, where it is given by name.
+        settings: ``detector.hyperparameter=value`` each, where it is given by name.
+        device: Where to compute; by default where the latents are, for a cache the GPU if there is
+            one.
+
+    Returns:
+        The fitted detector.
+
+    Raises:
+        MissingInput: An array the detector declares is not there.
+        DataError: No rows, a value that is not finite, a shape or a label that cannot be.
+        DetectorError: The hyperparameters do not fit these rows.
+        ConfigError: The request is not for one detector, or the cache lacks a role.
+    """
+    latents = train if isinstance(train, Latents) else None
+    splits = SplitsInMemory.of(train=("fit", latents)) if latents else _splits(train)  # type: ignore[arg-type]
+    one = detector if isinstance(detector, Detector) else _one(detector, splits, layer, settings)
+    if latents is not None:
+        return fitting.fit(one, latents, val, device=device)
+    roles = Roles.of(splits, scores=False)
+    rows = roles.open(splits, resolve_device(str(device or "auto")))
+    own_val = None if roles.val is None else rows[roles.val]
+    return with_origin(fitting.fit(one, rows[str(roles.fit)], own_val), splits)
+
+
+def score(
+    source: Splits | Path | str | None = None,
+    *,
+    detectors: str | Sequence[str | Detector] | None = None,
+    layers: str | Sequence[str] | None = None,
+    settings: Sequence[str] = (),
+    fitted: Sequence[Fitted | Path | str] = (),
+    any_cache: bool = False,
+    train: Arrays | None = None,
+    val: Arrays | None = None,
+    id: Arrays | None = None,
+    near: Mapping[str, Arrays] | None = None,
+    far: Mapping[str, Arrays] | None = None,
+    device: str | None = None,
+    memory: int | str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Fit and score detectors, and compare them: on a cache, or on arrays that are already there.
+
+    Args:
+        source: A cache, or its folder.
+        detectors: ``all``, names (a list, or separated by commas) or detectors; default: all, or
+            with ``fitted`` none but those.
+        layers: Layers or globs, for detectors that can look at any layer.
+        settings: ``detector.hyperparameter=value`` each.
+        fitted: Detectors that were fitted before, or their files; no fit rows are needed for them.
+        any_cache: Score them even where they belong to another run.
+        train: Instead of a cache: rows to fit on.
+        val: ID rows not seen in training, for detectors that calibrate on them.
+        id: ID rows to score.
+        near: name → OOD rows close to the classes.
+        far: name → OOD rows far from the classes.
+        device: Where to compute; default: the GPU if there is one.
+        memory: Bytes, or a size such as ``2GiB``, that arrays may occupy once they were read; no
+            number depends on it.
+        progress: Called with what is being done, how much of it is done, and how much there is.
+
+    Returns:
+        The comparison. :func:`publish` writes and tracks it.
+
+    Raises:
+        LatentOODError: The request does not fit the rows, or the cache is damaged.
+    """
+    splits = _given(source, {"fit": train, "val": val, "id": id}, {"near": near, "far": far})
+    where = resolve_device(device or "auto")
+    names, ready = _asked(detectors)
+    skipped: tuple[Unscored, ...] = ()
+    if names or layers or settings or not (fitted or ready):
+        selection = select(names or ALL, layers=layers, settings=settings, splits=splits)
+        ready, skipped = [*selection.detectors, *ready], selection.skipped
+    return score_all(
+        splits,
+        ready,
+        fitted=[one if isinstance(one, Fitted) else load(one, device=where) for one in fitted],
+        any_cache=any_cache,
+        skipped=skipped,
+        device=where,
+        memory=parse_memory(memory) if isinstance(memory, str) else memory,
+        progress=progress,
+    )
+
+
+def publish(comparison: Comparison, folder: Path | str, *, tracking: str | None = None) -> Files:
+    """Write the results of a comparison, then track them in MLflow.
+
+    Args:
+        comparison: What :func:`score` gave.
+        folder: Folder of the results; files of earlier results in it are replaced.
+        tracking: MLflow store; ``none`` for no tracking; default: ``$MLFLOW_TRACKING_URI``, else
+            ``mlflow.db`` in the current folder.
+
+    Returns:
+        Where it went. A failure of the tracking store is reported there: results are on disk
+        before tracking starts.
+
+    Raises:
+        ConfigError: The folder cannot be written to.
+    """
+    results = write_results(comparison, folder)
+    if tracking == NO_TRACKING:
+        return Files(results)
+    from latentood.report.tracking import default_uri, track
+
+    uri = tracking or default_uri()
+    try:
+        track(comparison, uri=uri, results=results)
+    except TrackingError as error:
+        return Files(results, tracking_error=str(error))
+    return Files(results, tracking=uri)
+
+
+def results_folder(store: Path | str) -> Path:
+    """Give the folder beside a cache in which its results lie unless another is named."""
+    path = Path(store)
+    return path.with_name(path.stem + "-results")
+
+
+def _pipeline(
+    given: Pipeline | Mapping[str, Any] | Path | str, overrides: Sequence[str]
+) -> Pipeline:
+    if isinstance(given, Pipeline):
+        return given
+    if isinstance(given, Mapping):
+        return parse_pipeline(given)
+    import_beside(Path(given).resolve().parent)
+    return load_pipeline(given, overrides)
+
+
+def _job(
+    pipeline: Pipeline,
+    store: Path | str,
+    splits: Sequence[str] | None,
+    limit: int | None,
+    device: str | None,
+    batch_size: int | None,
+    *,
+    overwrite: bool,
+) -> Job:
+    return prepare(
+        pipeline,
+        splits=splits,
+        limit=limit,
+        device=device,
+        batch_size=batch_size,
+        store=None if overwrite else store,
+    )
+
+
+def _splits(source: Splits | Path | str) -> Splits:
+    return open_cache(source) if isinstance(source, str | Path) else source
+
+
+def _given(
+    source: Splits | Path | str | None,
+    single: Mapping[Role, Arrays | None],
+    several: Mapping[Role, Mapping[str, Arrays] | None],
+) -> Splits:
+    """Take a cache, or arrays with the roles they were given for."""
+    given = {role: [(str(role), rows)] for role, rows in single.items() if rows is not None}
+    given |= {role: list(rows.items()) for role, rows in several.items() if rows}
+    if (source is None) == (not given):
+        raise ConfigError(
+            "score: must be given a cache, or rows as train=, id= and near= or far=, got "
+            f"{'both' if given else 'neither'}; name one of them"
+        )
+    if source is not None:
+        return _splits(source)
+    named: dict[str, tuple[Role, Latents]] = {}
+    for role, sets in given.items():
+        for name, rows in sets:
+            if name in named:
+                raise ConfigError(
+                    f"score: each set of rows must have a name of its own, got {name!r} twice; "
+                    "rename one"
+                )
+            latents = rows if isinstance(rows, Latents) else Latents(**rows, name=name)
+            named[name] = (role, latents)
+    return SplitsInMemory.of(**named)
+
+
+def _asked(
+    detectors: str | Sequence[str | Detector] | None,
+) -> tuple[str | list[str] | None, list[Detector]]:
+    """Part what was asked for into names and detectors."""
+    if detectors is None or isinstance(detectors, str):
+        return detectors, []
+    names = [one for one in detectors if isinstance(one, str)]
+    return names, [one for one in detectors if isinstance(one, Detector)]
+
+
+def _one(name: str, splits: Splits, layer: str | None, settings: Sequence[str]) -> Detector:
+    chosen = select(
+        name,
+        layers=None if layer is None else [layer],
+        settings=settings,
+        splits=splits,
+        scores=False,
+    ).detectors
+    if len(chosen) != 1:
+        raise ConfigError(
+            f"fit: must be for one detector with one value for each hyperparameter, got "
+            f"{len(chosen)}; name one detector, one layer and one value each"
+        )
+    return chosen[0]

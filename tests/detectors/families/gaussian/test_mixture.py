@@ -1,0 +1,127 @@
+import logging
+import os
+
+import pytest
+import torch
+
+from latentood.detectors.families.gaussian.mixture import COVARIANCES
+from latentood.detectors.fitted import fit
+from latentood.detectors.registry import detector
+from latentood.errors import DetectorError
+from latentood.latents import Latents
+from tests.parity.agreement import assert_agrees
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("standardise", [True, False])
+def test_every_covariance_agrees_with_the_slow_formula(blobs, covariance, standardise):
+    assert_agrees(blobs, "gmm", components=3, covariance=covariance, standardise=standardise)
+
+
+@pytest.mark.parametrize("options", [{"seed": 3, "restarts": 2}, {"ridge": 0.2}], ids=str)
+def test_other_options_agree_with_the_slow_formula(blobs, options):
+    assert_agrees(blobs, "gmm", components=4, **options)
+
+
+def test_as_many_components_as_dimensions_are_not_mistaken_for_one_covariance(blobs):
+    """The factors of a tied covariance and of diagonal ones then have the same shape."""
+    for covariance in ("tied", "diag"):
+        assert_agrees(blobs, "gmm", components=16, covariance=covariance)
+
+
+def test_one_component_ranks_as_ssd_does(blobs):
+    mixture, distance = (
+        fit(detector(name, **options), blobs.train.latents()).score(blobs.far.latents())
+        for name, options in (("gmm", {"components": 1, "ridge": 0.0}), ("ssd", {"ridge": 0.0}))
+    )
+    torch.testing.assert_close(
+        mixture - mixture[0], (distance - distance[0]) / 2, rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.skipif(
+    (os.cpu_count() or 1) < 3, reason="the sums of two threads are the same in either order"
+)
+def test_a_large_fit_gives_the_same_bits_again():
+    """Where k-means runs in several threads, it does not."""
+    rows = torch.randn(6000, 8) + 6.0 * torch.randint(0, 3, (6000, 1))
+    states = [
+        fit(detector("gmm", components=5), Latents(features={"penultimate": rows})).state
+        for _ in range(3)
+    ]
+    assert all(torch.equal(states[0][name], state[name]) for state in states for name in states[0])
+
+
+def test_the_fit_is_told_by_its_diagnostics(blobs):
+    told = fit(detector("gmm", components=3), blobs.train.latents()).provenance["diagnostics"]
+    assert told["components"] == 3
+    assert told["rank"] == told["width"] == 16
+    assert told["converged"] is True
+    assert told["iterations"] >= 1
+    assert 1 < told["fewest_rows"] <= 80
+
+
+@pytest.mark.parametrize(("covariance", "rank"), [("full", 14), ("diag", 14), ("tied", 14)])
+def test_a_component_of_short_rank_is_told_and_logged(blobs, caplog, covariance, rank):
+    features = blobs.train.features.clone()
+    features[:, [2, 11]] = 0.1
+    train = Latents(features={"penultimate": features}, name="train")
+    chosen = detector("gmm", components=2, covariance=covariance)
+    with caplog.at_level(logging.WARNING):
+        told = fit(chosen, train).provenance["diagnostics"]
+    assert told["rank"] == rank
+    assert f"gmm: a component has a covariance of rank {rank} in 16 dimensions" in caplog.text
+    assert "of 240 rows): the ridge decides in the others" in caplog.text
+
+
+def test_components_of_a_single_row_are_told(blobs, caplog):
+    with caplog.at_level(logging.WARNING):
+        fitted = fit(detector("gmm", components=12), blobs.train.rows(slice(12)).latents())
+    assert fitted.provenance["diagnostics"]["rank"] == 0
+    assert "(the smallest covers 1.0 of 12 rows)" in caplog.text
+    assert bool(fitted.score(blobs.far.latents()).isfinite().all())
+
+
+def test_a_fit_that_does_not_converge_is_logged(blobs, caplog):
+    with caplog.at_level(logging.WARNING):
+        fitted = fit(
+            detector("gmm", components=6, iterations=1, tolerance=1e-12), blobs.train.latents()
+        )
+    assert fitted.provenance["diagnostics"]["converged"] is False
+    assert "did not converge" in caplog.text
+
+
+def test_fewer_rows_than_components_are_refused(blobs):
+    with pytest.raises(DetectorError) as caught:
+        fit(detector("gmm", components=9), blobs.train.rows(slice(8)).latents())
+    assert str(caught.value) == (
+        "gmm: components must be ≤ the 8 rows it is fitted to, and these ≥ 2, got 9; lower "
+        'components, raise share or extract more of "train"'
+    )
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_rows_without_spread_are_refused(standardise):
+    train = Latents(features={"penultimate": torch.full((30, 3), 0.1)}, name="train")
+    with pytest.raises(DetectorError, match=r"^gmm: features/penultimate must vary .* without spr"):
+        fit(detector("gmm", components=2, standardise=standardise), train)
+
+
+def test_singular_components_without_a_ridge_are_refused(blobs):
+    with pytest.raises(DetectorError) as caught:
+        fit(detector("gmm", components=4, ridge=0.0), blobs.train.rows(slice(20)).latents())
+    assert str(caught.value) == (
+        "gmm: features/penultimate must give components of full rank with ridge=0, got singular "
+        "ones; raise ridge, lower components or choose covariance=diag"
+    )
+
+
+def test_a_share_of_the_rows_is_fitted_to(blobs):
+    told = fit(detector("gmm", components=1, share=0.5), blobs.train.latents())
+    assert told.provenance["diagnostics"]["fewest_rows"] == 120.0
+
+
+def test_scoring_needs_no_scikit_learn(blobs, monkeypatch):
+    fitted = fit(detector("gmm", components=2), blobs.train.latents())
+    monkeypatch.setitem(__import__("sys").modules, "sklearn.mixture", None)
+    assert len(fitted.score(blobs.far.latents())) == 80

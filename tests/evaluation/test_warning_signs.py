@@ -1,0 +1,62 @@
+"""What is said of numbers that should not be trusted as they stand."""
+
+import numpy as np
+import pytest
+
+from latentood.evaluation.scoring import score_all
+from latentood.evaluation.warning_signs import tie_rate, warnings_of
+from latentood.report.results import as_json
+from tests.evaluation.examples import Distance, splits
+
+
+@pytest.mark.parametrize("levels", [1, 3, 50, 10**6])
+def test_the_tie_rate_is_that_of_all_pairs(levels):
+    draw = np.random.default_rng(0)
+    ids, oods = draw.integers(levels, size=70) / 7, draw.integers(levels, size=90) / 7
+    assert tie_rate(ids, oods) == pytest.approx((ids[:, None] == oods).mean())
+
+
+def test_nothing_is_said_of_what_is_sound():
+    diagnostics = {"rank": 8, "width": 8, "recall": 0.99, "condition": 100.0, "bank": 5}
+    assert warnings_of(diagnostics, {"noise": 0.01}) == ()
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "ties", "sentence"),
+    [
+        (
+            {"rank": 5, "width": 8},
+            {},
+            "the fit rows span 5 of 8 dimensions: extract more of them",
+        ),
+        ({"recall": 0.9}, {}, "the index finds 90.0% of the true neighbours: raise effort"),
+        (
+            {"condition": 3e13},
+            {},
+            "the covariance has a condition number of 3.0e+13: raise ridge above 1e-6",
+        ),
+        (
+            {},
+            {"noise": 0.02, "close": 0.001},
+            "2.0% of the pairs of an ID and a noise row have the same score",
+        ),
+        (
+            {"knn": {"recall": 0.5}},
+            {},
+            "knn: the index finds 50.0% of the true neighbours: raise effort",
+        ),
+    ],
+)
+def test_what_is_suspicious_is_one_sentence(diagnostics, ties, sentence):
+    assert warnings_of(diagnostics, ties) == (sentence,)
+
+
+def test_results_carry_tie_rates_and_warnings():
+    found = score_all(splits(), [Distance(), Distance(power=1e-300)])
+    sound, flat = found.results
+    assert sound.warnings == ()
+    assert set(sound.provenance["ties"]) == {"close", "noise", "texture"}
+    assert "100.0% of the pairs of an ID and a noise row have the same score" in flat.warnings
+    written = as_json(found)["fitted"][1]["provenance"]
+    assert written["warnings"] == list(flat.warnings)
+    assert as_json(found)["provenance"]["memory"]["budget"] >= 0

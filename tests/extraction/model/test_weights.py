@@ -1,0 +1,118 @@
+"""Targets are imported from what the user names; weights are data, never code."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from latentood.errors import ConfigError, ModelError
+from latentood.extraction.model.weights import build, load_model
+from latentood.pipeline.schema import ModelConfig, Target
+from latentood.pipeline.targets import find
+from tests.extraction.nets import Conv
+
+NET = "tests.extraction.nets.Conv"
+
+
+def test_targets_are_built_from_the_inside_out():
+    chain = build(
+        Target(
+            target="torch.nn.Sequential",
+            args={},
+        )
+    )
+    assert len(chain) == 0
+    nested = Target(
+        target="torchvision.transforms.Compose",
+        args={"transforms": [{"target": "torchvision.transforms.Resize", "args": {"size": 8}}]},
+    )
+    assert build(nested).transforms[0].size == 8
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nowhere.Thing", "no module 'nowhere'; install it or put it beside the pipeline file"),
+        ("torch.nn.Linea", "no 'Linea' in torch.nn; did you mean 'Linear'"),
+        ("torch.nn.Linear", "missing 2 required positional arguments"),
+    ],
+)
+def test_a_target_that_cannot_be_built_says_why(target, message):
+    with pytest.raises(ConfigError) as caught:
+        build(Target(target=target))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plain_name_is_not_a_target():
+    with pytest.raises(ConfigError, match="no module 'torch'"):
+        find("torch")
+
+
+def model(weights=None, **args):
+    return load_model(ModelConfig(target=NET, args=args, weights=weights), seed=0)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_weights_load_from_safetensors_and_from_state_dicts(tmp_path, suffix):
+    state = Conv().state_dict()
+    file = tmp_path / f"net.{suffix}"
+    save_file(state, file) if suffix == "safetensors" else torch.save({"state_dict": state}, file)
+    loaded = model(file)
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_missing_weights_are_one_sentence(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.safetensors: no such file; check model.weights"):
+        model(tmp_path / "none.safetensors")
+
+
+def test_weights_of_another_architecture_name_the_keys(tmp_path):
+    file = tmp_path / "other.safetensors"
+    state = Conv(classes=7).state_dict()
+    state["extra.weight"] = state.pop("conv2.weight")
+    save_file(state, file)
+    with pytest.raises(ModelError) as caught:
+        model(file)
+    for part in (
+        "1 missing (conv2.weight)",
+        "1 unexpected (extra.weight)",
+        "2 of another shape (fc.bias (7,) instead of (4,), fc.weight",
+    ):
+        assert part in str(caught.value)
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (open, ("bomb-went-off", "w"))
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pth", "net.safetensors", "net.bin"])
+def test_a_planted_pickle_is_refused_and_does_not_run(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(pickle.dumps({"conv1.weight": Bomb()}))
+    with pytest.raises(ConfigError, match="must be safetensors or load with weights_only=True"):
+        model(tmp_path / name)
+    torch.save({"conv1.weight": Bomb()}, tmp_path / name)
+    with pytest.raises(ConfigError, match="must be safetensors or load with weights_only=True"):
+        model(tmp_path / name)
+    assert not (tmp_path / "bomb-went-off").exists()
+
+
+def test_a_target_that_gives_no_module_is_an_error():
+    with pytest.raises(ModelError, match=r"must give a torch.nn.Module, got dict"):
+        load_model(ModelConfig(target="builtins.dict"), seed=0)
+
+
+def test_a_model_without_weights_is_the_same_every_time_and_leaves_the_global_seed_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    a, b = model(), model()
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())

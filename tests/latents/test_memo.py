@@ -1,0 +1,127 @@
+"""Questions to rows: answered in as few passes as can be, and once."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from latentood.extraction.passes.sites import Pass
+from latentood.latents import CHUNK_ROWS, Latents
+from tests.latents.test_rows import Counted
+
+
+@dataclass(frozen=True)
+class Total:
+    key: str = "logits"
+
+    def keys(self):
+        return (self.key,)
+
+    def start(self, source):
+        parts = []
+        return Pass(lambda block: parts.append(block.double(self.key).sum()), lambda: sum(parts))
+
+
+@dataclass(frozen=True)
+class Above:
+    """How many numbers are above a share of the total: needs another pass."""
+
+    share: float
+
+    def keys(self):
+        return ("logits",)
+
+    def start(self, source):
+        limit = source.compute(Total()) * self.share
+        parts = []
+        return Pass(
+            lambda block: parts.append((block.double("logits") > limit).sum()), lambda: sum(parts)
+        )
+
+
+@dataclass(frozen=True)
+class Twice:
+    def keys(self):
+        return ()
+
+    def start(self, source):
+        total = source.compute(Total())
+        return Pass(lambda block: pytest.fail("it reads nothing"), lambda: 2 * total)
+
+
+@dataclass(frozen=True)
+class Loop:
+    other: str
+
+    def keys(self):
+        return ("logits",)
+
+    def start(self, source):
+        source.compute(Loop(self.other[::-1]))
+
+
+def rows(count=2 * CHUNK_ROWS + 10):
+    counted = Counted(count, 2)
+    return counted, Latents.from_rows({"logits": counted})
+
+
+def test_questions_that_wait_for_another_share_one_more_pass():
+    counted, latents = rows()
+    latents.gather([Above(0.0), Above(0.5), Twice(), Above(1.0)])
+    assert set(counted.times.tolist()) == {2}
+    assert latents.compute(Twice()) == 2 * counted.values.sum()
+    assert latents.compute(Above(0.0)) == 2 * len(latents) - 1
+    assert set(counted.times.tolist()) == {2}
+
+
+def test_questions_that_wait_for_each_other_are_an_error():
+    with pytest.raises(RuntimeError, match="wait for each other"):
+        rows()[1].gather([Loop("ab")])
+
+
+def test_a_question_with_an_error_can_be_asked_again():
+    @dataclass(frozen=True)
+    class Fails:
+        def keys(self):
+            return ("logits",)
+
+        def start(self, source):
+            raise ValueError("no")
+
+    counted, latents = rows()
+    with pytest.raises(ValueError, match="no"):
+        latents.compute(Fails())
+    assert latents.compute(Total()) == counted.values.sum()
+
+
+def test_what_is_known_on_a_device_is_known_by_every_view_of_it():
+    counted, latents = rows()
+    latents.to("meta")
+    first = latents.to("cpu:0") if latents.to("cpu") is not latents else latents
+    first.compute(Total())
+    assert latents.to("meta").to("cpu").compute(Total()) == counted.values.sum()
+    assert set(counted.times.tolist()) == {1}
+
+
+def test_parts_of_a_block_answer_once_and_other_blocks_for_themselves():
+    _, latents = rows()
+    asked = []
+
+    def answer(block):
+        asked.append(block.offset)
+        return block.offset
+
+    whole, following = (next(iter([b])) for b in list(latents.chunks(["logits"]))[:2])
+    for block in (whole, following):
+        for _ in range(3):
+            for start in (0, 100):
+                part = block.take(["logits"], start, start + 100)
+                assert part.once("offset", lambda part=part: answer(part)) == block.offset + start
+    assert asked == [0, 100, CHUNK_ROWS, CHUNK_ROWS + 100]
+
+
+def test_outside_of_a_block_nothing_is_remembered():
+    _, latents = rows()
+    asked = []
+    for _ in range(2):
+        latents.once("x", lambda: asked.append(1))
+    assert asked == [1, 1]
