@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from latentood.extraction.model.reductions import Reduction
     from latentood.latents import Key, Latents, Reading, Statistic
     from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
-    from latentood.plugins import Field, plugin
+    from latentood.plugins import hyper, plugin
     from latentood.store.cache import Cache, inspect, open_cache
     from latentood.store.verify import verify
     from latentood.workflows import estimate, extract, fit, layers, publish, score
@@ -43,7 +43,7 @@ _HOMES = {
     "extraction.model.reductions": ("Reduction",),
     "latents": ("Key", "Latents", "Reading", "Statistic"),
     "pipeline.schema": ("Pipeline", "load_pipeline", "parse_pipeline"),
-    "plugins": ("Field", "plugin"),
+    "plugins": ("hyper", "plugin"),
     "store.cache": ("Cache", "inspect", "open_cache"),
     "store.verify": ("verify",),
     "workflows": ("estimate", "extract", "fit", "layers", "publish", "score"),
@@ -61,9 +61,9 @@ _ALIASES = {"build_cache": "extract"}
 
 __all__ = [
     "Bank", "Cache", "ClassMeans", "ClassMoments", "Comparison", "Detector", "FeatureDetector",
-    "Field", "Fitted", "Key", "Latents", "Mean", "Moments", "Needs", "Network", "Pipeline",
+    "Fitted", "Key", "Latents", "Mean", "Moments", "Needs", "Network", "Pipeline",
     "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__", "build_cache",
-    "detector", "errors", "estimate", "extract", "fit", "inspect", "layers", "load",
+    "detector", "errors", "estimate", "extract", "fit", "hyper", "inspect", "layers", "load",
     "load_pipeline", "metrics", "open_cache", "parse_pipeline", "plugin", "publish", "registry",
     "score", "statistics", "verify",
 ]  # fmt: skip

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import psutil
 import torch
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import ByteSize, TypeAdapter
 
 from latentood.errors import ConfigError
 
 _SHARE = 0.25
 _MOST = 4 << 30
+_SIZE = re.compile(r"\d+(?:\.\d+)?\s*(?:[kmgt]i?b|b)?", re.IGNORECASE | re.ASCII)
+"""Sizes as they may be written; pydantic alone also reads ``2 G of it`` and bits."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -42,12 +45,11 @@ def parse_memory(text: str) -> int:
     Raises:
         ConfigError: It is no such size.
     """
-    try:
-        return TypeAdapter(ByteSize).validate_python(text.strip())
-    except ValidationError:
+    if _SIZE.fullmatch(text.strip()) is None:
         raise ConfigError(
             f"memory: must be a number with a unit from B to TiB, got {text!r}; e.g. 512MiB or 2GiB"
-        ) from None
+        )
+    return TypeAdapter(ByteSize).validate_python(text.strip())
 
 
 def default_memory() -> int:

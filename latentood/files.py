@@ -1,8 +1,8 @@
 """The one way to write: files and folders that are there whole or not at all.
 
-A file or a folder in the making carries the suffix ``~partial`` and gets its name by one rename when
-it is finished and on the disk; then the folder it lies in is synced, so that the name is on the disk
-as well. Whatever a killed process leaves behind is either finished or recognisable.
+A file or a folder in the making carries the suffix ``~partial`` and gets its name by one rename
+when it is finished and on the disk; then the folder it lies in is synced, so that the name is on
+the disk as well. Whatever a killed process leaves behind is either finished or recognisable.
 """
 
 from __future__ import annotations

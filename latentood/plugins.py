@@ -7,7 +7,7 @@ hyperparameters, checked against their types and ranges when an object is made.
     @plugin
     class KNN(FeatureDetector):
         name = "knn"
-        k: int = Field(50, ge=1, description="which neighbour")
+        k: int = hyper(50, "which neighbour", low=1)
 
 A :class:`Registry` knows the classes of one kind by name. Other packages add theirs by an entry
 point of the registry's group; the name of the entry point is the name of the class.
@@ -15,9 +15,10 @@ point of the registry's group; the name of the entry point is the name of the cl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import cache, wraps
 from importlib.metadata import entry_points
 from typing import (
     Any,
@@ -36,12 +37,11 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from latentood.errors import ConfigError, LatentOODError, unknown
 
-__all__ = ["Field", "Hyperparameter", "Plugin", "Registry", "plugin"]
-
 P = TypeVar("P", bound="Plugin")
 T = TypeVar("T")
 
 _CONFIG = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+_EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
 _BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
 
 
@@ -85,12 +85,35 @@ class Hyperparameter:
     is_sequence: bool
 
 
+def hyper(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """Declare a hyperparameter with its meaning and range; its type is that of the annotation.
+
+    Args:
+        default: The paper's default.
+        doc: One line for the generated table.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        above: Value that must be exceeded.
+        below: Value that must not be reached.
+    """
+    return Field(default, description=doc, ge=low, le=high, gt=above, lt=below)
+
+
 @dataclass_transform(frozen_default=True)
 def plugin(cls: type[T]) -> type[T]:
     """Make a class a frozen set of hyperparameters that checks its values.
 
-    Types are strict (a text is no number), but a list may stand for a tuple. An error raised in
-    ``__post_init__`` reaches the caller as it is.
+    Types are strict (a text is no number), but a list may stand for a tuple, and ``1e-6`` for the
+    number that YAML 1.1 takes for a text. An error raised in ``__post_init__`` reaches the caller
+    as it is.
     """
     made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
     checked: Callable[..., None] = made.__init__
@@ -98,7 +121,7 @@ def plugin(cls: type[T]) -> type[T]:
     @wraps(checked)
     def make(self: Any, *args: Any, **values: Any) -> None:
         try:
-            checked(self, *args, **{name: _tuples(value) for name, value in values.items()})
+            checked(self, *args, **{name: _read(value) for name, value in values.items()})
         except ValidationError as error:
             raise _explained(type(self), error) from None
 
@@ -106,6 +129,7 @@ def plugin(cls: type[T]) -> type[T]:
     return made  # type: ignore[no-any-return]
 
 
+@cache
 def hyperparameters_of(cls: type[Plugin]) -> tuple[Hyperparameter, ...]:
     """Describe the hyperparameters of a class, in the order in which they are declared."""
     types = get_type_hints(cls, include_extras=False)
@@ -197,32 +221,34 @@ class Registry(Generic[P]):
                 f"has a {self.noun} of that name; give the plug-in another name"
             )
         try:
-            found = point.load()
+            loaded = point.load()
         except Exception as error:  # whatever the import of another package raises
             raise self.base.refusal(
                 f"{lead} {point.value} must be importable, got {type(error).__name__}: {error}; "
                 f"{remedy}"
             ) from error
-        fits = isinstance(found, type) and issubclass(found, self.base)
-        if not fits or "__pydantic_fields__" not in vars(found):
+        fits = isinstance(loaded, type) and issubclass(loaded, self.base)
+        if not fits or "__pydantic_fields__" not in vars(loaded):
             raise self.base.refusal(
                 f"{lead} {point.value} must be a subclass of {self.base.__name__} decorated with "
-                f"latentood.plugin, got {found!r}; {remedy}"
+                f"latentood.plugin, got {loaded!r}; {remedy}"
             )
-        if found.name != point.name:
+        if loaded.name != point.name:
             raise self.base.refusal(
-                f"{lead} must be the name of its class, got a class named {found.name!r}; {remedy}"
+                f"{lead} must be the name of its class, got a class named {loaded.name!r}; {remedy}"
             )
-        return found  # type: ignore[no-any-return]
+        return loaded  # type: ignore[no-any-return]
 
 
 def _who(cls: type[Plugin]) -> str:
     return f"{cls.kind} {cls.name}".strip()
 
 
-def _tuples(value: Any) -> Any:
-    """Take a list, as YAML and JSON have it, for the tuple that it stands for."""
-    return tuple(value) if isinstance(value, list) else value
+def _read(value: Any) -> Any:
+    """Take a value as YAML and JSON have it for the tuple or the number that it stands for."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_read, value))
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def _explained(cls: type[Plugin], error: ValidationError) -> LatentOODError:
@@ -241,12 +267,15 @@ def _explained(cls: type[Plugin], error: ValidationError) -> LatentOODError:
     lead = f"{_who(cls)}: {name}".removesuffix(": ")
     if cause is not None:  # of a validator
         return cls.refusal(f"{lead}: {cause}, got {problem['input']!r}{remedy}")
-    must = _must_be(problem["type"], problem.get("ctx", {}), types.get(name))
+    kind = types.get(name)
+    if len(problem["loc"]) > 1:  # one item of a sequence
+        lead, kind = f"{_who(cls)}: each of {name}", get_args(kind)[0]
+    must = _must_be(problem["type"], problem.get("ctx", {}), kind)
     return cls.refusal(f"{lead} must be {must}, got {problem['input']!r}{remedy}")
 
 
 def _must_be(problem: str, bounds: Mapping[str, Any], kind: Any) -> str:
-    """Say what a value must be, from the kind of problem that pydantic found with it."""
+    """Say what a value must be, from the kind of problem that pydantic reports."""
     if problem == "literal_error":
         return f"one of {list(get_args(kind))}"
     if problem == "finite_number":

@@ -26,6 +26,7 @@ from latentood.evaluation.transfer import with_origin
 from latentood.extraction.model.head import find_head
 from latentood.extraction.model.outline import LayerFacts, describe
 from latentood.extraction.model.weights import load_model
+from latentood.extraction.passes.sites import stochastic_modules
 from latentood.extraction.run import estimate as estimating
 from latentood.extraction.run.estimate import Estimate
 from latentood.extraction.run.inputs import open_inputs
@@ -83,7 +84,7 @@ def layers(
     # Twice the row: what has another first axis, such as windows of it, is nothing by row.
     batch = row.expand(2, *row.shape[1:]).to(where)
     head = find_head(model, batch, named=given.head, output=given.model.output)
-    return describe(model, batch, head)
+    return describe(model, batch, head, stochastic_modules(model))
 
 
 def extract(
@@ -117,30 +118,28 @@ def extract(
     Raises:
         LatentOODError: Anything that does not fit; committed blocks stay.
     """
-    given = _pipeline(pipeline, overrides)
-    job = _job(given, store, splits, limit, device, batch_size, overwrite=overwrite)
+    job = _job(
+        pipeline,
+        store,
+        splits=splits,
+        limit=limit,
+        device=device,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        overrides=overrides,
+    )
     return run(job, store, overwrite=overwrite, progress=progress)
 
 
 def estimate(
-    pipeline: Pipeline | Mapping[str, Any] | Path | str,
-    store: Path | str,
-    *,
-    splits: Sequence[str] | None = None,
-    limit: int | None = None,
-    device: str | None = None,
-    batch_size: int | None = None,
-    overwrite: bool = False,
-    overrides: Sequence[str] = (),
+    pipeline: Pipeline | Mapping[str, Any] | Path | str, store: Path | str, **options: Any
 ) -> Estimate:
     """Say what :func:`extract` with the same arguments will cost; nothing is written.
 
     Raises:
         LatentOODError: As :func:`extract`.
     """
-    given = _pipeline(pipeline, overrides)
-    job = _job(given, store, splits, limit, device, batch_size, overwrite=overwrite)
-    return estimating.estimate(job, store)
+    return estimating.estimate(_job(pipeline, store, **options), store)
 
 
 def fit(
@@ -173,11 +172,14 @@ def fit(
         DetectorError: The hyperparameters do not fit these rows.
         ConfigError: The request is not for one detector, or the cache lacks a role.
     """
-    latents = train if isinstance(train, Latents) else None
-    splits = SplitsInMemory.of(train=("fit", latents)) if latents else _splits(train)  # type: ignore[arg-type]
-    one = detector if isinstance(detector, Detector) else _one(detector, splits, layer, settings)
-    if latents is not None:
-        return fitting.fit(one, latents, val, device=device)
+    if isinstance(train, Latents):
+        given: dict[str, tuple[Role, Latents]] = {"train": ("fit", train)}
+        if val is not None:
+            given["val"] = ("val", val)
+        one = _one(detector, SplitsInMemory.of(**given), layer, settings)
+        return fitting.fit(one, train, val, device=device)
+    splits = _splits(train)
+    one = _one(detector, splits, layer, settings)
     roles = Roles.of(splits, scores=False)
     rows = roles.open(splits, resolve_device(str(device or "auto")))
     own_val = None if roles.val is None else rows[roles.val]
@@ -293,23 +295,15 @@ def _pipeline(
 
 
 def _job(
-    pipeline: Pipeline,
+    pipeline: Pipeline | Mapping[str, Any] | Path | str,
     store: Path | str,
-    splits: Sequence[str] | None,
-    limit: int | None,
-    device: str | None,
-    batch_size: int | None,
     *,
-    overwrite: bool,
+    overwrite: bool = False,
+    overrides: Sequence[str] = (),
+    **options: Any,
 ) -> Job:
-    return prepare(
-        pipeline,
-        splits=splits,
-        limit=limit,
-        device=device,
-        batch_size=batch_size,
-        store=None if overwrite else store,
-    )
+    given = _pipeline(pipeline, overrides)
+    return prepare(given, store=None if overwrite else store, **options)
 
 
 def _splits(source: Splits | Path | str) -> Splits:
@@ -339,7 +333,7 @@ def _given(
                     f"score: each set of rows must have a name of its own, got {name!r} twice; "
                     "rename one"
                 )
-            latents = rows if isinstance(rows, Latents) else Latents(**rows, name=name)
+            latents = rows if isinstance(rows, Latents) else Latents(**{"name": name, **rows})
             named[name] = (role, latents)
     return SplitsInMemory.of(**named)
 
@@ -350,13 +344,24 @@ def _asked(
     """Part what was asked for into names and detectors."""
     if detectors is None or isinstance(detectors, str):
         return detectors, []
+    for one in detectors:
+        if not isinstance(one, str | Detector):
+            raise ConfigError(
+                f"score: detectors must be names or detectors, got {one!r}; give fitted ones as "
+                "fitted=, and of a class an object"
+            )
     names = [one for one in detectors if isinstance(one, str)]
     return names, [one for one in detectors if isinstance(one, Detector)]
 
 
-def _one(name: str, splits: Splits, layer: str | None, settings: Sequence[str]) -> Detector:
+def _one(
+    given: Detector | str, splits: Splits, layer: str | None, settings: Sequence[str]
+) -> Detector:
+    """Give the one detector that is meant."""
+    if isinstance(given, Detector):
+        return given
     chosen = select(
-        name,
+        given,
         layers=None if layer is None else [layer],
         settings=settings,
         splits=splits,

@@ -46,28 +46,43 @@ def test_the_wheel_holds_every_module_the_type_marker_and_the_demo(wheel, reposi
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = (repository / "latentood").rglob("*.py")
     assert {path.relative_to(repository).as_posix() for path in modules} <= names
-    assert {"latentood/py.typed", "latentood/pipelines/demo.yaml"} <= names
+    assert {"latentood/py.typed", "latentood/cli/demo.yaml"} <= names
     outside = {name for name in names if not name.startswith(("latentood/", "latentood-"))}
     assert outside == set(), "tests or other files would land beside the package"
 
 
-def test_an_installed_wheel_imports_and_tells_its_version(wheel, project, tmp_path):
-    target = tmp_path / "site"
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder with the wheel installed in it."""
+    target = tmp_path_factory.mktemp("installed") / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    run(*pip, "--target", target, wheel, cwd=tmp_path)
+    run(*pip, "--target", target, wheel, cwd=target.parent)
+    return target
+
+
+def test_an_installed_wheel_imports_and_gives_its_version(installed, project, tmp_path):
     code = (
-        f"import sys; sys.path.insert(0, {str(target)!r}); import latentood; "
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import latentood; "
         "print(latentood.__version__, latentood.__file__)"
     )
     version, file = run(sys.executable, "-c", code, cwd=tmp_path).split()
     assert version == project["version"]
-    assert file == str(target / "latentood" / "__init__.py")
+    assert file == str(installed / "latentood" / "__init__.py")
+
+
+def test_an_installed_wheel_finds_the_pipeline_of_its_demo(installed, tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(installed)!r}); "
+        "from latentood.cli.demo import pipeline_file; print(pipeline_file())"
+    )
+    file = run(sys.executable, "-c", code, cwd=tmp_path).strip()
+    assert file == str(installed / "latentood" / "cli" / "demo.yaml")
 
 
 def loaded_after(code, cwd):
     """Heavy packages that a fresh interpreter has loaded after running some code."""
-    tell = f"import sys; print('loaded:', *sorted(set({HEAVY}) & set(sys.modules)))"
-    out = run(sys.executable, "-c", f"{code}\n{tell}", cwd=cwd)
+    report = f"import sys; print('loaded:', *sorted(set({HEAVY}) & set(sys.modules)))"
+    out = run(sys.executable, "-c", f"{code}\n{report}", cwd=cwd)
     return out.rpartition("loaded:")[2].split()
 
 

@@ -1,8 +1,11 @@
 """The detectors, from the registry."""
 
+import inspect
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from fragments.markdown import code, codes, docstring, inline, linked, table
+from fragments.markdown import code, codes, inline, linked, table
 from latentood.detectors.registry import detector_table, registry
 
 
@@ -22,29 +25,29 @@ def detector_overview() -> str:
 
 def detector_cards() -> str:
     """Give one card per detector, grouped by family in the order of the registry."""
-    found = detector_table()
     parts = []
-    for family in dict.fromkeys(one["family"] for one in found):
+    for family, members in groupby(detector_table(), itemgetter("family")):
         title = family.replace("_", " ").capitalize()
         parts.append(f"## {title} {{ #family-{family} }}")
-        parts += [_card(one) for one in found if one["family"] == family]
+        parts += map(_card, members)
     return "\n\n".join(parts)
 
 
 def _card(one: dict[str, Any]) -> str:
-    facts = [
-        ("works", inline(one["works"])),
-        ("fails", inline(one["fails"])),
-        ("cost", inline(one["cost"])),
-        ("reads", _reads(one["needs"])),
-        ("layers", "any layer" if one["per_layer"] else "its own"),
-        ("paper", linked(one["paper"])),
-    ]
+    facts = {
+        "works": inline(one["works"]),
+        "fails": inline(one["fails"]),
+        "cannot be fitted on": ", ".join(one["cannot_fit_on"]),
+        "cost": inline(one["cost"]),
+        "reads": _reads(one["needs"]),
+        "layers": "any layer" if one["per_layer"] else "its own",
+        "paper": linked(one["paper"]),
+    }
     return "\n\n".join(
         [
             f"### {one['name']} {{ #{one['name']} }}",
-            docstring(registry()[one["name"]]),
-            "\n".join(f"- **{name}**: {text}" for name, text in facts),
+            inline(inspect.getdoc(registry()[one["name"]]) or ""),
+            "\n".join(f"- **{name}**: {text}" for name, text in facts.items() if text),
             _hyperparameters(one["hyperparameters"]),
         ]
     )
@@ -55,11 +58,11 @@ def _reads(needs: dict[str, tuple[str, ...]]) -> str:
     return "; ".join(f"{stage} {codes(keys)}" for stage, keys in stages.items() if keys)
 
 
-def _hyperparameters(found: list[dict[str, Any]]) -> str:
-    if not found:
+def _hyperparameters(specs: list[dict[str, Any]]) -> str:
+    if not specs:
         return "No hyperparameters."
     rows = [
         (code(one["name"]), code(one["default"]), code(one["range"]), inline(one["doc"]))
-        for one in found
+        for one in specs
     ]
     return table(("hyperparameter", "default", "allowed", "meaning"), rows)

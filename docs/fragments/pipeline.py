@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from fragments.markdown import ROOT, code, codes, inline, table
-from latentood.pipeline.schema import Pipeline
-from latentood.extraction.model.reductions import reductions
+from fragments.markdown import code, codes, inline, table
+from latentood.extraction.model.reductions import REDUCTIONS
 from latentood.pipeline.overrides import PATH_KEYS
+from latentood.pipeline.schema import Pipeline
 
 Schema = dict[str, Any]
 
@@ -25,14 +25,9 @@ def path_arguments() -> str:
 
 def reduction_table() -> str:
     """List the reductions."""
-    rows = [(code(one.name), one.doc) for one in reductions().values()]
+    known = REDUCTIONS.known().items()
+    rows = [(code(name), inline((cls.__doc__ or "").partition("\n")[0])) for name, cls in known]
     return table(("reduction", "one row becomes"), rows)
-
-
-def template() -> str:
-    """Show the commented template."""
-    text = (ROOT / "pipelines" / "template.yaml").read_text(encoding="utf-8")
-    return f"```yaml\n{text}```"
 
 
 def _sections(path: str, section: Schema, known: Schema) -> Iterator[str]:

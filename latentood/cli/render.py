@@ -196,7 +196,7 @@ def comparison(result: Comparison, files: Files, *, as_json: bool) -> None:
 
 
 def failures(result: Comparison, tracking_error: str | None) -> bool:
-    """Tell what went wrong on stderr; says whether anything did."""
+    """Report what went wrong on stderr; says whether anything did."""
     for one in result.failed:
         terminal.note(f"error: {one.request.detector} on {one.request.layer}: {one.reason}")
     if tracking_error:

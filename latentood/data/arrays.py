@@ -50,16 +50,16 @@ class Arrays:
     ) -> None:
         if layout not in LAYOUTS:
             raise unknown("layout of Arrays", layout, LAYOUTS)
-        found = _read(Path(path), images_key)
-        _require(found, images_key, "images_key", path)
-        _check_kind(found[images_key], path)
-        self.images = _channels_first(found[images_key], layout, path)
+        arrays = _read(Path(path), images_key)
+        _require(arrays, images_key, "images_key", path)
+        _check_kind(arrays[images_key], path)
+        self.images = _channels_first(arrays[images_key], layout, path)
         self.labels = None
         if labels_path is not None:
-            found, path = _read(Path(labels_path), labels_key), labels_path
-            _require(found, labels_key, "labels_key", path)
-        if labels_key in found:
-            self.labels = found[labels_key]
+            arrays, path = _read(Path(labels_path), labels_key), labels_path
+            _require(arrays, labels_key, "labels_key", path)
+        if labels_key in arrays:
+            self.labels = arrays[labels_key]
             _check_labels(self.labels, len(self.images), path)
 
     def __len__(self) -> int:
@@ -90,11 +90,11 @@ def _read(path: Path, key: str) -> dict[str, NDArray[Any]]:
         ) from problem
 
 
-def _require(found: dict[str, NDArray[Any]], key: str, argument: str, path: str | Path) -> None:
-    if key not in found:
+def _require(arrays: dict[str, NDArray[Any]], key: str, argument: str, path: str | Path) -> None:
+    if key not in arrays:
         raise DataError(
             f"Arrays: {path} must hold an array {key!r}, but has none of that name; "
-            f"{suggest(key, found)} (set {argument})"
+            f"{suggest(key, arrays)} (set {argument})"
         )
 
 

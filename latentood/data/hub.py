@@ -43,15 +43,15 @@ def hugging_face(
     where = one_of("hugging_face", name=name, folder=folder)
     datasets = require("datasets", extra="hf", who="hugging_face")
     if folder is not None and any((Path(folder) / mark).is_file() for mark in _SAVED):
-        found = datasets.load_from_disk(where)
-        if split is not None and isinstance(found, dict):
-            if split not in found:
-                raise unknown(f"split of {folder}", split, found)
-            return found[split]
+        loaded = datasets.load_from_disk(where)
+        if split is not None and isinstance(loaded, dict):
+            if split not in loaded:
+                raise unknown(f"split of {folder}", split, loaded)
+            return loaded[split]
     else:
-        found = datasets.load_dataset(where, config, split=split, revision=revision)
-    if isinstance(found, dict):
+        loaded = datasets.load_dataset(where, config, split=split, revision=revision)
+    if isinstance(loaded, dict):
         raise ConfigError(
-            f"hugging_face: {where} has the splits {', '.join(found)}, got none; set split"
+            f"hugging_face: {where} has the splits {', '.join(loaded)}, got none; set split"
         )
-    return found
+    return loaded

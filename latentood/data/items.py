@@ -79,9 +79,9 @@ def labels_of(source: Any, label_field: str | None = None) -> list[int]:
 def _listed(source: Any, label_field: str | None) -> list[int] | None:
     """Find a list of labels that agrees with the items: some data sets keep several kinds."""
     size = len(source)
-    for found in _candidates(source, label_field):
+    for candidate in _candidates(source, label_field):
         try:
-            labels = [int(label) for label in found]
+            labels = [int(label) for label in candidate]
         except (TypeError, ValueError):  # masks, boxes or names
             continue
         probes = range(0, size, max(1, size // _PROBES))
@@ -99,12 +99,12 @@ def _candidates(source: Any, label_field: str | None) -> list[Any]:
     if isinstance(columns, list):
         names = (label_field,) if label_field else LABEL_FIELDS
         return [source[name] for name in names if name in columns]
-    found = [getattr(source, name, None) for name in _LABEL_LISTS]
+    lists = [getattr(source, name, None) for name in _LABEL_LISTS]
     for name in ("samples", "_samples"):
         pairs = getattr(source, name, None)
         if isinstance(pairs, list) and all(isinstance(pair, tuple) for pair in pairs):
-            found.append([pair[1] for pair in pairs])
-    return [one for one in found if one is not None]
+            lists.append([pair[1] for pair in pairs])
+    return [one for one in lists if one is not None]
 
 
 def class_numbers(source: Any, classes: Sequence[int | str]) -> list[int]:

@@ -22,19 +22,9 @@ from latentood.detectors.families import (
 )
 from latentood.detectors.registry import DETECTORS
 
-DETECTORS.add(
-    *logits.DETECTORS,
-    *shaping.DETECTORS,
-    *gaussian.DETECTORS,
-    *subspace.DETECTORS,
-    *neighbours.DETECTORS,
-    *density.DETECTORS,
-    *prototypes.DETECTORS,
-    *head.DETECTORS,
-    *gram.DETECTORS,
-    *latent_entropy.DETECTORS,
-    *monte_carlo.DETECTORS,
-    *evidential.DETECTORS,
-    *score_taps.DETECTORS,
-    *fusion.DETECTORS,
-)
+_FAMILIES = (
+    logits, shaping, gaussian, subspace, neighbours, density, prototypes, head, gram,
+    latent_entropy, monte_carlo, evidential, score_taps, fusion,
+)  # fmt: skip
+
+DETECTORS.add(*(detector for family in _FAMILIES for detector in family.DETECTORS))

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_core import ArgsKwargs
 from torch import Tensor
 
 from latentood.errors import DetectorError, MissingInput
 from latentood.latents import PENULTIMATE, Key, Latents, Statistic
-from latentood.plugins import Field, Plugin, plugin
+from latentood.plugins import Plugin, hyper, hyperparameters_of, plugin
 
 State = dict[str, Tensor]
 """What fitting leaves behind: named tensors, nothing else."""
@@ -72,9 +72,16 @@ class Detector(Plugin, ABC):
     cannot_fit_on: ClassVar[tuple[AwkwardRows, ...]] = ()
     """Fit rows on which fitting, or scoring after it, is an error by its mathematics."""
 
-    @abstractmethod
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Keys that scoring reads."""
+    fit_reads: ClassVar[tuple[str, ...]] = ()
+    """Keys that fitting reads of the fit split."""
+    val_reads: ClassVar[tuple[str, ...]] = ()
+    """Keys that fitting reads of the ID val split."""
+
     def needs(self) -> Needs:
         """Declare the keys that fitting and scoring read."""
+        return Needs(self.reads, self.fit_reads, self.val_reads)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Declare what fitting asks of the fit split, so that many detectors share one read."""
@@ -114,11 +121,11 @@ class Detector(Plugin, ABC):
         return state
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell what is worth knowing of a fitted state beside its scores, such as a rank."""
+        """Report what is worth knowing of a fitted state beside its scores, such as a rank."""
         return {}
 
     def measure(self, state: State, ready: Callable[[], Any]) -> dict[str, Any]:
-        """Tell what a fit can only know by trying, such as the recall of an index.
+        """Report what a fit can only know by trying, such as the recall of an index.
 
         Args:
             state: What :meth:`fit` returned.
@@ -143,17 +150,17 @@ class Detector(Plugin, ABC):
 class FeatureDetector(Detector):
     """A detector that reads the features of one layer, or their entropies, and may read any layer.
 
+    ``reads``, ``fit_reads`` and ``val_reads`` name what it reads beside them.
+
     The layer may also be written as a key: ``layer="mc.entropy/layer3"`` stands for
     ``layer="layer3", source="mc.entropy"``.
     """
 
     per_layer = True
-    layer: str = Field(
-        PENULTIMATE, description="layer whose features are read; mc.entropy/<layer> works too"
-    )
-    source: Source = Field(
-        "features", description="whether features or their entropies over passes are read"
-    )
+    asks: ClassVar[tuple[Callable[[str], Statistic[Any]], ...]] = ()
+    """Statistics of that array that fitting asks of the fit split."""
+    layer: str = hyper(PENULTIMATE, "layer whose features are read; mc.entropy/<layer> works too")
+    source: Source = hyper("features", "whether features or their entropies over passes are read")
 
     @model_validator(mode="before")
     @classmethod
@@ -168,3 +175,20 @@ class FeatureDetector(Detector):
     def key(self) -> Key:
         """Name the array that is read."""
         return Key(self.source, self.layer)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Give the hyperparameters by name; another source than usual is part of the layer."""
+        values = super().hyperparameters()
+        usual = {one.name: one.default for one in hyperparameters_of(type(self))}["source"]
+        if values.pop("source") != usual:
+            values["layer"] = str(self.key)
+        return values
+
+    def needs(self) -> Needs:
+        """Declare features, and what is read beside them."""
+        val = (self.key, *self.val_reads) if self.val_reads else ()
+        return Needs((self.key, *self.reads), (self.key, *self.fit_reads), val)
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for ``asks`` of the features."""
+        return tuple(ask(self.key) for ask in self.asks)

@@ -86,6 +86,12 @@ def check_passes(who: str, key: str, passes: int) -> None:
 
 
 def check_fit_rows(who: str, rows: Latents, keys: Iterable[str]) -> None:
+    """Check that rows to fit on have all arrays, with the right axes and possible labels.
+
+    Raises:
+        MissingInput: An array is not there.
+        DataError: There are no rows, or axes or labels that cannot be.
+    """
     rows.require(keys, who=who)
     if len(rows) == 0:
         raise DataError(f"{rows.name}: there are no rows to fit {who} on; give at least one")
@@ -123,7 +129,7 @@ def _check_labels(rows: Latents) -> None:
 
 
 def _class_count(rows: Latents) -> int | None:
-    """Count the classes of the model, if the arrays tell."""
+    """Count the classes of the model, if the arrays say."""
     if LOGITS in rows:
         return rows.shape(LOGITS)[1]
     return len(rows.head[1]) if HEAD in rows else None

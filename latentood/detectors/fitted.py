@@ -43,22 +43,7 @@ def fit(
     *,
     device: torch.device | str | None = None,
 ) -> Fitted:
-    """Fit a detector.
-
-    Args:
-        detector: What to fit.
-        train: Rows of the fit split.
-        val: Rows of the ID validation split, for detectors that declare it.
-        device: Where to compute; by default where the latents are.
-
-    Returns:
-        The fitted detector.
-
-    Raises:
-        MissingInput: An array the detector declares is not there.
-        DataError: No rows, a value that is not finite, a shape or a label that cannot be.
-        DetectorError: The hyperparameters do not fit these rows.
-    """
+    """Fit a detector to rows; see :func:`latentood.fit`, which also takes names and caches."""
     needs = detector.needs()
     if device is not None:
         train = train.to(device)
@@ -69,6 +54,7 @@ def fit(
         if keys and rows is not None:
             check_fit_rows(detector.name, rows, keys)
     with torch.inference_mode():
+        train.gather(detector.statistics())
         state = _settled(detector.fit(train, val))
     known = [key for key in needs.score if key in train and key != HEAD]
     fitted = Fitted(
@@ -186,11 +172,11 @@ class Fitted:
 
     def _check_widths(self, latents: Latents) -> None:
         for key, expected in self.widths.items():
-            found = latents.shape(key)[1:]
-            if found != expected:
+            given = latents.shape(key)[1:]
+            if given != expected:
                 raise DetectorError(
                     f"{self.detector.name}: {key} must have rows of shape {expected} as in the fit "
-                    f'rows, got {found} in "{latents.name}"; score latents of the same model and '
+                    f'rows, got {given} in "{latents.name}"; score latents of the same model and '
                     "layer"
                 )
 

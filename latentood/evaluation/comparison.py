@@ -1,4 +1,4 @@
-"""What a comparison of detectors found, as plain values."""
+"""The results of a comparison of detectors, as plain values."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class Comparison:
         return tuple(sorted(self.results, key=lambda result: -result.mean_auroc))
 
     def title(self, request: Request) -> str:
-        """Name a detector, with the hyperparameters that tell it from its siblings.
+        """Name a detector, with the hyperparameters that distinguish it from its siblings.
 
         A grid scores one detector several times on one layer; ``knn`` alone would then not
         say which one is meant, ``knn k=50`` does.

@@ -1,8 +1,9 @@
 """How well scores tell OOD from ID.
 
 One convention everywhere: a higher score means more OOD, and OOD is the positive class. All
-functions take scores of ID rows first and of OOD rows second, as NumPy arrays, torch tensors
-or lists; they compute in float64, in O(n log n), and equal scores are counted exactly.
+functions take scores of ID rows (n,) first and of OOD rows (m,) second, as NumPy arrays, torch tensors
+or lists; they compute in float64, in O(n log n), and equal scores are counted exactly. Scores that
+are not 1-D, empty or not finite are a :class:`DataError`.
 """
 
 from __future__ import annotations
@@ -22,15 +23,8 @@ def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
 
     The area under the ROC curve by the Mann-Whitney count; a tie counts one half.
 
-    Args:
-        id_scores: (n,) scores of ID rows.
-        ood_scores: (m,) scores of OOD rows.
-
     Returns:
         A share in [0, 1]; 1 is perfect, 0.5 is chance.
-
-    Raises:
-        DataError: Scores are not 1-D, empty or not finite.
     """
     ids, oods = _pair("auroc", id_scores, ood_scores)
     return float(doubled_ranks(oods, ids).sum()) / (2 * ids.size * oods.size)
@@ -42,15 +36,8 @@ def aupr_out(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     The sum over thresholds of precision times the gain in recall, without interpolation. Its
     chance level is the share of OOD rows, so it compares only at equal numbers of rows.
 
-    Args:
-        id_scores: (n,) scores of ID rows.
-        ood_scores: (m,) scores of OOD rows.
-
     Returns:
         A share in [0, 1].
-
-    Raises:
-        DataError: Scores are not 1-D, empty or not finite.
     """
     return _average_precision(*_pair("aupr_out", id_scores, ood_scores))
 
@@ -58,15 +45,8 @@ def aupr_out(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
 def aupr_in(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     """Give the average precision with ID as the positive class (scores negated).
 
-    Args:
-        id_scores: (n,) scores of ID rows.
-        ood_scores: (m,) scores of OOD rows.
-
     Returns:
         A share in [0, 1].
-
-    Raises:
-        DataError: Scores are not 1-D, empty or not finite.
     """
     ids, oods = _pair("aupr_in", id_scores, ood_scores)
     return _average_precision(-oods, -ids)
@@ -78,15 +58,8 @@ def fpr95_ood(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     The threshold is the highest score at or above which at least 95% of the OOD rows lie. Not
     to be confused with :func:`fpr95_id`; the two differ by tens of points.
 
-    Args:
-        id_scores: (n,) scores of ID rows.
-        ood_scores: (m,) scores of OOD rows.
-
     Returns:
         A share in [0, 1]; 0 is perfect.
-
-    Raises:
-        DataError: Scores are not 1-D, empty or not finite.
     """
     return _false_alarms(*_pair("fpr95_ood", id_scores, ood_scores))
 
@@ -97,15 +70,8 @@ def fpr95_id(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     The threshold is the lowest score at or below which at least 95% of the ID rows lie; a row
     is accepted as ID at or below it. Not to be confused with :func:`fpr95_ood`.
 
-    Args:
-        id_scores: (n,) scores of ID rows.
-        ood_scores: (m,) scores of OOD rows.
-
     Returns:
         A share in [0, 1]; 0 is perfect.
-
-    Raises:
-        DataError: Scores are not 1-D, empty or not finite.
     """
     ids, oods = _pair("fpr95_id", id_scores, ood_scores)
     return _false_alarms(-oods, -ids)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 
 ALL = "all"
 _ENTROPY = "mc.entropy/"
-_EXPONENT = re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+")
 
 Grid = dict[str, list[Any]]
 """hyperparameter → values to try."""
@@ -156,12 +154,7 @@ def _values(setting: str, text: str, *, is_sequence: bool) -> list[Any]:
         values = list(itertools.chain.from_iterable(parts))
     if not values:
         raise ConfigError(f"--set {setting}: must have a value in YAML, e.g. 50 or 10,50")
-    return [_number(value) for value in values]
-
-
-def _number(value: Any) -> Any:
-    """Take ``1e-6`` for the number it is; YAML 1.1 wants ``1.0e-6`` and else gives a text."""
-    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+    return values
 
 
 def _known_layers(patterns: list[str], keys: Sequence[Key]) -> list[str]:

@@ -44,9 +44,9 @@ class Roles:
             raise _wrong_roles("at least one split of role near or far", "textures", "far", splits)
 
         def only(role: str, example: str, *, needed: bool) -> str | None:
-            found = by_role.get(role, [])
-            if len(found) == 1 or not (found or needed):
-                return found[0] if found else None
+            names = by_role.get(role, [])
+            if len(names) == 1 or not (names or needed):
+                return names[0] if names else None
             raise _wrong_roles(f"exactly one split of role {role}", example, role, splits)
 
         return cls(

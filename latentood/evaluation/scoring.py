@@ -64,7 +64,7 @@ def score_all(
         detectors: What to fit and score, each with its layer and hyperparameters.
         fitted: What to score as it is, e.g. loaded from files.
         any_cache: Score fitted detectors even where they belong to another run.
-        skipped: What the plan left out; recorded as it is.
+        skipped: What the selection left out; recorded as it is.
         device: Where to compute; default the GPU if there is one. Fitted detectors bring theirs.
         memory: Bytes that arrays of the fit and val splits may occupy once they were read;
             default a quarter of what is free, at most 4 GiB. No number depends on it.
@@ -219,7 +219,7 @@ class _Session:
         keys: list[str] = [key for key in (LABELS, LOGITS) if key in rows]
         keys += [key for run in runs if run.error is None for key in run.detector.needs().score]
         labels, predictions = [], []
-        # With nothing left to score, some array must still tell how many rows there are.
+        # With nothing left to score, some array must still give the number of rows.
         for chunk in self._reads(rows.chunks(keys or rows.keys()[:1])):
             labels.append(_classes(chunk, LABELS))
             predictions.append(_classes(chunk, LOGITS))

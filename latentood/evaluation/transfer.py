@@ -1,4 +1,4 @@
-"""Detectors fitted on one cache and scored on another: which cache was it, and may they meet?"""
+"""Detectors fitted on one cache and scored on another: what must agree, and what may differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HARMLESS = ("seed", "dtype", "keep_bits", "autocast", "compile")
 
 
 def with_origin(fitted: Fitted, splits: Splits) -> Fitted:
-    """Record the cache a detector was fitted on, so that its file can tell.
+    """Record the cache a detector was fitted on, for its file.
 
     Args:
         fitted: Fitted on a split of it.
@@ -104,7 +104,7 @@ def _harmless(origin: Mapping[str, Any], splits: Splits) -> Iterator[str]:
 def _without_record(fitted: Fitted, splits: Splits) -> Iterator[str]:
     """Judge by the identity of the fit rows, which begins with the digest of their cache."""
     if fitted.origin.partition(":")[0] != splits.header.digest:
-        yield "the file does not tell which cache the detector was fitted on"
+        yield "the file does not say which cache the detector was fitted on"
 
 
 def _passes(fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:

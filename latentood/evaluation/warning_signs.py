@@ -1,4 +1,4 @@
-"""Signs that a number should not be trusted as it stands."""
+"""Signs that a number should not be trusted as it stands, one sentence each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def warnings_of(diagnostics: Mapping[str, Any], ties: Mapping[str, float]) -> tu
     """Say what is suspicious about a detector.
 
     Args:
-        diagnostics: What it tells of its fit; members of a fusion are looked at, too.
+        diagnostics: What its fit reports; those of the members of a fusion count, too.
         ties: OOD split → share of tied pairs.
 
     Returns:

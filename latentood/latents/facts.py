@@ -1,4 +1,4 @@
-"""What is known of splits without reading them: roles, where numbers come from, how arrays were made.
+"""What is known of splits without reading them: roles, origins, and how arrays were made.
 
 Plain values, shared by the store, which writes them, and by evaluation, which reports them.
 """

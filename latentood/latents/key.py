@@ -3,7 +3,7 @@
 ======================  ===========  =====================================================
 key                     axes         what
 ======================  ===========  =====================================================
-``logits``              (N, C)       output of the forward pass without noise
+``logits``              (N, C)       output of the forward without noise
 ``labels``              (N,)         true classes, int64
 ``ids``                 (N, L)       names of the rows, as UTF-8 bytes
 ``features/<layer>``    (N, D)       reduced activations, dropout off
@@ -95,15 +95,16 @@ class Key(str):
 
     def __new__(cls, kind: str, layer: str = "", unit: Unit = "image") -> Self:
         """Check the parts and write the text."""
-        prefix = _PREFIXES.get(unit, "?.")
+        text = f"{_PREFIXES.get(unit, f'{unit}.')}{kind}{'/' if layer else ''}{layer}"
         if (
             kind not in KINDS
             or unit not in get_args(Unit)
             or bool(layer) != KINDS[kind].named
             or "/" in layer
+            or (unit != "image" and not KINDS[kind].axes)  # it has no rows
         ):
-            raise _no_such_key(f"{prefix}{kind}{'/' if layer else ''}{layer}")
-        key = super().__new__(cls, f"{prefix}{kind}{'/' if layer else ''}{layer}")
+            raise _no_such_key(text)
+        key = super().__new__(cls, text)
         key.kind, key.layer, key.unit = kind, layer, unit
         return key
 
@@ -121,11 +122,11 @@ class Key(str):
         if isinstance(text, Key):
             return text
         kind, slash, layer = text.partition("/")
+        if slash and not layer:
+            raise _no_such_key(text)
         for unit, prefix in _PREFIXES.items():
             if prefix and kind.startswith(prefix):
                 return cls(kind.removeprefix(prefix), layer, unit)
-        if slash and not layer:
-            raise _no_such_key(text)
         return cls(kind, layer)
 
     @property

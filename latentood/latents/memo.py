@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 
 from latentood.errors import DataError
-
-if TYPE_CHECKING:
-    from latentood.latents.latents import Latents
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result", covariant=True)
@@ -31,8 +28,8 @@ class Statistic(Protocol[Result]):
     def keys(self) -> tuple[str, ...]:
         """Name the arrays it reads."""
 
-    def start(self, source: Latents) -> Accumulator[Result]:
-        """Begin a read of ``source``, whose chunks will follow."""
+    def start(self, source: Any) -> Accumulator[Result]:
+        """Begin a read of ``source``, the latents whose chunks will follow."""
 
     def __hash__(self) -> int: ...
 
@@ -40,7 +37,7 @@ class Statistic(Protocol[Result]):
 class Accumulator(Protocol[Result]):
     """The state of one statistic during one read."""
 
-    def add(self, chunk: Latents) -> None:
+    def add(self, chunk: Any) -> None:
         """Take in the next rows, in order."""
 
     def result(self) -> Result:
@@ -51,16 +48,29 @@ class Accumulator(Protocol[Result]):
 class Reading(Generic[Answer]):
     """An accumulator made of two functions."""
 
-    take: Callable[[Latents], None]
+    take: Callable[[Any], None]
     finish: Callable[[], Answer]
 
-    def add(self, chunk: Latents) -> None:
+    def add(self, chunk: Any) -> None:
         """Take in the next rows."""
         self.take(chunk)
 
     def result(self) -> Answer:
         """Give the answer after the last chunk."""
         return self.finish()
+
+
+class Source(Protocol):
+    """Rows as a memo sees them: latents."""
+
+    name: str
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Count the rows."""
+
+    def chunks(self, keys: Iterable[str], /) -> Iterator[Any]:
+        """Stream some arrays in order."""
 
 
 class NotYet(Exception):
@@ -82,7 +92,7 @@ class Memo:
         self._lock = threading.RLock()
         self._starting = False
 
-    def compute(self, statistic: Statistic[Answer], source: Latents) -> Answer:
+    def compute(self, statistic: Statistic[Answer], source: Source) -> Answer:
         """Give a statistic of all rows of ``source``."""
         with self._lock:
             known = self._of(source)
@@ -91,7 +101,7 @@ class Memo:
             self.gather([statistic], source)
             return cast("Answer", known[statistic])
 
-    def gather(self, statistics: Iterable[Statistic[Any]], source: Latents) -> None:
+    def gather(self, statistics: Iterable[Statistic[Any]], source: Source) -> None:
         """Compute what is not known yet from as few reads of ``source`` as can be."""
         with self._lock:
             known = self._of(source)
@@ -101,10 +111,10 @@ class Memo:
             while waiting:
                 waiting = self._read(waiting, source)
 
-    def _of(self, source: Latents) -> dict[Statistic[Any], Any]:
+    def _of(self, source: Source) -> dict[Statistic[Any], Any]:
         return self._known.setdefault(source.device, {})
 
-    def _read(self, asked: list[Statistic[Any]], source: Latents) -> list[Statistic[Any]]:
+    def _read(self, asked: list[Statistic[Any]], source: Source) -> list[Statistic[Any]]:
         """Read once for all that can be known after it; gives back what needs another read."""
         self._starting = True
         try:
@@ -124,13 +134,13 @@ class Memo:
 
 
 def start_all(
-    asked: Iterable[Statistic[Any]], source: Latents
+    asked: Iterable[Statistic[Any]], source: Source
 ) -> tuple[Running, list[Statistic[Any]]]:
     """Start what can run in the next read.
 
     Args:
         asked: What is not known yet.
-        source: Latents whose ``compute`` raises :class:`NotYet` for what is not known.
+        source: Source whose ``compute`` raises :class:`NotYet` for what is not known.
 
     Returns:
         What runs, with all that others wait for, and what has to wait for a later read.

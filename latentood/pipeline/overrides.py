@@ -48,4 +48,5 @@ def apply(raw: dict[str, Any], override: str) -> None:
 
 
 def flat(error: Exception) -> str:
+    """Write the message of an error on one line."""
     return " ".join(str(error).split())

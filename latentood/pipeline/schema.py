@@ -162,7 +162,7 @@ class Extract(_Section):
     compile: bool = Field(
         False,
         description="Compile the model between its taps (`torch.compile`): a slow start, then a "
-        "forward pass that may be faster; try it on a part of the rows.",
+        "forward that may be faster; try it on a part of the rows.",
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` …")
     workers: int = Field(0, ge=0, description="Data loading processes.")
@@ -235,8 +235,8 @@ def parse_pipeline(raw: Mapping[str, Any], *, source: str = "pipeline") -> Pipel
 
 
 def _explain(error: ValidationError) -> str:
-    """Tell the first problem in one sentence; an unknown key gets its nearest neighbour."""
-    problems = error.errors()  # a misspelt key is also a missing one: tell the misspelling
+    """Say the first problem in one sentence; an unknown key gets the nearest known one."""
+    problems = error.errors()  # a misspelt key is also a missing one: report the misspelling
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     where = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":

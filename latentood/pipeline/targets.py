@@ -40,18 +40,18 @@ def find(dotted: str) -> Any:
     for cut in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:cut])
         try:
-            found: Any = importlib.import_module(module_name)
+            reached: Any = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is not None and module_name.startswith(error.name):
                 continue
             raise ConfigError(f"target {dotted!r}: needs {error.name!r}; install it") from error
         for name in parts[cut:]:
-            if not hasattr(found, name):
+            if not hasattr(reached, name):
                 raise ConfigError(
-                    f"target {dotted!r}: no {name!r} in {module_name}; {suggest(name, dir(found))}"
+                    f"target {dotted!r}: no {name!r} in {module_name}; {suggest(name, dir(reached))}"
                 )
-            found = getattr(found, name)
-        return found
+            reached = getattr(reached, name)
+        return reached
     raise ConfigError(
         f"target {dotted!r}: no module {parts[0]!r}; install it or put it beside the pipeline file"
     )

@@ -75,7 +75,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     Returns:
         ``format``, ``provenance``, ``id`` (split, rows, accuracy), ``rows`` (one per detector ×
         layer × OOD split), ``averages`` (one per detector × layer × role), ``fitted`` (what each
-        detector tells of its fit), ``failed``, ``skipped`` and ``shared_seconds``.
+        detector reports of its fit), ``failed``, ``skipped`` and ``shared_seconds``.
     """
     ids = comparison.id_split
     document = {

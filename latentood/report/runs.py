@@ -31,12 +31,12 @@ class DataFacts:
 
 def parent_metrics(comparison: Comparison) -> dict[str, float]:
     """Give the numbers of a comparison as a whole."""
-    found = {f"{name}_seconds": spent for name, spent in comparison.shared_seconds.items()}
+    values = {f"{name}_seconds": spent for name, spent in comparison.shared_seconds.items()}
     for name in ("results", "failed", "skipped"):
-        found[name] = float(len(getattr(comparison, name)))
+        values[name] = float(len(getattr(comparison, name)))
     if comparison.results:
-        found["best.mean.auroc"] = comparison.ranked[0].mean_auroc
-    return found | _id_accuracy(comparison)
+        values["best.mean.auroc"] = comparison.ranked[0].mean_auroc
+    return values | _id_accuracy(comparison)
 
 
 def child_metrics(result: Result, comparison: Comparison) -> dict[str, float]:
@@ -45,30 +45,30 @@ def child_metrics(result: Result, comparison: Comparison) -> dict[str, float]:
     ``auroc.<split>`` and its like for every OOD split; ``near.auroc`` and ``far.auroc`` with
     their intervals; ``mean.auroc``, what detectors are ranked by; seconds; ID accuracy.
     """
-    found = {
+    values = {
         _NOT_IN_NAMES.sub("_", f"{name}.{row.split}"): getattr(row, name)
         for row in result.rows
         for name in _METRICS
     }
     for role, average in result.averages.items():
         for name in ("auroc", "auroc_low", "auroc_high"):
-            found[f"{role}.{name}"] = getattr(average, name)
-    found["mean.auroc"] = result.mean_auroc
-    found["fit_seconds"] = result.fit_seconds
-    found["score_seconds"] = result.total_score_seconds
-    return found | _id_accuracy(comparison)
+            values[f"{role}.{name}"] = getattr(average, name)
+    values["mean.auroc"] = result.mean_auroc
+    values["fit_seconds"] = result.fit_seconds
+    values["score_seconds"] = result.total_score_seconds
+    return values | _id_accuracy(comparison)
 
 
 def parent_params(comparison: Comparison) -> dict[str, str]:
     """Give what all runs of a comparison have in common."""
     provenance = comparison.provenance
     passes = (provenance["pipeline"].get("monte_carlo") or {}).get("passes")
-    found = {
+    values = {
         "pipeline": provenance["pipeline"].get("name"),
         "pipeline.seed": provenance["seed"],
         "T": passes,
     }
-    return {name: text(value) for name, value in found.items() if value is not None}
+    return {name: text(value) for name, value in values.items() if value is not None}
 
 
 def child_params(request: Request, comparison: Comparison) -> dict[str, str]:
@@ -81,7 +81,7 @@ def child_params(request: Request, comparison: Comparison) -> dict[str, str]:
 def shared_tags(comparison: Comparison) -> dict[str, str]:
     """Give the tags that lead from any run back to model, data and code."""
     provenance = comparison.provenance
-    found = {
+    values = {
         "latentood.pipeline": provenance["pipeline"].get("name"),
         "latentood.fingerprint": provenance["digest"],
         "latentood.weights": provenance["weights"],
@@ -89,7 +89,7 @@ def shared_tags(comparison: Comparison) -> dict[str, str]:
         "latentood.git_revision": _git_revision(),
         "mlflow.source.name": "latentood score",
     }
-    return {name: text(value) for name, value in found.items() if value}
+    return {name: text(value) for name, value in values.items() if value}
 
 
 def child_tags(request: Request, parent: str) -> dict[str, str]:
@@ -103,14 +103,14 @@ def child_tags(request: Request, parent: str) -> dict[str, str]:
 
 def data_facts(comparison: Comparison) -> list[DataFacts]:
     """Describe the splits, each with our fingerprint of its data as digest."""
-    found = []
+    values = []
     for name, facts in comparison.provenance["splits"].items():
         data: Mapping[str, Any] = facts["data"]
         whole = str(data.get("fingerprint") or comparison.provenance["digest"] or "unknown")
         source = to_text({"tags": {"target": data.get("target")}})
         profile = to_text({"rows": facts["rows"], "role": facts["role"], "fingerprint": whole})
-        found.append(DataFacts(name, whole[:_DIGEST_LENGTH], source, profile, facts["role"]))
-    return found
+        values.append(DataFacts(name, whole[:_DIGEST_LENGTH], source, profile, facts["role"]))
+    return values
 
 
 def table(result: Result) -> dict[str, list[Any]]:
@@ -132,7 +132,7 @@ def _git_revision() -> str | None:
     """Name the commit of the current folder, if it is in a git repository."""
     command = ["git", "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        values = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return values.stdout.strip()

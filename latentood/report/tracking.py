@@ -105,22 +105,22 @@ class _Recorder:
 
     def record(self, results: Mapping[str, Path], progress: Progress) -> str:
         """Write the parent and all children; give the parent's id."""
-        found = self.comparison
-        total = len(found.results) + len(found.failed)
+        comparison = self.comparison
+        total = len(comparison.results) + len(comparison.failed)
         with (
             self._run(f"{total} detectors", {}) as parent,
             _artifacts(self.client, parent) as folder,
         ):
-            self._log(parent, runs.parent_metrics(found), runs.parent_params(found))
+            self._log(parent, runs.parent_metrics(comparison), runs.parent_params(comparison))
             for path in results.values():
                 self.client.log_artifact(parent, str(path))
-            (folder / "table.txt").write_text(as_text(found) + "\n", encoding="utf-8")
-            if found.results:
-                plots.ranking(found).savefig(folder / "ranking.png")
-            for done, result in enumerate(found.results, start=1):
+            (folder / "table.txt").write_text(as_text(comparison) + "\n", encoding="utf-8")
+            if comparison.results:
+                plots.ranking(comparison).savefig(folder / "ranking.png")
+            for done, result in enumerate(comparison.results, start=1):
                 self._record_result(result, parent)
                 progress("track", done, total)
-            for done, failure in enumerate(found.failed, start=1 + len(found.results)):
+            for done, failure in enumerate(comparison.failed, start=1 + len(comparison.results)):
                 self._record_failure(failure, parent)
                 progress("track", done, total)
         return parent
@@ -149,7 +149,7 @@ class _Recorder:
 
     @contextmanager
     def _run(self, name: str, tags: Mapping[str, str], ends: str = "FINISHED") -> Iterator[str]:
-        """Open a run; it ends as told, or as failed if writing it fails."""
+        """Open a run; it ends as asked, or as failed if writing it fails."""
         created = self.client.create_run(
             self.experiment, run_name=name, tags={**self.shared_tags, **tags}
         )
@@ -176,9 +176,9 @@ class _Recorder:
 
 def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     """Find an experiment, or make it with its artifacts beside a SQLite store."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
 
 
@@ -237,4 +237,4 @@ def _named_errors(uri: str, results: Mapping[str, Path]) -> Iterator[None]:
 
 
 def _silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report nothing."""

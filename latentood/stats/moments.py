@@ -1,7 +1,7 @@
-"""Means and scatter from one pass over rows, in float64, without cancellation.
+"""Means and scatter from one read of rows, in float64, without cancellation.
 
-Blocks are merged by the pairwise update of T. Chan, G. Golub, R. LeVeque, "Algorithms for
-computing the sample variance", The American Statistician 37(3), 1983: every block is centred on
+Chunks are merged by the pairwise update of T. Chan, G. Golub, R. LeVeque, "Algorithms for
+computing the sample variance", The American Statistician 37(3), 1983: every chunk is centred on
 its own mean, so an offset common to all rows costs no digits.
 """
 
@@ -19,7 +19,7 @@ from latentood.stats.products import SelfProduct, self_product
 # Elements that are multiplied together: every change between the threads of torch and those of
 # :mod:`latentood.stats.products` costs milliseconds.
 _TOGETHER = 1 << 23
-_GROUPS = 64
+_STEPS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,67 +85,67 @@ class MomentSums:
             self._merge()
 
     def _merge(self) -> None:
-        """Merge the blocks that wait, as one."""
-        blocks, self._waiting = self._waiting, []
-        count = sum(map(len, blocks))
+        """Merge the chunks that wait, as one."""
+        chunks, self._waiting = self._waiting, []
+        count = sum(map(len, chunks))
         if not self._count:
-            self._within = SelfProduct(blocks[0].shape[1], blocks[0].device)
-            self._mean = self._within.add_about_mean(blocks)
-            # What lies between groups of blocks, added up many at a time. One array, as small
+            self._within = SelfProduct(chunks[0].shape[1], chunks[0].device)
+            self._mean = self._within.add_about_mean(chunks)
+            # What lies between merged chunks, added up many at a time. One array, as small
             # ones that stay would keep the memory of large ones that go from being used again.
-            self._between = self._mean.new_zeros(_GROUPS, len(self._mean))
-            self._groups = 0
+            self._between = self._mean.new_zeros(_STEPS, len(self._mean))
+            self._steps = 0
         else:
-            step = self._within.add_about_mean(blocks) - self._mean
+            step = self._within.add_about_mean(chunks) - self._mean
             share = count / (self._count + count)
-            self._between[self._groups] = step * (self._count * share) ** 0.5
+            self._between[self._steps] = step * (self._count * share) ** 0.5
             self._mean += step * share
-            self._groups += 1
-            if self._groups == _GROUPS:
+            self._steps += 1
+            if self._steps == _STEPS:
                 self._add_between()
         self._count += count
 
     def _add_between(self) -> None:
-        self._within.add(self._between[: self._groups])
-        self._groups = 0
+        self._within.add(self._between[: self._steps])
+        self._steps = 0
 
     def result(self) -> RowMoments:
-        """Close the pass; at least one block must have been added."""
+        """Give the moments; at least one chunk must have been added."""
         if self._waiting:
             self._merge()
         if not self._count:
-            raise RuntimeError("moments need at least one block of rows")
+            raise RuntimeError("moments need at least one chunk of rows")
         self._add_between()
         return RowMoments(self._count, self._mean, self._within.total())
 
 
 class ClassSums:
-    """Running count and sum of the rows of each group.
+    """Running count and sum of the rows of each class.
 
     Args:
-        groups: Number of groups, K.
+        classes: Number of classes, K.
         width: Width of a row, D.
         device: Where the rows live.
     """
 
-    def __init__(self, groups: int, width: int, device: torch.device) -> None:
-        self.counts = torch.zeros(groups, dtype=torch.float64, device=device)  # (K,)
-        self.sums = torch.zeros(groups, width, dtype=torch.float64, device=device)  # (K, D)
+    def __init__(self, classes: int, width: int, device: torch.device) -> None:
+        self.counts = torch.zeros(classes, dtype=torch.float64, device=device)  # (K,)
+        self.sums = torch.zeros(classes, width, dtype=torch.float64, device=device)  # (K, D)
 
-    def add(self, rows: Tensor, group: Tensor) -> None:
-        """Add rows (n, D) of any float dtype to their groups (n,) int64 in [0, K)."""
-        self.counts += torch.bincount(group, minlength=len(self.counts))
+    def add(self, rows: Tensor, label: Tensor) -> None:
+        """Add rows (n, D) of any float dtype to their classes (n,) int64 in [0, K)."""
+        self.counts += torch.bincount(label, minlength=len(self.counts))
         if rows.device.type == "cpu":  # in parts whose float64 stays in the processor's cache
             at = 0
             for part in parts(rows):
-                self.sums.index_add_(0, group[at : at + len(part)], part.double())
+                self.sums.index_add_(0, label[at : at + len(part)], part.double())
                 at += len(part)
         else:  # index_add_ adds in no fixed order there, so two fits would differ in a bit
-            member = torch.nn.functional.one_hot(group, len(self.counts)).double()
+            member = torch.nn.functional.one_hot(label, len(self.counts)).double()
             self.sums.addmm_(member.mT, rows.double())
 
     def means(self) -> Tensor:
-        """Mean of every group (K, D); 0 where a group is empty."""
+        """Mean of every class (K, D); 0 where a class is empty."""
         return self.sums / self.counts.clamp(min=1).unsqueeze(1)
 
 

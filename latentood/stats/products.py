@@ -57,41 +57,41 @@ class SelfProduct:
         if self._on_cpu:
             zero = np.zeros(rows.shape[1]) if origin is None else origin.numpy()
             with _each_core() as run:
-                self._add_blocks(rows, zero, run)
+                self._add_rows(rows, zero, run)
         else:
             centred = rows.double() if origin is None else rows - origin
             self._sum.addmm_(centred.mT, centred)
 
-    def add_about_mean(self, blocks: Sequence[Tensor]) -> Tensor:
+    def add_about_mean(self, chunks: Sequence[Tensor]) -> Tensor:
         """Add rows measured from their own mean.
 
         Args:
-            blocks: Of rows (n, D), at least one row in all.
+            chunks: Of rows (n, D), at least one row in all.
 
         Returns:
             That mean, (D,) float64.
         """
         if not self._on_cpu:
-            rows = torch.cat(tuple(blocks))
+            rows = torch.cat(tuple(chunks))
             mean = rows.mean(dim=0, dtype=torch.float64)
             self.add(rows, mean)
             return mean
         with _each_core() as run:
-            parts = [_array(part) for block in blocks for part in block.split(_PART)]
+            parts = [_array(part) for chunk in chunks for part in chunk.split(_PART)]
             centre = np.sum(run(_column_sums, parts), axis=0) / sum(map(len, parts))
-            for block in blocks:
-                self._add_blocks(block, centre, run)
+            for chunk in chunks:
+                self._add_rows(chunk, centre, run)
         return torch.from_numpy(centre)
 
     def total(self) -> Tensor:
         """Give the sum so far: (D, D) float64, on the CPU exactly symmetric."""
         return self._sum.triu() + self._sum.triu(1).mT if self._on_cpu else self._sum.clone()
 
-    def _add_blocks(self, rows: Tensor, origin: NDArray[Any], run: EachCore[Any, Any]) -> None:
-        for block in rows.split(_ROWS):
-            self._add_block(_array(block), origin, run)
+    def _add_rows(self, rows: Tensor, origin: NDArray[Any], run: EachCore[Any, Any]) -> None:
+        for part in rows.split(_ROWS):
+            self._add_part(_array(part), origin, run)
 
-    def _add_block(self, rows: NDArray[Any], origin: NDArray[Any], run: EachCore[Any, Any]) -> None:
+    def _add_part(self, rows: NDArray[Any], origin: NDArray[Any], run: EachCore[Any, Any]) -> None:
         if len(self._buffer) < len(rows):
             self._buffer = np.empty(rows.shape)
         centred, upper = self._buffer[: len(rows)], self._sum.numpy()
@@ -118,14 +118,14 @@ def self_product(rows: Tensor) -> Tensor:
     return product.total()
 
 
-def add_self_products(sums: Tensor, groups: Sequence[Tensor]) -> None:
-    """Add ``rowsᵀ·rows`` of every group to its sum.
+def add_self_products(sums: Tensor, rows_of_each: Sequence[Tensor]) -> None:
+    """Add ``rowsᵀ·rows`` of every set of rows to its sum.
 
     Args:
         sums: (K, D, D) float64, changed in place.
-        groups: K times (n, D) float64; n may be 0.
+        rows_of_each: K times (n, D) float64; n may be 0.
     """
-    pairs = [(total, rows) for total, rows in zip(sums, groups, strict=True) if len(rows)]
+    pairs = [(total, rows) for total, rows in zip(sums, rows_of_each, strict=True) if len(rows)]
     if sums.device.type != "cpu":
         for total, rows in pairs:
             total.addmm_(rows.mT, rows)

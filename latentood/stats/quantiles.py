@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_DIGIT_BITS = {True: 8, False: 16}  # many columns: 256 counters each; one: 65,536 and fewer passes
+_DIGIT_BITS = {True: 8, False: 16}  # many columns: 256 counters each; one: 65,536 and fewer reads
 
 
 def order(count: int, percent: float) -> tuple[int, float]:
@@ -50,8 +50,8 @@ def percentile(values: Tensor, percent: float) -> Tensor:
 class OrderStatistics:
     """Values of given ranks in every column, by radix selection.
 
-    Floats are compared as integers of the same order. Each pass over all rows counts the next
-    digit of the values that agree with what is known so far; 2 passes settle one column of
+    Floats are compared as integers of the same order. Each read of all rows counts the next
+    digit of the values that agree with what is known so far; 2 reads settle one column of
     float32, 4 many columns (twice as many for float64). Nothing is kept but counters: 512 KiB
     for one column, 2 KiB for each of many, times the ranks.
 
@@ -75,12 +75,12 @@ class OrderStatistics:
         self._begin()
 
     @property
-    def passes(self) -> int:
+    def reads(self) -> int:
         """How often all rows must go by."""
         return self._width // self._bits
 
     def add(self, rows: Tensor) -> None:
-        """Count some rows (n, columns) in this pass."""
+        """Count some rows (n, columns) in this read."""
         keys = _ordered(rows)
         first = self._shift == self._width - self._bits
         digits = (keys >> self._shift).long()
@@ -94,11 +94,11 @@ class OrderStatistics:
             agreeing = digits if leading is None else digits[leading == known]
             counts += torch.bincount(agreeing.flatten(), minlength=len(counts))
 
-    def end_pass(self) -> None:
+    def end_read(self) -> None:
         """Settle one more digit of every value."""
         size = 1 << self._bits
-        for rank, group in enumerate(self._group):
-            below = self._counts[group].view(-1, size).cumsum(dim=1)
+        for rank, prefix in enumerate(self._prefix):
+            below = self._counts[prefix].view(-1, size).cumsum(dim=1)
             digit = torch.searchsorted(below, self._left[rank].unsqueeze(1), right=True)
             before = below.gather(1, (digit - 1).clamp(min=0)).masked_fill(digit == 0, 0)
             self._left[rank] -= before.squeeze(1)
@@ -111,14 +111,14 @@ class OrderStatistics:
             self._begin()
 
     def result(self) -> Tensor:
-        """Give the values, (R, columns) float64, after the last pass has ended."""
+        """Give the values, (R, columns) float64, after the last read has ended."""
         if self._width == 64:
             return _reordered(self._known).view(torch.float64)
         return _reordered(self._known.int()).view(torch.float32).double()
 
     def _begin(self) -> None:
         """Share the counting between ranks that agree so far in every column."""
-        prefixes, self._group = self._known.unique(dim=0, return_inverse=True)
+        prefixes, self._prefix = self._known.unique(dim=0, return_inverse=True)
         self._prefixes = list(prefixes)
         size = len(self._column) << self._bits
         device = self._known.device

@@ -81,8 +81,8 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
 
     # At a T of the size of the logits the loss is neither flat nor steep.
     size = float(logits.float().std(dim=1, correction=0).mean())
-    found = minimize(loss_and_slope, [math.log(size)], jac=True, method="L-BFGS-B")
-    factor = math.exp(-float(found.x[0]))
+    minimum = minimize(loss_and_slope, [math.log(size)], jac=True, method="L-BFGS-B")
+    factor = math.exp(-float(minimum.x[0]))
     for _ in range(_STEPS):
         fit = fit_at(logits, labels, factor)
         change = fit.slope / fit.curvature if fit.curvature > 0 else 0.0

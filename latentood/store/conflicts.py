@@ -14,7 +14,7 @@ from latentood.store.schema import SplitSpec
 from latentood.store.splits import StoredSplit
 
 
-def refuse_other_run(store: Path, found: Root, given: Root) -> None:
+def refuse_other_run(store: Path, stored: Root, given: Root) -> None:
     """Check that a store was begun by the same run.
 
     Raises:
@@ -25,10 +25,10 @@ def refuse_other_run(store: Path, found: Root, given: Root) -> None:
         head = None if root.head is None else root.head["digest"]
         return {**root.origin.fingerprint, "head weights": head}
 
-    _refuse(store, "the results of another run", fields(found), fields(given))
+    _refuse(store, "the results of another run", fields(stored), fields(given))
 
 
-def refuse_other_split(store: Path, found: StoredSplit, given: SplitSpec) -> None:
+def refuse_other_split(store: Path, stored: StoredSplit, given: SplitSpec) -> None:
     """Check that a split can be resumed, or extended by further arrays.
 
     Raises:
@@ -36,7 +36,7 @@ def refuse_other_split(store: Path, found: StoredSplit, given: SplitSpec) -> Non
         IncompleteSplit: Arrays that are written together are only partly asked for.
     """
     asked = {array.key for array in given.arrays}
-    shared = asked & found.arrays.keys()
+    shared = asked & stored.arrays.keys()
 
     def fields(spec: SplitSpec) -> dict[str, Any]:
         values: dict[str, Any] = {"rows": spec.rows, "block_rows": spec.block_rows}
@@ -47,8 +47,8 @@ def refuse_other_split(store: Path, found: StoredSplit, given: SplitSpec) -> Non
                 values[f"the {_making(array.key)} of {array.key}"] = array.how
         return values | {f"data.{key}": value for key, value in spec.data.items()}
 
-    _refuse(store, f"another split {given.name!r}", fields(found.spec), fields(given))
-    for group in found.groups:
+    _refuse(store, f"another split {given.name!r}", fields(stored.spec), fields(given))
+    for group in stored.groups:
         digests = group.digests()
         lacking = [key for key in group.arrays if key not in asked]
         if lacking and len(lacking) < len(group.arrays) and not all(digests):

@@ -1,4 +1,4 @@
-"""Fingerprints of weights, so that a cache can tell whose results it holds."""
+"""Fingerprints of weights, so that a cache records whose results it holds."""
 
 from __future__ import annotations
 

@@ -180,11 +180,11 @@ class SplitSpec:
                 f"split {self.name!r}: must have at least one array and each only once, got "
                 f"{f'{twice[0]!r} twice' if twice else 'none'}; change the layers in the pipeline"
             )
-        found = {spec.group for spec in self.arrays}
-        if found != set(range(len(found))):
+        numbers = {spec.group for spec in self.arrays}
+        if numbers != set(range(len(numbers))):
             raise ConfigError(
                 f"split {self.name!r}: the groups of its arrays must be numbered from 0 without "
-                f"gaps, got {sorted(found)}; mend the metadata"
+                f"gaps, got {sorted(numbers)}; mend the metadata"
             )
 
     @property

@@ -231,10 +231,10 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
             files.throw_away(store / name)
         root.write(store)
     elif (store / DOCUMENT).exists():
-        found = read_root(store)
-        refuse_other_run(store, found, root)
-        kept = found.origin
-        root = Root(Origin(root.origin.pipeline, kept.fingerprint, kept.versions), found.head)
+        stored_root = read_root(store)
+        refuse_other_run(store, stored_root, root)
+        kept = stored_root.origin
+        root = Root(Origin(root.origin.pipeline, kept.fingerprint, kept.versions), stored_root.head)
     else:
         root.write(store)
     if root.head is not None and head is not None:

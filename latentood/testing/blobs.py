@@ -1,56 +1,72 @@
-"""Synthetic latents of a classifier that works: class blobs, a head that separates them, and
-stochastic passes through multiplicative noise. OOD rows are blobs elsewhere, weaker and less
-sure, as inputs without known features are."""
+"""Synthetic latents of a classifier that works, with every array.
+
+Class blobs, a head that separates them, and stochastic passes through multiplicative noise. OOD
+rows are blobs elsewhere, weaker and less sure, as inputs without known features are.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from latentood.extraction.model.reductions import gram
+from latentood.detectors.families.score_taps.base import SCORE_TAPS
+from latentood.extraction.model.reductions import Gram
 from latentood.latents import Latents
 from latentood.stats.entropy import kl_entropy
 
 CLASSES, WIDTH, PASSES = 4, 16, 16
 CHANNELS, POSITIONS = 4, 9  # of the feature maps behind the Gram matrices
 NOISE = 0.35  # of the multiplicative noise of a pass
-COLUMNS = ("odin", "iodin", "mahalanobis_perturbed", "rankfeat", "adascale", "grood")
 
 
 @dataclass(frozen=True)
 class Arrays:
     """The arrays of one split, all of them, float64."""
 
-    logits: torch.Tensor  # (N, C)
-    labels: torch.Tensor  # (N,)
-    features: torch.Tensor  # (N, D)
-    gram: torch.Tensor  # (N, 5·CHANNELS), made by the extractor's reduction
-    mc_logits: torch.Tensor  # (N, T, C)
-    mc_features: torch.Tensor  # (N, T, D)
-    mc_entropy: torch.Tensor  # (N, D)
-    scores: torch.Tensor  # (N,), the column of every score tap
-    head: tuple[torch.Tensor, torch.Tensor]
+    logits: Tensor  # (N, C)
+    labels: Tensor  # (N,)
+    features: Tensor  # (N, D)
+    gram: Tensor  # (N, 5·CHANNELS), made by the extractor's reduction
+    mc_logits: Tensor  # (N, T, C)
+    mc_features: Tensor  # (N, T, D)
+    mc_entropy: Tensor  # (N, D)
+    scores: Tensor  # (N,), the column of every score tap
+    head: tuple[Tensor, Tensor]
 
-    def rows(self, chosen: Any) -> "Arrays":
+    def rows(self, chosen: Any) -> Arrays:
         """Pick rows by index, mask or slice."""
         names = [field.name for field in fields(self) if field.name != "head"]
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
-    def cast(self, dtype: torch.dtype) -> "Arrays":
+    def cast(self, dtype: torch.dtype) -> Arrays:
         """Round all float arrays to another type."""
         names = [field.name for field in fields(self) if field.name not in ("labels", "head")]
         changed = {name: getattr(self, name).to(dtype) for name in names}
-        return replace(self, head=tuple(t.to(dtype) for t in self.head), **changed)
+        weight, bias = (tensor.to(dtype) for tensor in self.head)
+        return replace(self, head=(weight, bias), **changed)
 
-    def rectified(self) -> "Arrays":
+    def rectified(self) -> Arrays:
         """Features as after a ReLU, and the logits they give."""
         features = self.features.relu()
         return replace(self, features=features, logits=features @ self.head[0].T + self.head[1])
 
+    def with_constant_columns(self) -> Arrays:
+        """The same rows with two columns of features and entropies that are constant."""
+        spoilt = {}
+        for name in ("features", "gram", "mc_entropy"):
+            spoilt[name] = getattr(self, name).clone()
+            spoilt[name][:, [2, 11]] = 0.1
+        return replace(self, **spoilt)
+
     def latents(self, name: str = "train", *, numpy: bool = False) -> Latents:
         """Wrap them, as tensors or as NumPy arrays."""
-        give = (lambda t: t.numpy()) if numpy else (lambda t: t)
+
+        def give(tensor: Tensor) -> Any:
+            return tensor.numpy() if numpy else tensor
+
         return Latents(
             logits=give(self.logits),
             labels=give(self.labels),
@@ -58,7 +74,7 @@ class Arrays:
             mc_logits=give(self.mc_logits),
             mc_features={"penultimate": give(self.mc_features)},
             mc_entropy={"penultimate": give(self.mc_entropy)},
-            scores={name: give(self.scores) for name in COLUMNS},
+            scores={name: give(self.scores) for name in SCORE_TAPS.known()},
             head=(give(self.head[0]), give(self.head[1])),
             name=name,
         )
@@ -73,7 +89,7 @@ class Arrays:
             "mc.logits": self.mc_logits.double().numpy(),
             "mc.features/penultimate": self.mc_features.double().numpy(),
             "mc.entropy/penultimate": self.mc_entropy.double().numpy(),
-            **{f"scores/{name}": self.scores.double().numpy() for name in COLUMNS},
+            **{f"scores/{name}": self.scores.double().numpy() for name in SCORE_TAPS.known()},
             "head": tuple(t.double().numpy() for t in self.head),
         }
 
@@ -86,7 +102,7 @@ class Blobs:
     id: Arrays
     far: Arrays
 
-    def rectified(self) -> "Blobs":
+    def rectified(self) -> Blobs:
         """The same splits with features as after a ReLU."""
         return Blobs(*(split.rectified() for split in (self.train, self.id, self.far)))
 
@@ -95,7 +111,7 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
     """Draw the three splits."""
     draw = torch.Generator().manual_seed(seed)
 
-    def normal(*shape: int) -> torch.Tensor:
+    def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, dtype=torch.float64)
 
     mixing = torch.linalg.qr(normal(WIDTH, WIDTH)).Q
@@ -106,14 +122,14 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
     own_style = 0.5 + torch.eye(CLASSES, CHANNELS, dtype=torch.float64)  # a channel per class
     map_draw = torch.Generator().manual_seed(seed + 1)
 
-    def maps(labels: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+    def maps(labels: Tensor, style: Tensor) -> Tensor:
         shape = (len(labels), CHANNELS, POSITIONS)
         noise = torch.randn(shape, generator=map_draw, dtype=torch.float64)
         return (style[labels].unsqueeze(2) + 0.2 * noise).clamp(min=0.0)
 
     shape = torch.linspace(0.3, 0.9, WIDTH, dtype=torch.float64)  # spread differs by direction
 
-    def split(count: int, centres: torch.Tensor, style: torch.Tensor) -> Arrays:
+    def split(count: int, centres: Tensor, style: Tensor) -> Arrays:
         labels = torch.arange(count) % CLASSES
         features = centres[labels] + (normal(count, WIDTH) * shape) @ mixing
         passes = features.unsqueeze(1) * (1 + NOISE * normal(count, PASSES, WIDTH))
@@ -122,7 +138,7 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
             logits=features @ head[0].T + head[1],
             labels=labels,
             features=features,
-            gram=gram(maps(labels, style)),
+            gram=Gram().apply(maps(labels, style)),
             mc_logits=passes @ head[0].T + head[1],
             mc_features=passes,
             mc_entropy=kl_entropy(passes),
@@ -138,16 +154,8 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
     return Blobs(train, known, split(scored, elsewhere, torch.ones_like(own_style)))
 
 
-def auroc(id_scores: torch.Tensor, ood_scores: torch.Tensor) -> float:
-    """Chance that an OOD row scores above an ID row, ties counted half; all pairs."""
+def auroc(id_scores: Tensor, ood_scores: Tensor) -> float:
+    """Give the chance that an OOD row scores above an ID row, ties counted half; all pairs."""
     above = (ood_scores.unsqueeze(1) > id_scores).double()
     equal = (ood_scores.unsqueeze(1) == id_scores).double()
     return float((above + equal / 2).mean())
-
-
-def as_numpy(scores: torch.Tensor) -> np.ndarray:
-    """Scores as a NumPy array, after checking what every score must be."""
-    assert scores.dtype == torch.float64
-    assert scores.device.type == "cpu"
-    assert scores.dim() == 1
-    return scores.numpy()

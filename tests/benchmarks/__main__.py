@@ -35,13 +35,13 @@ def machine() -> dict[str, Any]:
 
 def measure(rooms: list[str], *, quick: bool) -> list[dict[str, Any]]:
     """Run rooms and print every ratio as it comes."""
-    found = []
+    ratios = []
     for room in rooms:
         module = importlib.import_module(f"tests.benchmarks.{room}")
         for one in module.benchmarks(quick):
             # A busy machine slows two thread pools more than one: the load belongs to the figure.
             load = os.getloadavg()[0]
-            found.append(one.to_json() | {"room": room, "load": load})
+            ratios.append(one.to_json() | {"room": room, "load": load})
             print(
                 f"{'✓' if one.reached else '✗'} {one.name}: {one.median:.4g} × {one.rival} "
                 f"[{one.low:.4g}, {one.high:.4g}], goal {one.goal:.4g}; "
@@ -51,7 +51,7 @@ def measure(rooms: list[str], *, quick: bool) -> list[dict[str, Any]]:
             )
             for part, spent in one.parts.items():
                 print(f"    {spent:8.3f} s  {part}", flush=True)
-    return found
+    return ratios
 
 
 def main() -> None:
@@ -65,9 +65,9 @@ def main() -> None:
     if chosen.markdown:
         print(tables(json.loads(chosen.markdown.read_text())))
         return
-    found = measure(chosen.rooms, quick=chosen.quick)
+    ratios = measure(chosen.rooms, quick=chosen.quick)
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    result = {"when": when, "machine": machine(), "quick": chosen.quick, "ratios": found}
+    result = {"when": when, "machine": machine(), "quick": chosen.quick, "ratios": ratios}
     chosen.out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"written to {chosen.out}")
 

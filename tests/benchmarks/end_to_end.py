@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from latentood import workflows
 from latentood.detectors.registry import detector
 from latentood.evaluation.scoring import score_all
 from latentood.latents.splits import SplitsInMemory
 from latentood.models import cifar_resnet20
-from latentood.pipeline.schema import parse_pipeline
 from latentood.store.cache import open_cache
-from latentood.workflows import extract
 from tests.benchmarks.timing import Ratio, ratio
 
 CLASSES, BATCH = 10, 50
@@ -49,7 +48,7 @@ class Images:
 
 @cache
 def trained() -> nn.Module:
-    """Build a ResNet-20 whose head tells the classes; how good it is does not matter here."""
+    """Build a ResNet-20 whose head separates the classes; how good it is does not matter here."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = cifar_resnet20(CLASSES).eval().requires_grad_(False)
@@ -126,7 +125,7 @@ def extract(store: Path, fit: int, known: int, unknown: int) -> None:
         },
         "extract": {"batch_size": BATCH, "device": "cpu"},
     }
-    extract(parse_pipeline(raw), store)
+    workflows.extract(raw, store)
 
 
 def score(store: Path) -> None:

@@ -85,7 +85,7 @@ def job(network: Network, passes: dict[str, Any] | None, *, rows: int, device: s
 
 def bare(prepared: Job) -> Callable[[], object]:
     """Run the model over the batches and keep nothing."""
-    images = prepared.rows["train"].source.images
+    images = prepared.inputs["train"].source.images
     model = prepared.plan.engine.model
 
     def loop() -> None:
@@ -111,7 +111,7 @@ def extraction(prepared: Job) -> Callable[[], object]:
 
 def engine_loop(prepared: Job, engine: Noisy) -> Callable[[], object]:
     """Run an engine over the batches and keep nothing."""
-    images = prepared.rows["train"].source.images
+    images = prepared.inputs["train"].source.images
     keys = torch.arange(prepared.batch_size, device=prepared.device)
 
     def loop() -> None:
@@ -138,7 +138,7 @@ def share_after(prepared: Job, layer: str) -> float:
         lambda module, args, out: seen.append(counter.get_total_flops())
     )
     with counter, torch.no_grad():
-        model(prepared.rows["train"][0][0][None])
+        model(prepared.inputs["train"][0][0][None])
     handle.remove()
     return 1 - seen[0] / counter.get_total_flops()
 
@@ -172,7 +172,7 @@ def cost_against_passes(quick: bool = False) -> dict[str, dict[int, float]]:
         engine → T → time ÷ bare forward loop.
     """
     network = NETWORKS[0]
-    found: dict[str, dict[int, float]] = {"T forwards": {}, "vmap": {}, "masked pooling": {}}
+    costs: dict[str, dict[int, float]] = {"T forwards": {}, "vmap": {}, "masked pooling": {}}
     for passes in (2, 8) if quick else (1, 2, 4, 8, 16, 32, 64):
         prepared = job(network, noise("layer3", passes=max(2, passes)), rows=100)
         engine = prepared.plan.engine
@@ -187,5 +187,5 @@ def cost_against_passes(quick: bool = False) -> dict[str, dict[int, float]]:
         for name, one in engines.items():
             measured = ratio(name, engine_loop(prepared, one), bare(prepared), against=AGAINST,
                              goal=0, detail="", pairs=3)  # fmt: skip
-            found[name][passes] = measured.median
-    return found
+            costs[name][passes] = measured.median
+    return costs

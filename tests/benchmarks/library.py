@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 
 from latentood.evaluation.comparison import Comparison
+from latentood.evaluation.request import select
 from latentood.evaluation.scoring import score_all
 from latentood.latents.splits import SplitsInMemory
 from tests.benchmarks.arrays import Classifier
 from tests.benchmarks.timing import Ratio
-from tests.extraction.passes.test_engines import plan
 
 SECONDS = 90.0
 SETTINGS = ("gmm.share=0.1", "lar_gmm.share=0.1", "lof.share=0.1")
@@ -28,9 +28,9 @@ def benchmarks(quick: bool) -> Iterator[Ratio]:
         id=("id", classifier.rows(scored, seed=20).complete("id", passes=True)),
         far=("far", classifier.rows(scored, seed=30).complete("far", passes=True)),
     )
-    planned = plan("all", settings=SETTINGS, splits=splits)
+    selection = select("all", settings=SETTINGS, splits=splits)
     start = time.perf_counter()
-    comparison = score_all(splits, planned.detectors, skipped=planned.skipped, device="cpu")
+    comparison = score_all(splits, selection.detectors, skipped=selection.skipped, device="cpu")
     spent = time.perf_counter() - start
     for left_out in (*comparison.failed, *comparison.skipped):
         print(f"- {left_out.request.detector} skipped: {left_out.reason}", flush=True)

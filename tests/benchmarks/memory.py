@@ -68,8 +68,8 @@ def grown(rows: int, width: int, memory: int = 0) -> int:
     detectors = [detector("mahalanobis"), detector("vim")]
     score_all(_splits(500, 16), detectors, memory=0)  # loads what is loaded on first use
     before = _peak()
-    found = score_all(_splits(rows, width), detectors, memory=memory)
-    assert not found.failed, found.failed
+    comparison = score_all(_splits(rows, width), detectors, memory=memory)
+    assert not comparison.failed, comparison.failed
     return _peak() - before
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from latentood.evaluation.comparison import Comparison
+from latentood.evaluation.request import select
 from latentood.evaluation.scoring import score_all
 from latentood.latents import IDS
 from latentood.store.cache import Cache, inspect, open_cache
 from latentood.store.schema import ArraySpec, SplitSpec, encode_ids
 from latentood.store.writer import open_writer
-from tests.extraction.passes.test_engines import plan
 
 DETECTORS = ("msp", "energy", "mahalanobis", "vim", "knn", "larem")
 ROUNDED = ("features/", "mc.")
@@ -110,13 +110,13 @@ def read(path: Path) -> float:
 def scored(path: Path) -> Comparison:
     """Fit and score the detectors."""
     cache = open_cache(path)
-    return score_all(cache, plan(DETECTORS, splits=cache).detectors)
+    return score_all(cache, select(DETECTORS, splits=cache).detectors)
 
 
-def changes(exact: Comparison, found: Comparison) -> list[str]:
+def changes(exact: Comparison, rounded: Comparison) -> list[str]:
     """Give, per detector, the largest change of a score and of an AUROC."""
     cells = []
-    for before, after in zip(exact.results, found.results, strict=True):
+    for before, after in zip(exact.results, rounded.results, strict=True):
         name = exact.id_split.name
         spread = float(np.std(before.scores[name]))
         moved = max(

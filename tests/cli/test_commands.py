@@ -1,5 +1,6 @@
 """The command line: exit codes, one-line errors, JSON, and nothing lost."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from latentood.extract import batching
 
+from latentood import __version__, workflows
 from latentood.cli import main
+from latentood.extraction.passes import timing
 from latentood.store.cache import open_cache
 from tests.extraction.run.test_runner import pipeline
 
@@ -84,12 +86,19 @@ def test_wrong_usage_exits_2(capsys):
     assert run(capsys, "no-such-command")[0] == 2
 
 
+def test_usage_is_explained_on_stderr_and_the_version_given_on_stdout(capsys):
+    status, out, err = run(capsys, "extract")
+    assert (status, out) == (2, "")
+    assert "Missing argument 'PIPELINE'" in err
+    assert run(capsys, "--version") == (0, f"latentood {__version__}\n", "")
+
+
 def test_a_dry_run_writes_nothing(capsys, file, tmp_path):
     status, out, _ = run(capsys, "extract", file, "--store", tmp_path / "s", "--dry-run", "--json")
     assert status == 0
-    found = json.loads(out)
-    assert found["rows"] == {"train": 120, "id": 23, "far": 17}
-    assert found["total_bytes"] > 0
+    estimated = json.loads(out)
+    assert estimated["rows"] == {"train": 120, "id": 23, "far": 17}
+    assert estimated["total_bytes"] > 0
     assert not (tmp_path / "s").exists()
     assert (
         "before compression"
@@ -104,7 +113,7 @@ def test_extract_resumes_and_reports_as_json(capsys, file, store):
 
 
 def test_extract_says_which_batch_size_was_chosen(capsys, file, tmp_path, monkeypatch):
-    monkeypatch.setattr(batching, "seconds_per_row", lambda engine, batch: 1 + abs(len(batch) - 32))
+    monkeypatch.setattr(timing, "seconds_per_row", lambda engine, batch: 1 + abs(len(batch) - 32))
     command = ("extract", file, "--store", tmp_path / "s", "--set", "extract.batch_size=auto")
     assert "32 rows at a time" in run(capsys, *command, "--dry-run")[1]
     status, out, _ = run(capsys, *command)
@@ -184,7 +193,7 @@ def test_fit_writes_a_file_that_scores_as_the_detector_itself(capsys, store, tmp
     assert origin["digest"] == there["provenance"]["digest"]
 
 
-def test_fit_tells_what_it_did(capsys, store, tmp_path):
+def test_fit_prints_what_it_did(capsys, store, tmp_path):
     out = tmp_path / "knn.safetensors"
     status, text, _ = run(capsys, "fit", store, "--detector", "knn", "--set", "knn.k=3",
                           "--out", out)  # fmt: skip
@@ -227,18 +236,60 @@ def test_a_file_of_another_run_is_refused_unless_any_cache(capsys, file, store, 
 
 
 def test_memory_changes_no_result(capsys, store, tmp_path):
-    found = []
+    results = []
     for size in ("0", "1GiB"):
         names = ("--detectors", "mahalanobis,vim,knn", "--set", "knn.k=3", "--memory", size)
         quiet = ("--out", tmp_path / size, "--tracking", "none", "--json")
         status, out, err = run(capsys, "score", store, *names, *quiet)
         assert status == 0, err
-        found.append(json.loads(out))
+        results.append(json.loads(out))
     same = ("auroc", "aupr_out", "fpr95_id")
-    for one, other in zip(*(run["rows"] for run in found), strict=True):
+    for one, other in zip(*(run["rows"] for run in results), strict=True):
         assert [one[name] for name in same] == [other[name] for name in same]
-    assert [run["provenance"]["memory"]["budget"] for run in found] == [0, 1 << 30]
-    assert found[0]["provenance"]["memory"]["kept"] == 0 < found[1]["provenance"]["memory"]["kept"]
+    assert [run["provenance"]["memory"]["budget"] for run in results] == [0, 1 << 30]
+    assert (
+        results[0]["provenance"]["memory"]["kept"] == 0 < results[1]["provenance"]["memory"]["kept"]
+    )
+
+
+def test_a_detector_that_fails_is_named_on_stderr_beside_the_results_of_the_others(
+    capsys, store, tmp_path
+):
+    names = ("--detectors", "msp,vim", "--set", "vim.dim=999")
+    status, out, err = run(capsys, "score", store, *names, "--out", tmp_path, "--tracking", "none")
+    assert status == 1
+    assert "error: vim on penultimate: vim: dim must be < the width" in err
+    assert "error: " not in out
+    assert f"csv:     {tmp_path / 'results.csv'}" in out
+    assert "WARNING: failed: vim: dim must be" in err
+
+
+def test_a_stopped_extraction_exits_130_and_says_on_stderr_how_to_go_on(
+    capsys, file, store, monkeypatch
+):
+    real = workflows.extract
+
+    def stopped(*args, **options):
+        return dataclasses.replace(real(*args, **options), finished=False)
+
+    monkeypatch.setattr(workflows, "extract", stopped)
+    status, out, err = run(capsys, "extract", file, "--store", store)
+    assert status == 130
+    assert "stopped; everything finished is kept: run the same command again to resume\n" in err
+    assert "stopped" not in out
+    assert "next:" not in out
+    status, out, _ = run(capsys, "extract", file, "--store", store, "--json")
+    assert status == 130
+    assert json.loads(out)["finished"] is False
+
+
+def test_how_things_are_done_is_said_on_stderr_and_only_where_asked_for(capsys, store, tmp_path):
+    asked = ("score", store, "--detectors", "all", "--out", tmp_path, "--tracking", "none")
+    _, out, err = run(capsys, "-v", *asked, "--json")
+    skipped = {one["detector"] for one in json.loads(out)["skipped"]}
+    assert skipped
+    assert all(f"INFO: skipped: {name}: " in err for name in skipped)
+    assert "INFO: " not in run(capsys, *asked, "--json")[2]
 
 
 def test_a_dead_tracking_server_costs_the_exit_code_not_the_results(capsys, store, tmp_path):
@@ -288,7 +339,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_1(
 ):
     filled = [a.format(store=store, file=file, tmp=tmp_path) for a in arguments]
     status, out, err = run(capsys, *filled)
-    assert status == 1, (out, err)
+    assert (status, out) == (1, ""), err
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
@@ -296,7 +347,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_1(
     assert open_cache(store).splits["train"].complete
 
 
-def test_damage_is_found_named_and_repaired(capsys, file, tmp_path):
+def test_damage_is_detected_named_and_repaired(capsys, file, tmp_path):
     path = tmp_path / "s.zarr"
     assert run(capsys, "extract", file, "--store", path)[0] == 0
     shard = max((path / "splits/train/features/conv1").glob("c*"), key=lambda f: f.name)
@@ -306,11 +357,15 @@ def test_damage_is_found_named_and_repaired(capsys, file, tmp_path):
     assert status == 1
     assert "features/conv1" in out
     assert "train" in out
+    assert f"error: {path}: 1 damaged; verify --discard, then run extract again\n" in err
     status, _, err = run(capsys, "score", path, "--detectors", "mahalanobis", "--layers", "conv1",
                          "--out", tmp_path / "r", "--tracking", "none")  # fmt: skip
     assert status == 1
     assert "features/conv1" in err
-    assert run(capsys, "verify", path, "--discard")[0] == 1
+    status, out, err = run(capsys, "verify", path, "--discard")
+    assert status == 1
+    assert "the damaged blocks are dropped; run extract again to repair them\n" in err
+    assert "dropped" not in out
     status, out, _ = run(capsys, "extract", file, "--store", path, "--json")
     assert status == 0
     assert json.loads(out)["computed"]["train"] == 8, "one block, the last and short one"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentood import demo
+from latentood.cli import demo
 from latentood.data import Digits
 from latentood.models import digits_resnet
 from latentood.pipeline.schema import load_pipeline
@@ -18,8 +18,8 @@ from latentood.training import accuracy
 def prepared(tmp_path_factory):
     """The real thing, trained once for all tests here."""
     folder = tmp_path_factory.mktemp("demo")
-    told = []
-    return demo.prepare(folder, progress=lambda done, of: told.append((done, of))), told
+    calls = []
+    return demo.prepare(folder, progress=lambda done, of: calls.append((done, of))), calls
 
 
 def record(weights):
@@ -35,9 +35,9 @@ def quick(monkeypatch):
 
 
 def epochs_run(folder):
-    told = []
-    demo.prepare(folder, progress=lambda done, of: told.append(done))
-    return len(told)
+    calls = []
+    demo.prepare(folder, progress=lambda done, of: calls.append(done))
+    return len(calls)
 
 
 def test_the_network_is_right_on_97_of_100_unseen_digits(prepared):
@@ -50,9 +50,9 @@ def test_the_network_is_right_on_97_of_100_unseen_digits(prepared):
 
 
 def test_progress_counts_all_epochs(prepared):
-    _, told = prepared
+    _, calls = prepared
     total = demo.RECIPE["training"]["epochs"]
-    assert told == [(done, total) for done in range(1, total + 1)]
+    assert calls == [(done, total) for done in range(1, total + 1)]
 
 
 def test_weights_lie_where_the_pipeline_looks_for_them(prepared, repository):
@@ -104,8 +104,8 @@ def test_the_number_of_threads_decides_nothing_and_stays_as_it_was(quick, tmp_pa
     assert weights[0] == weights[1]
 
 
-def test_the_record_tells_how_the_weights_came_about(quick, tmp_path):
-    told = record(demo.prepare(tmp_path))
-    assert told["recipe"] == demo.RECIPE
-    assert told["recipe_sha256"] == demo.recipe_digest()
-    assert told["id_test_rows"] == len(Digits(demo.CLASSES, "test"))
+def test_the_record_says_how_the_weights_were_made(quick, tmp_path):
+    recorded = record(demo.prepare(tmp_path))
+    assert recorded["recipe"] == demo.RECIPE
+    assert recorded["recipe_sha256"] == demo.recipe_digest()
+    assert recorded["id_test_rows"] == len(Digits(demo.CLASSES, "test"))

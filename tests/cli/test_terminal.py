@@ -6,13 +6,13 @@ import re
 import pytest
 from rich.console import Console
 
-from latentood import console
+from latentood.cli import terminal
 
 
 @pytest.fixture
-def terminal(monkeypatch):
+def screen(monkeypatch):
     shown = io.StringIO()
-    monkeypatch.setattr(console, "err", Console(file=shown, force_terminal=True, width=160))
+    monkeypatch.setattr(terminal, "err", Console(file=shown, force_terminal=True, width=160))
     return shown
 
 
@@ -22,13 +22,13 @@ def last_frame(shown, splits):
     return "\n".join(lines[-splits:])
 
 
-def test_an_extraction_shows_every_split_and_all_together(terminal):
-    with console.extraction_progress() as advance:
+def test_an_extraction_shows_every_split_and_all_together(screen):
+    with terminal.extraction_progress() as advance:
         advance("train", 100, 400, 0)  # 100 rows were there before
         advance("far", 0, 50, 0)
         advance("train", 250, 400, 3 << 20)
         advance("far", 20, 50, 1 << 20)
-    frame = last_frame(terminal, 3)
+    frame = last_frame(screen, 3)
     lines = dict(re.split(r" {2,}|━", line, maxsplit=1) for line in frame.splitlines())
     for name, rows, written in (
         ("train", "250/400", "3.0 MiB written"),
@@ -40,8 +40,8 @@ def test_an_extraction_shows_every_split_and_all_together(terminal):
         assert written in shown
 
 
-def test_a_single_split_needs_no_sum(terminal):
-    with console.extraction_progress() as advance:
+def test_a_single_split_needs_no_sum(screen):
+    with terminal.extraction_progress() as advance:
         advance("train", 0, 400, 0)
         advance("train", 400, 400, 10)
-    assert "to do in all" not in terminal.getvalue()
+    assert "to do in all" not in screen.getvalue()

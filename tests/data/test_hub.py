@@ -1,6 +1,7 @@
 """Data sets in Hugging Face's forms: in memory, saved, and folders of files."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from latentood.data import HeldOutClasses, Jpeg, OnlyClasses, hugging_face
 from latentood.data.items import labels_of, split_item
 from latentood.data.names import names_of
 from latentood.errors import ConfigError, UnknownName
-from latentood.extraction.model.weights import build
 from latentood.extraction.run.inputs import open_inputs
 from latentood.pipeline.schema import Target, parse_pipeline
+from latentood.pipeline.targets import build
 from tests.data.sources import COLOURS, LABELS, as_tensor, image_folder
 
 datasets = pytest.importorskip("datasets", reason="the extra [hf] is not installed")
@@ -136,7 +137,7 @@ def test_a_split_reads_the_fields_that_it_names(tmp_path, names):
     if names != ("image", "label"):
         split |= dict(zip(("input", "label"), names, strict=True))
     raw = {"name": "x", "model": {"target": "unused"}, "splits": {"test": split}}
-    rows = open_inputs(parse_pipeline(raw), "test", limit=None, classes=3)
+    rows = replace(open_inputs(parse_pipeline(raw), "test", limit=None), classes=3)
     assert [label for _, label in rows] == LABELS
     assert torch.equal(rows[4][0], COLOURS[4])
     assert rows.ids() == ["0", "1", "2", "3", "4", "5"]

@@ -1,7 +1,7 @@
 import pytest
 
 from latentood.detectors.registry import detector, registry
-from latentood.errors import DetectorError, UnknownName
+from latentood.errors import ConfigError, DetectorError, UnknownName
 
 
 @pytest.mark.parametrize("name", registry())
@@ -44,3 +44,27 @@ def test_an_unknown_hyperparameter_names_the_nearest():
 def test_a_detector_cannot_be_changed():
     with pytest.raises(AttributeError):
         detector("knn").k = 3
+
+
+def test_entropies_may_be_named_by_the_layer_or_by_the_source():
+    by_layer = detector("knn", layer="mc.entropy/layer3")
+    assert by_layer == detector("knn", layer="layer3", source="mc.entropy")
+    assert by_layer.key == "mc.entropy/layer3"
+    assert by_layer.hyperparameters()["layer"] == "mc.entropy/layer3"
+    assert "source" not in by_layer.hyperparameters()
+    assert detector("knn", layer="features/layer3").hyperparameters()["layer"] == "layer3"
+    assert detector("larem", layer="layer3").hyperparameters()["layer"] == "layer3"
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("mc.entropies/layer3", "no array can be called 'mc.entropies/layer3'; did you mean"),
+        ("mc.logits/layer3", "no array can be called 'mc.logits/layer3'"),
+        ("scores/odin", "knn: source must be one of ['features', 'mc.entropy'], got 'scores'"),
+    ],
+)
+def test_a_layer_that_is_no_layer_is_refused(layer, message):
+    with pytest.raises((ConfigError, DetectorError)) as caught:
+        detector("knn", layer=layer)
+    assert str(caught.value).startswith(message)

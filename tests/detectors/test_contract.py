@@ -1,44 +1,12 @@
-"""Every detector of the registry keeps the contract."""
+"""Every detector of the registry keeps the contract that ships."""
 
 import pytest
 
 import tests.references  # noqa: F401  (registers the slow formulas)
-from latentood.detectors.registry import BUILT_IN, detector, registry
-from latentood.errors import DetectorError
-from latentood.testing.detectors import DetectorContract, blobs  # noqa: F401  (a fixture)
+from latentood.detectors.families.score_taps.base import SCORE_TAPS
+from latentood.detectors.registry import DETECTORS, registry
+from latentood.testing import DetectorContract
 from tests.references.registry import REFERENCES
-
-REFUSED = {
-    "openmax": {"one row"},
-    "mahalanobis": {"one row"},
-    "rmd": {"one row"},
-    "ssd": {"one row"},
-    "mahalanobis_layers": {"one row"},
-    "ddu": {"one row"},
-    "gmm": {"one row"},
-    "vim": {"one row"},
-    "residual": {"one row"},
-    "pca_reconstruction": {"one row"},
-    "neco": {"one row"},
-    "knn": {"few rows", "one row"},
-    "nnguide": {"one class", "few rows", "one row"},
-    "cfood": {"one row"},
-    "wdiscood": {"one class", "one row"},
-    "kde": {"one row"},
-    "lof": {"few rows", "one row"},
-    "isolation_forest": {"one row"},
-    "one_class_svm": {"one row"},
-    "lared": {"one row"},
-    "larem": {"one row"},
-    "larem_classwise": {"one row"},
-    "lar_knn": {"few rows", "one row"},
-    "lar_gmm": {"one row"},
-    "fusion_mean": {"few rows", "one row"},
-    "fusion_max": {"few rows", "one row"},
-    "fusion_fisher": {"few rows", "one row"},
-    "fusion_brown": {"few rows", "one row"},
-}
-"""Fit rows a detector cannot work with, by its mathematics."""
 
 OTHERWISE = {
     "isolation_forest": "the far blobs differ in one dimension of many, which few splits look at",
@@ -53,26 +21,22 @@ OTHERWISE = {
 }
 """Detectors the far blobs are not made for, and why; their own tests bring rows that are."""
 
-RECTIFIED = {"ash_b", "ash_s", "scale"}
-"""Detectors that refuse negative activations."""
+COLUMNS = set(SCORE_TAPS.built_in)
+"""Detectors that read the column of a score tap: the taps have the formulas."""
 
 
-@pytest.mark.parametrize("name", [cls.name for cls in BUILT_IN], scope="class")
+@pytest.mark.parametrize("name", list(DETECTORS.built_in), scope="class")
 class TestBuiltIn(DetectorContract):
     @pytest.fixture
-    def blobs(self, name, blobs):  # noqa: F811  (the same blobs, as this detector takes them)
-        return blobs.rectified() if name in RECTIFIED else blobs
-
-    @pytest.fixture
     def detector(self, name):
-        self.refused = dict.fromkeys(REFUSED.get(name, ()), DetectorError)
         self.otherwise = OTHERWISE.get(name, "")
-        return detector(name)
+        return DETECTORS.build(name)
 
     @pytest.fixture
     def formula(self, name):
-        return REFERENCES[name]
+        return REFERENCES.get(name)
 
 
 def test_every_built_in_detector_has_a_slow_formula_and_none_is_left_over():
-    assert set(REFERENCES) == set(registry()) == {cls.name for cls in BUILT_IN}
+    assert set(REFERENCES) | COLUMNS == set(registry()) == set(DETECTORS.built_in)
+    assert not set(REFERENCES) & COLUMNS

@@ -1,25 +1,25 @@
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
-from latentood.detectors import fitting
-from latentood.detectors.base import Detector, Needs, hyper
+from latentood.detectors import fitted as fitting
+from latentood.detectors.base import Detector, Needs
 from latentood.detectors.fitted import Fitted, fit
 from latentood.detectors.registry import detector
 from latentood.errors import DataError, DetectorError, MissingInput
 from latentood.latents import LOGITS, Latents
+from latentood.plugins import hyper, plugin
 
 
-@dataclass(frozen=True)
+@plugin
 class Shift(Detector):
     """Largest logit less its mean over ID val rows; for these tests."""
 
     name = "shift"
     family = "logits"
     paper = works = fails = cost = "none"
-    returned: str = hyper("right", "what score returns", choices=("right", "float32", "columns"))
+    returned: Literal["right", "float32", "columns"] = hyper("right", "what score returns")
 
     def needs(self) -> Needs:
         return Needs(score=(LOGITS,), val=(LOGITS,))
@@ -136,7 +136,7 @@ def test_feature_maps_must_be_pooled_first():
         "train: features/penultimate must be (N, D) to use knn, got (60, 8, 4, 4); pool or "
         "reshape it first"
     )
-    with pytest.raises(DataError, match=r"logits must be \(N, D\) to use msp, got \(5,\)"):
+    with pytest.raises(DataError, match=r"logits must be \(N, C\) to use msp, got \(5,\)"):
         fit(detector("msp"), maps).score(Latents(logits=torch.randn(5)))
 
 

@@ -3,9 +3,16 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from latentood.detectors import registry as room
-from latentood.detectors.registry import BUILT_IN, detector, detector_table, registry
+from latentood import plugins as room
+from latentood.detectors.base import Detector
+from latentood.detectors.registry import DETECTORS, detector, detector_table, registry
 from latentood.errors import DetectorError, UnknownName
+
+
+class Bare(Detector):
+    """A detector whose author forgot the decorator."""
+
+    name = "bare"
 
 
 @pytest.fixture
@@ -13,18 +20,21 @@ def plugins(monkeypatch):
     """Pretend that packages are installed which register these entry points."""
 
     def install(**points: str) -> None:
-        found = [
-            EntryPoint(name, target, room.ENTRY_POINT_GROUP) for name, target in points.items()
-        ]
-        monkeypatch.setattr(room, "entry_points", lambda group: found)
-        registry.cache_clear()
+        listed = [EntryPoint(name, target, DETECTORS.group) for name, target in points.items()]
+        empty = []
+        monkeypatch.setattr(
+            room, "entry_points", lambda group: listed if group == DETECTORS.group else empty
+        )
+        monkeypatch.setattr(DETECTORS, "_known", None)
 
-    yield install
-    registry.cache_clear()
+    return install
 
 
-def test_names_are_unique_and_in_the_order_of_the_tuple():
-    assert list(registry()) == [cls.name for cls in BUILT_IN]
+def test_names_are_those_of_the_classes_and_in_the_order_of_the_families():
+    assert list(registry()) == list(DETECTORS.built_in)
+    assert [cls.name for cls in registry().values()] == list(registry())
+    families = [cls.family for cls in registry().values()]
+    assert list(dict.fromkeys(families))[:4] == ["logits", "shaping", "gaussian", "subspace"]
 
 
 def test_an_unknown_detector_names_the_nearest():
@@ -36,8 +46,27 @@ def test_an_unknown_detector_names_the_nearest():
 
 
 def test_a_plugin_is_found_by_its_entry_point(plugins):
+    plugins(shift="tests.detectors.test_fitted:Shift")
+    assert registry()["shift"].__name__ == "Shift"
+    assert detector("shift", returned="float32").returned == "float32"
+
+
+def test_a_plugin_of_another_name_than_its_class_is_refused(plugins):
     plugins(mine="latentood.detectors.families.neighbours.knn:KNN")
-    assert registry()["mine"].__name__ == "KNN"
+    with pytest.raises(DetectorError, match=r"^plug-in 'mine': must be the name of its class, got"):
+        registry()
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(plugins):
+    plugins(mine="json:nothing")
+    with pytest.raises(DetectorError, match=r"^plug-in 'mine': json:nothing must be importable"):
+        registry()
+
+
+def test_a_plugin_that_is_not_decorated_is_named(plugins):
+    plugins(bare="tests.detectors.test_registry:Bare")
+    with pytest.raises(DetectorError, match=r"^plug-in 'bare': .* decorated with latentood.plugin"):
+        registry()
 
 
 def test_a_plugin_that_is_no_detector_is_named(plugins):
@@ -48,7 +77,9 @@ def test_a_plugin_that_is_no_detector_is_named(plugins):
 
 def test_a_plugin_cannot_take_a_name_in_use(plugins):
     plugins(knn="latentood.detectors.families.neighbours.knn:KNN")
-    with pytest.raises(DetectorError, match=r"^plug-in 'knn': that name is in use by latentood"):
+    with pytest.raises(
+        DetectorError, match=r"^plug-in 'knn': must have a name that is not in use, but latentood"
+    ):
         registry()
 
 

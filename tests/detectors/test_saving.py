@@ -5,7 +5,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from latentood.detectors import saving
+from latentood import files
+from latentood.detectors import fitted as saving
 from latentood.detectors.fitted import Fitted, fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, StoreError, UnknownName
@@ -71,7 +72,7 @@ def test_a_save_that_fails_leaves_the_old_file(fitted, path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(saving.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(StoreError, match=r"got disk full; choose another path$"):
         fitted.save(path)
     assert path.read_bytes() == before

@@ -1,9 +1,11 @@
-"""The pages of the documentation, cut into code blocks and links."""
+"""The pages of the documentation, as written and as built: code blocks, links, sections."""
 
+import html
 import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +16,9 @@ PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(r"^(?:\$ )?(latentood\b.*?)(?:\s+#.*)?$", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^::: (latentood\S*)$", re.MULTILINE)
+_SNIPPET = re.compile(r'^--8<-- "(.+)"$', re.MULTILINE)
+_HEADING = re.compile(r'<h([1-6])[^>]*?\bid="([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,18 @@ class Block:
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    """Find the blocks of some languages on a page."""
+    """Find the blocks of some languages on a page; files that they include are filled in."""
     source = page.read_text(encoding="utf-8")
     return [
-        Block(page.name, source[: found.start()].count("\n") + 2, found[1], found[2])
+        Block(page.name, source[: found.start()].count("\n") + 2, found[1], included(found[2]))
         for found in _BLOCK.finditer(source)
         if found[1] in languages
     ]
+
+
+def included(text: str) -> str:
+    """Fill in the files that a text includes."""
+    return _SNIPPET.sub(lambda found: (ROOT / found[1]).read_text(encoding="utf-8"), text)
 
 
 def all_blocks(*languages: str) -> list[Block]:
@@ -61,6 +71,11 @@ def links(text: str) -> list[str]:
     return [target for target in _LINK.findall(prose(text)) if "://" not in target]
 
 
+def directives(text: str) -> list[str]:
+    """Find what a page asks mkdocstrings to describe: dotted names, which become anchors."""
+    return _DIRECTIVE.findall(text)
+
+
 def hook() -> ModuleType:
     """Import the MkDocs hook as MkDocs does: with its folder on the path."""
     sys.path.insert(0, str(DOCS))
@@ -75,3 +90,21 @@ def rendered(page: str) -> str:
     """Give a page with its generated fragments filled in."""
     fill: Callable[[str], str] = hook().on_page_markdown
     return fill((DOCS / page).read_text(encoding="utf-8"))
+
+
+@cache
+def sections(page: Path) -> dict[str, str]:
+    """Cut a built page: anchor of a heading → the text below it, that of deeper headings too."""
+    source = page.read_text(encoding="utf-8")
+    headings = list(_HEADING.finditer(source))
+    found = {}
+    for number, heading in enumerate(headings):
+        after = (h.start() for h in headings[number + 1 :] if h[1] <= heading[1])
+        end = next(after, source.find("</article>"))
+        found[heading[2]] = visible(source[heading.start() : end])
+    return found
+
+
+def visible(source: str) -> str:
+    """Give the text that a reader of some HTML sees."""
+    return html.unescape(re.sub(r"<[^>]*>", "", source))

@@ -1,5 +1,6 @@
 """The docs are held to the code: what exists is documented, what is documented exists and runs."""
 
+import inspect
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ import sys
 import tomllib
 import types
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -17,8 +19,9 @@ from pydantic import BaseModel
 
 import latentood
 from latentood.cli import typer_app
-from latentood.detectors.registry import detector_table
-from latentood.extraction.model.reductions import reductions
+from latentood.detectors.families.score_taps.base import SCORE_TAPS
+from latentood.detectors.registry import DETECTORS, detector_table
+from latentood.extraction.model.reductions import REDUCTIONS
 from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
 from latentood.workflows import extract
 from tests.docs.pages import (
@@ -29,16 +32,21 @@ from tests.docs.pages import (
     all_blocks,
     blocks,
     commands,
+    directives,
     hook,
     links,
     prose,
     rendered,
+    sections,
 )
 
 PROGRAM = typer_app()
 COMMANDS = sorted(PROGRAM.commands)
 RUN = [page for page in PAGES if blocks(page, "python")]
 SHOWN = list(commands())
+GROUPS = {registry.group: registry for registry in (DETECTORS, SCORE_TAPS, REDUCTIONS)}
+NOT_DESCRIBED = {"__version__", "build_cache"}
+"""Public names that a sentence of their own explains: a text, an older name."""
 
 
 def parse(line: str) -> None:
@@ -56,13 +64,38 @@ def test_every_command_has_an_example_that_the_program_takes(name: str) -> None:
     parse(example[1])
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built pages."""
+    for module in ("material", "mkdocstrings_handlers.python", "mkdocs_click"):
+        pytest.importorskip(module, reason="the extra [docs] is not installed")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "true"}
+    built = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_is_documented(name: str) -> None:
-    page = rendered("cli.md")
-    section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-    assert section
-    for option in (flag for parameter in PROGRAM.commands[name].params for flag in parameter.opts):
-        assert option.lower() in section.lower()
+def test_every_command_is_on_the_built_page_with_example_arguments_and_options(
+    name: str, site: Path
+) -> None:
+    section = sections(site / "cli.html")[f"latentood-{name}"]
+    assert f"Example: latentood {name}" in section
+    assert f"latentood {name} [OPTIONS]" in section
+    for parameter in PROGRAM.commands[name].params:
+        shown = parameter.opts if parameter.param_type_name == "option" else [parameter.metavar]
+        for word in shown:
+            assert re.search(rf"^ +(-\w, )?{word}\b.* \S", section, re.MULTILINE), word
+
+
+def test_every_option_of_the_program_itself_is_on_the_built_page(site: Path) -> None:
+    section = sections(site / "cli.html")["latentood"]
+    for flag in ("--version", "--verbose", "--help"):
+        assert re.search(rf"^ +(-\w, )?{flag}  +\S", section, re.MULTILINE), flag
 
 
 @pytest.mark.parametrize(("where", "line"), SHOWN, ids=[where for where, _ in SHOWN])
@@ -76,6 +109,25 @@ def test_a_command_line_that_the_program_does_not_take_is_noticed() -> None:
             parse(wrong)
 
 
+def unknown_flags(text: str) -> set[str]:
+    """Find the options in the prose of a page that no command has."""
+    parameters = [
+        one for command in (PROGRAM, *PROGRAM.commands.values()) for one in command.params
+    ]
+    known = {"--help", *(flag for one in parameters for flag in one.opts)}
+    return set(re.findall(r"`(?:latentood [^`]*)?(--[a-z][a-z-]*)", prose(text))) - known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_that_a_page_names_exists(page: Path) -> None:
+    assert unknown_flags(page.read_text(encoding="utf-8")) == set()
+
+
+def test_an_option_that_no_command_has_is_noticed() -> None:
+    text = "Use `--json`, `--no-such`, or `latentood fit --other x`."
+    assert unknown_flags(text) == {"--no-such", "--other"}
+
+
 @pytest.mark.parametrize("one", detector_table(), ids=lambda one: one["name"])
 def test_every_detector_has_a_line_and_a_card(one: dict[str, Any]) -> None:
     page = rendered("detectors.md")
@@ -84,8 +136,17 @@ def test_every_detector_has_a_line_and_a_card(one: dict[str, Any]) -> None:
     card = re.split(r"^##", card, maxsplit=1, flags=re.MULTILINE)[0]
     for fact in ("works", "fails", "cost", "reads", "layers", "paper"):
         assert re.search(rf"^- \*\*{fact}\*\*: \S", card, re.MULTILINE), fact
+    refused = f"\n- **cannot be fitted on**: {', '.join(one['cannot_fit_on'])}\n"
+    assert (refused in card) == bool(one["cannot_fit_on"])
     for hyperparameter in one["hyperparameters"]:
         assert f"| `{hyperparameter['name']}` |" in card
+
+
+def test_signs_that_markdown_knows_are_shown_as_they_are(site: Path) -> None:
+    page = sections(site / "detectors.html")
+    assert "layer whose features are read; mc.entropy/<layer> works too" in page["knn"]
+    assert "energy | msp | max_logit | entropy | gen" in page["react"]
+    assert "ID val rows predicted as k" in page["kl_matching"]
 
 
 def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
@@ -116,13 +177,77 @@ def test_every_pipeline_key_is_documented_with_its_meaning(key: str) -> None:
 
 def test_every_reduction_is_documented() -> None:
     page = rendered("pipeline.md")
-    assert all(f"| `{name}` |" in page for name in reductions())
+    for name, cls in REDUCTIONS.known().items():
+        assert cls.__doc__
+        assert f"| `{name}` | {cls.__doc__.splitlines()[0]} |" in page
 
 
-@pytest.mark.parametrize("name", [n for n in latentood.__all__ if not n.startswith("_")])
-def test_every_public_name_is_documented(name: str) -> None:
-    section = rendered("python.md").partition(f"\n## {name} {{ #{name} }}\n")[2]
-    assert len(section.partition("\n## ")[0].strip()) > 20
+def test_the_python_page_describes_every_public_name_once() -> None:
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    described = [name.removeprefix("latentood.") for name in directives(text)]
+    assert sorted(described) == sorted(set(latentood.__all__) - NOT_DESCRIBED)
+    assert "`lo.build_cache` is another name for `lo.extract`" in text
+    assert all(re.search(rf"\b{name}\b.{{20}}", text, re.DOTALL) for name in NOT_DESCRIBED)
+
+
+@pytest.mark.parametrize("name", sorted(set(latentood.__all__) - NOT_DESCRIBED))
+def test_every_public_name_is_on_the_built_page_with_all_that_it_has(name: str, site: Path) -> None:
+    page = sections(site / "python.html")
+    public = getattr(latentood, name)
+    for path, one in ((name, public), *((f"{name}.{of}", one) for of, one in members(public))):
+        section = page[f"latentood.{path}"]
+        assert len(section) > len(path) + 10, path
+        for parameter in parameters(one):
+            assert f"{parameter}: " in section, f"{path}({parameter})"
+
+
+def members(public: Any) -> Iterator[tuple[str, Any]]:
+    """List what a class defines itself, or what users take from a public module."""
+    kinds = (types.FunctionType, classmethod, property, cached_property)
+    if inspect.isclass(public) and not issubclass(public, BaseModel):
+        own = {name: one for name, one in vars(public).items() if isinstance(one, kinds)}
+    elif public is latentood.metrics:
+        metrics = inspect.getmembers(public, inspect.isfunction)
+        own = {name: one for name, one in metrics if one.__annotations__["return"] == "float"}
+    elif public is latentood.errors:
+        classes = inspect.getmembers(public, inspect.isclass)
+        own = {name: one for name, one in classes if issubclass(one, public.LatentOODError)}
+    elif public is latentood.statistics:
+        own = {name: getattr(public, name) for name in {*public.__all__} - {*latentood.__all__}}
+    else:
+        own = {}
+    yield from ((name, one) for name, one in own.items() if not name.startswith("_"))
+
+
+def parameters(described: Any) -> list[str]:
+    """Name the parameters of what can be called as it is."""
+    if inspect.isclass(described):
+        made = not issubclass(described, BaseModel | Exception) and not hasattr(described, "kind")
+        callable_as_it_is = made and not getattr(described, "_is_protocol", False)
+    else:
+        described = getattr(described, "__func__", described)
+        callable_as_it_is = inspect.isfunction(described)
+    names = inspect.signature(described).parameters if callable_as_it_is else ()
+    return [name for name in names if name not in ("self", "cls")]
+
+
+def unknown_names(text: str) -> set[str]:
+    """Find the names that a page takes from the library although they are not public."""
+    return set(re.findall(r"\blo\.(\w+)", text)) - set(latentood.__all__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_public_name_that_a_page_uses_exists(page: Path) -> None:
+    assert unknown_names(page.read_text(encoding="utf-8")) == set()
+
+
+def test_a_public_name_that_is_missing_is_noticed() -> None:
+    assert unknown_names("Call `lo.extract`, then `lo.compare(cache)`.") == {"compare"}
+
+
+def test_no_reference_of_a_docstring_is_left_as_it_was_written(site: Path) -> None:
+    text = "".join(sections(site / "python.html").values())
+    assert not re.search(r":\w+:[`\w]|``|<autoref", text)
 
 
 def test_every_fragment_is_used_and_every_marker_has_one() -> None:
@@ -133,7 +258,7 @@ def test_every_fragment_is_used_and_every_marker_has_one() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
+def test_every_link_within_the_project_has_a_target(page: Path) -> None:
     for target in links(page.read_text(encoding="utf-8")):
         file, _, anchor = target.partition("#")
         found = (page.parent / file).resolve() if file else page
@@ -144,7 +269,7 @@ def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
 
 def anchors(text: str) -> set[str]:
     """List the anchors of the headings of a page, as MkDocs names them."""
-    found = set()
+    found = set(directives(text))
     for heading in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE):
         given = re.search(r"\{ #(\S+) \}$", heading)
         found.add(given[1] if given else re.sub(r"[^\w]+", "-", heading.lower()).strip("-"))
@@ -181,19 +306,17 @@ def test_every_pipeline_shown_is_valid(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", all_blocks("toml"), ids=str)
-def test_every_entry_point_shown_is_in_our_group(block: Block) -> None:
-    assert tomllib.loads(block.text)["project"]["entry-points"]["latentood.detectors"]
+def test_every_entry_point_shown_is_in_a_group_of_ours(block: Block) -> None:
+    shown = tomllib.loads(block.text)["project"]["entry-points"]
+    assert shown
+    assert set(shown) <= set(GROUPS)
+    assert all(re.fullmatch(r"\w+", name) for points in shown.values() for name in points)
 
 
-def test_the_site_builds_strictly_and_loads_nothing_from_other_hosts(tmp_path: Path) -> None:
-    pytest.importorskip("material", reason="the extra [docs] is not installed")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "true"}
-    built = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr
+def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
     loaded = re.compile(r"<(?:script|img|link|iframe)[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//")
-    for page in tmp_path.glob("*.html"):
+    pages = list(site.glob("*.html"))
+    assert {page.stem for page in pages} == {page.stem for page in DOCS.glob("*.md")} | {"404"}
+    for page in pages:
         assert not loaded.search(page.read_text(encoding="utf-8")), page.name
-    assert not list(tmp_path.rglob("*.py*"))
+    assert not list(site.rglob("*.py*"))

@@ -1,46 +1,43 @@
 """Splits in memory and small detectors to compare on them."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
-from latentood.detectors.base import Detector, Needs, hyper
+from latentood.detectors.base import Detector, FeatureDetector, Needs
 from latentood.errors import DetectorError
-from latentood.latents import LABELS, LOGITS, PENULTIMATE, Latents, mc_entropy
-from latentood.latents.facts import Origin, Role
+from latentood.latents import LABELS, LOGITS, Latents
+from latentood.latents.facts import Origin, SplitFacts
 from latentood.latents.splits import SplitsInMemory
-from tests.detectors.families.test_monte_carlo import features
+from latentood.plugins import hyper, plugin
 
 HEADER = Origin(
     pipeline={"name": "blobs", "seed": 7, "monte_carlo": {"passes": 16}},
     fingerprint={"weights": "a1" * 32, "seed": 7},
     versions={"torch": "2.0"},
-    digest="f0" * 32,
 )
 
 
-@dataclass(frozen=True)
-class Distance(Detector):
+@plugin
+class Distance(FeatureDetector):
     """Distance to the mean of the fit rows."""
 
     name = "distance"
     family = paper = works = fails = cost = "test"
-    per_layer = True
-    layer: str = hyper(PENULTIMATE, "layer")
     power: float = hyper(1.0, "exponent", above=0)
     weights: tuple[float, ...] = hyper((), "factors")
 
     def needs(self):
-        return Needs(score=(features(self.layer),), fit=(features(self.layer),))
+        return Needs(score=(self.key,), fit=(self.key,))
 
     def fit(self, train, val=None):
-        return {"mean": train.double(features(self.layer)).mean(dim=0)}
+        return {"mean": train.double(self.key).mean(dim=0)}
 
     def score(self, state, rows):
-        return (rows.double(features(self.layer)) - state["mean"]).norm(dim=1) ** self.power
+        return (rows.double(self.key) - state["mean"]).norm(dim=1) ** self.power
 
 
-@dataclass(frozen=True)
+@plugin
 class Peak(Detector):
     """The largest logit, negated."""
 
@@ -54,23 +51,22 @@ class Peak(Detector):
         return -rows.double(LOGITS).amax(dim=1)
 
 
-@dataclass(frozen=True)
-class Entropic(Detector):
+@plugin
+class Entropic(FeatureDetector):
     """The mean entropy over the passes."""
 
     name = "entropic"
     family = paper = works = fails = cost = "test"
-    per_layer = True
-    layer: str = hyper(PENULTIMATE, "layer")
+    source: Literal["mc.entropy"] = hyper("mc.entropy", "entropies, always")
 
     def needs(self):
-        return Needs(score=(mc_entropy(self.layer),), fit=(mc_entropy(self.layer),))
+        return Needs(score=(self.key,), fit=(self.key,))
 
     def score(self, state, rows):
-        return rows.double(mc_entropy(self.layer)).mean(dim=1)
+        return rows.double(self.key).mean(dim=1)
 
 
-@dataclass(frozen=True)
+@plugin
 class Calibrated(Detector):
     """Reads the ID validation split."""
 
@@ -87,7 +83,7 @@ class Calibrated(Detector):
         return -rows.double(LOGITS).amax(dim=1) / state["scale"]
 
 
-@dataclass(frozen=True)
+@plugin
 class Broken(Detector):
     """Fails when it scores the second block."""
 
@@ -134,6 +130,6 @@ def splits(*, sizes=(120, 60, 90, 70, 50), val=True, **options):
         del made["val"]
     return SplitsInMemory(
         {name: rows for name, (_, rows) in made.items()},
-        {name: Role(role, {"fingerprint": name[0] * 64}) for name, (role, _) in made.items()},
+        {name: SplitFacts(role, {"fingerprint": name[0] * 64}) for name, (role, _) in made.items()},
         HEADER,
     )

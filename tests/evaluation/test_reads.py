@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from latentood.detectors import fitting
-from latentood.detectors.registry import BUILT_IN, detector
+from latentood.detectors import fitted as fitting
+from latentood.detectors.registry import DETECTORS, detector
 from latentood.evaluation.scoring import gather, score_all
 from latentood.latents import Latents
-from latentood.latents.facts import Role
+from latentood.latents.facts import SplitFacts
 from latentood.latents.rows import Budget, Kept
 from latentood.latents.splits import SplitsInMemory
 from latentood.testing.blobs import make_blobs
 
-GROUP = 64
+CHUNK = 64
 ROLES = {"train": "fit", "val": "val", "id": "id", "far": "far"}
 
 
@@ -29,11 +29,11 @@ class Watched:
 
 
 @pytest.fixture(autouse=True)
-def _small_groups(monkeypatch):
-    monkeypatch.setattr(Latents.blocks, "__defaults__", (GROUP,))
-    monkeypatch.setattr(fitting, "CHUNK_ROWS", GROUP)
-    monkeypatch.setattr(Kept, "_MOST_ROWS", GROUP)
-    monkeypatch.setattr(Kept, "_ALIGNMENT", GROUP)
+def _small_chunks(monkeypatch):
+    monkeypatch.setattr(Latents.chunks, "__defaults__", (CHUNK,))
+    monkeypatch.setattr(fitting, "CHUNK_ROWS", CHUNK)
+    monkeypatch.setattr(Kept, "_MOST_ROWS", CHUNK)
+    monkeypatch.setattr(Kept, "_ALIGNMENT", CHUNK)
 
 
 def watched():
@@ -49,18 +49,13 @@ def watched():
             name: Latents.from_rows(rows, head=arrays[name].head, name=name, origin=name)
             for name, rows in disk.items()
         },
-        {name: Role(role) for name, role in ROLES.items()},
+        {name: SplitFacts(role) for name, role in ROLES.items()},
     )
     return splits, disk
 
 
 def everything():
-    return [detector(cls.name) for cls in BUILT_IN if runnable(cls.name)]
-
-
-def runnable(name):
-    """Leave out what reads score columns, which these blobs do not have."""
-    return not any(key.startswith("scores/") for key in detector(name).needs().score)
+    return [detector(name) for name in DETECTORS.built_in]
 
 
 def reads(rows):
@@ -70,21 +65,21 @@ def reads(rows):
 def test_all_statistics_come_from_one_read_and_those_that_wait_from_one_more():
     splits, disk = watched()
     gather(splits["train"].within(Budget(0)), everything())
-    found = reads(disk["train"])
-    assert len(found) >= 6, "the features, logits, labels and passes are asked for"
+    counts = reads(disk["train"])
+    assert len(counts) >= 6, "the features, logits, labels and passes are asked for"
     waiting = {"features/penultimate", "logits"}  # vim measures residuals, openmax its tails
-    assert {key for key, times in found.items() if times != {1}} <= waiting
-    assert all(times <= {1, 2} for times in found.values())
+    assert {key for key, times in counts.items() if times != {1}} <= waiting
+    assert all(times <= {1, 2} for times in counts.values())
 
 
 def test_with_memory_for_them_all_arrays_of_the_fit_split_are_read_once():
     splits, disk = watched()
-    found = score_all(splits, everything(), memory=1 << 30)
-    assert found.failed == ()
+    comparison = score_all(splits, everything(), memory=1 << 30)
+    assert comparison.failed == ()
     for split in ("train", "val"):
         assert all(times == {1} for times in reads(disk[split]).values()), split
-    assert found.provenance["memory"]["budget"] == 1 << 30
-    assert found.provenance["memory"]["kept"] > 0
+    assert comparison.provenance["memory"]["budget"] == 1 << 30
+    assert comparison.provenance["memory"]["kept"] > 0
 
 
 @pytest.mark.parametrize("memory", [0, 1 << 30])
@@ -103,13 +98,16 @@ def test_a_shared_read_grows_with_no_detector():
 
 
 def test_memory_changes_no_bit_of_any_score_or_state():
-    names = [cls.name for cls in BUILT_IN if runnable(cls.name)]
-    found = [score_all(watched()[0], everything(), memory=memory) for memory in (0, 9000, 1 << 30)]
-    for results in zip(*(one.results for one in found), strict=True):
+    comparisons = [
+        score_all(watched()[0], everything(), memory=memory) for memory in (0, 9000, 1 << 30)
+    ]
+    for results in zip(*(one.results for one in comparisons), strict=True):
         for split in ("id", "far"):
             first, *others = (torch.from_numpy(result.scores[split]) for result in results)
             assert all(torch.equal(first, other) for other in others), results[0].request
-    assert [result.request.detector for result in found[0].results] == names
+    assert [result.request.detector for result in comparisons[0].results] == list(
+        DETECTORS.built_in
+    )
     states = [
         fitting.fit(detector("vim"), watched()[0]["train"].within(Budget(limit))).state
         for limit in (0, 1 << 30)

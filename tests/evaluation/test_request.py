@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from latentood.detectors import registry
 from latentood.detectors.families.monte_carlo import FeatureVariance
+from latentood.detectors.registry import DETECTORS
 from latentood.errors import ConfigError, DetectorError, MissingInput, UnknownName
-from latentood.evaluation import request
+from latentood.evaluation.request import select
 from latentood.latents import Latents
 from latentood.latents.splits import SplitsInMemory
 from tests.evaluation.examples import (
@@ -18,13 +18,11 @@ from tests.evaluation.examples import (
     Peak,
     splits,
 )
-from tests.extraction.passes.test_engines import plan
 
 
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch):
-    for module in (registry, request):
-        monkeypatch.setattr(module, "registry", lambda: STAND_INS)
+    monkeypatch.setattr(DETECTORS, "known", lambda: STAND_INS)
 
 
 @pytest.fixture(scope="module")
@@ -33,34 +31,33 @@ def data():
 
 
 def test_all_means_every_detector_at_its_own_layer(data):
-    found = plan(splits=data)
-    assert found.detectors == (
+    selection = select(splits=data)
+    assert selection.detectors == (
         Distance(), Peak(), Entropic(layer="mc.entropy/layer1"), Calibrated(), Broken(),
     )  # fmt: skip
-    assert found.skipped == ()
+    assert selection.skipped == ()
 
 
 def test_names_may_be_a_list_or_commas_and_count_once(data):
-    assert plan("peak, distance,peak", splits=data).detectors == (Peak(), Distance())
-    assert plan(["peak", "distance"], splits=data).detectors == (Peak(), Distance())
+    assert select("peak, distance,peak", splits=data).detectors == (Peak(), Distance())
+    assert select(["peak", "distance"], splits=data).detectors == (Peak(), Distance())
 
 
 def test_globs_choose_layers_for_detectors_that_can_look_at_any(data):
-    found = plan("distance,peak", layers="layer*,penultimate", splits=data).detectors
-    assert found == (Distance(layer="layer1"), Distance(layer="penultimate"), Peak())
+    chosen = select("distance,peak", layers="layer*,penultimate", splits=data).detectors
+    assert chosen == (Distance(layer="layer1"), Distance(layer="penultimate"), Peak())
 
 
 def test_a_star_means_features_and_entropies_have_to_be_named(data):
-    star = plan("distance", layers="*", splits=data).detectors
-    assert [one.layer for one in star] == ["layer1", "penultimate"]
-    named = plan("distance", layers="mc.entropy/*", splits=data).detectors
-    assert [one.layer for one in named] == ["mc.entropy/layer1"]
+    star = select("distance", layers="*", splits=data).detectors
+    assert [one.key for one in star] == ["features/layer1", "features/penultimate"]
+    named = select("distance", layers="mc.entropy/*", splits=data).detectors
+    assert [one.key for one in named] == ["mc.entropy/layer1"]
 
 
 def test_detectors_of_passes_look_at_the_layers_that_were_followed(monkeypatch):
     known = {"mcd_feature_variance": FeatureVariance}
-    for module in (registry, request):
-        monkeypatch.setattr(module, "registry", lambda: known)
+    monkeypatch.setattr(DETECTORS, "known", lambda: known)
     draw = torch.Generator().manual_seed(0)
 
     def rows(name):
@@ -75,58 +72,58 @@ def test_detectors_of_passes_look_at_the_layers_that_were_followed(monkeypatch):
         train=("fit", rows("train")), id=("id", rows("id")), far=("far", rows("far"))
     )
     for globs, layers in ((None, ["layer1", "layer3"]), ("layer3", ["layer3"]), ("*1", ["layer1"])):
-        found = plan("all", layers=globs, splits=data).detectors
-        assert [one.layer for one in found] == layers
+        chosen = select("all", layers=globs, splits=data).detectors
+        assert [one.layer for one in chosen] == layers
     with pytest.raises(MissingInput, match="looks at one of layer1, layer3, but --layers has stem"):
-        plan("all", layers="stem", splits=data)
+        select("all", layers="stem", splits=data)
 
 
 def test_detectors_of_entropies_take_the_same_globs(data):
     for glob in ("layer1", "mc.entropy/layer1", "*"):
-        found = plan("entropic", layers=glob, splits=data).detectors
-        assert [one.layer for one in found] == ["mc.entropy/layer1"]
+        chosen = select("entropic", layers=glob, splits=data).detectors
+        assert [one.key for one in chosen] == ["mc.entropy/layer1"]
 
 
 def test_a_list_of_values_is_a_grid(data):
     settings = ["distance.power=1,2.5", "distance.layer=[layer1, penultimate]"]
-    found = plan("distance", settings=settings, splits=data).detectors
-    assert [(one.power, one.layer) for one in found] == [
+    chosen = select("distance", settings=settings, splits=data).detectors
+    assert [(one.power, one.layer) for one in chosen] == [
         (1, "layer1"), (1, "penultimate"), (2.5, "layer1"), (2.5, "penultimate"),
     ]  # fmt: skip
 
 
 def test_brackets_are_one_value_where_the_hyperparameter_is_a_sequence(data):
-    found = plan("distance", settings=["distance.weights=[1, 2],[3]"], splits=data).detectors
-    assert [one.weights for one in found] == [(1, 2), (3,)]
+    chosen = select("distance", settings=["distance.weights=[1, 2],[3]"], splits=data).detectors
+    assert [one.weights for one in chosen] == [(1, 2), (3,)]
 
 
 def test_an_exponent_without_a_point_is_a_number(data):
-    found = plan("distance", settings=["distance.power=1e-3"], splits=data).detectors
-    assert [one.power for one in found] == [0.001]
+    chosen = select("distance", settings=["distance.power=1e-3"], splits=data).detectors
+    assert [one.power for one in chosen] == [0.001]
 
 
 def test_a_glob_and_a_grid_multiply(data):
-    found = plan("distance", layers="*", settings=["distance.power=1,2"], splits=data).detectors
-    assert len(found) == 4
+    chosen = select("distance", layers="*", settings=["distance.power=1,2"], splits=data).detectors
+    assert len(chosen) == 4
 
 
 def test_all_skips_what_lacks_its_inputs_and_says_why():
-    found = plan("all", splits=splits(entropy=False, val=False))
-    assert [one.name for one in found.detectors] == ["distance", "peak", "broken"]
-    reasons = {one.request.detector: one.reason for one in found.skipped}
+    selection = select("all", splits=splits(entropy=False, val=False))
+    assert [one.name for one in selection.detectors] == ["distance", "peak", "broken"]
+    reasons = {one.request.detector: one.reason for one in selection.skipped}
     assert "re-run extract with monte_carlo" in reasons["entropic"]
     assert "add one to the pipeline, e.g. val: {role: val" in reasons["calibrated"]
 
 
 def test_all_skips_detectors_without_a_layer_that_was_asked_for(data):
-    found = plan("all", layers="penultimate", splits=data)
-    assert [one.request.detector for one in found.skipped] == ["entropic"]
+    selection = select("all", layers="penultimate", splits=data)
+    assert [one.request.detector for one in selection.skipped] == ["entropic"]
 
 
 def test_named_explicitly_a_missing_input_is_an_error():
     data = splits(entropy=False)
     with pytest.raises(MissingInput, match=r"^entropic: needs 'mc.entropy/penultimate'"):
-        plan("entropic,peak", splits=data)
+        select("entropic,peak", splits=data)
 
 
 def test_named_explicitly_a_missing_layer_is_an_error(data):
@@ -135,7 +132,7 @@ def test_named_explicitly_a_missing_layer_is_an_error(data):
         "add one of them or leave out entropic"
     )
     with pytest.raises(MissingInput, match=message):
-        plan("entropic", layers="penultimate", splits=data)
+        select("entropic", layers="penultimate", splits=data)
 
 
 @pytest.mark.parametrize(
@@ -187,19 +184,18 @@ def test_named_explicitly_a_missing_layer_is_an_error(data):
         ("", {}, ConfigError, "must be all or names separated by commas, got none"),
     ],
 )
-def test_what_cannot_be_planned_names_what_can(data, names, options, error, message):
+def test_what_cannot_be_selected_names_what_can(data, names, options, error, message):
     with pytest.raises(error, match=message):
-        plan(names, splits=data, **options)
+        select(names, splits=data, **options)
 
 
 def test_all_is_an_error_where_nothing_at_all_can_be_scored(data, monkeypatch):
-    for module in (registry, request):
-        monkeypatch.setattr(module, "registry", lambda: {"calibrated": Calibrated})
+    monkeypatch.setattr(DETECTORS, "known", lambda: {"calibrated": Calibrated})
     message = "^score: no detector finds all it reads; the first: calibrated: needs a split of role"
     with pytest.raises(MissingInput, match=message):
-        plan("all", splits=splits(val=False))
+        select("all", splits=splits(val=False))
 
 
 def test_layers_that_no_detector_can_use_are_warned_about(data, caplog):
-    plan("peak", layers="layer1", splits=data)
+    select("peak", layers="layer1", splits=data)
     assert "none of these detectors can look at another layer" in caplog.text

@@ -4,17 +4,17 @@ import pytest
 
 from latentood.errors import ConfigError, MissingInput
 from latentood.evaluation.roles import Roles, require_inputs
-from latentood.latents.facts import Role
+from latentood.latents.facts import SplitFacts
 from latentood.latents.splits import SplitsInMemory
 from tests.evaluation.examples import Calibrated, Entropic, latents, splits
 
 
 def with_roles(**roles):
     rows = {name: latents(6, 0.0, 0, name=name) for name in roles}
-    return SplitsInMemory(rows, {name: Role(role) for name, role in roles.items()})
+    return SplitsInMemory(rows, {name: SplitFacts(role) for name, role in roles.items()})
 
 
-def test_roles_are_found_and_near_comes_before_far():
+def test_every_role_is_assigned_and_near_comes_before_far():
     roles = Roles.of(splits())
     assert roles == Roles("train", "id_test", "val", ("close",), ("noise", "texture"))
     assert roles.scored == ("id_test", "close", "noise", "texture")
@@ -60,19 +60,19 @@ def test_splits_can_be_built_from_roles_and_latents():
     assert made.ids("train") == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_a_detector_without_its_array_is_told_what_to_add():
-    found = splits(entropy=False)
-    roles = Roles.of(found)
+def test_an_array_that_is_missing_is_an_error_that_says_what_to_add():
+    lacking = splits(entropy=False)
+    roles = Roles.of(lacking)
     with pytest.raises(MissingInput, match=r"^entropic: needs 'mc.entropy/penultimate', but train"):
-        require_inputs(Entropic(), roles.open(found), roles)
+        require_inputs(Entropic(), roles.open(lacking), roles)
 
 
-def test_a_detector_without_its_val_split_is_told_what_to_add():
-    found = splits(val=False)
-    roles = Roles.of(found)
+def test_a_val_split_that_is_missing_is_an_error_that_says_what_to_add():
+    lacking = splits(val=False)
+    roles = Roles.of(lacking)
     with pytest.raises(
         MissingInput,
         match=r"^calibrated: needs a split of role val, but there are 'train', 'id_test', .*; "
         r"add one to the pipeline, e\.g\. val: \{role: val",
     ):
-        require_inputs(Calibrated(), roles.open(found), roles)
+        require_inputs(Calibrated(), roles.open(lacking), roles)

@@ -12,7 +12,7 @@ from latentood.evaluation.comparison import NO_CLASS, Request
 from latentood.evaluation.intervals import auroc_interval, mean_auroc
 from latentood.evaluation.scoring import score_all
 from latentood.latents import CHUNK_ROWS, Latents
-from latentood.latents.facts import Role
+from latentood.latents.facts import SplitFacts
 from latentood.latents.splits import SplitsInMemory
 from tests.evaluation.examples import Broken, Calibrated, Distance, Entropic, Peak, latents, splits
 
@@ -30,11 +30,11 @@ def comparison(data):
 
 
 def test_there_is_one_row_per_detector_layer_and_ood_split(comparison):
-    found = [(row.detector, row.layer, row.split, row.role) for row in comparison.rows]
+    listed = [(row.detector, row.layer, row.split, row.role) for row in comparison.rows]
     roles = {"close": "near", "noise": "far", "texture": "far"}
     asked = [("distance", "penultimate"), ("distance", "layer1")]
     asked += [("peak", "logits"), ("calibrated", "logits")]
-    assert found == [(*pair, split, roles[split]) for pair in asked for split in OOD]
+    assert listed == [(*pair, split, roles[split]) for pair in asked for split in OOD]
 
 
 def test_scores_are_those_of_fitting_and_scoring_each_detector_alone(data, comparison):
@@ -59,8 +59,8 @@ def test_averages_are_taken_per_role_over_its_splits(comparison):
     result = comparison.results[0]
     far = [result.scores["noise"], result.scores["texture"]]
     average = result.averages["far"]
-    found = (average.auroc, average.auroc_low, average.auroc_high)
-    assert found == mean_auroc(result.scores["id_test"], far)
+    numbers = (average.auroc, average.auroc_low, average.auroc_high)
+    assert numbers == mean_auroc(result.scores["id_test"], far)
     assert result.mean_auroc == (result.averages["near"].auroc + average.auroc) / 2
     assert result.averages["near"].auroc == result.rows[0].auroc
 
@@ -109,20 +109,20 @@ def test_the_fit_split_is_read_once_for_all_detectors(data):
 
 
 def test_a_failing_detector_does_not_disturb_the_others(data, comparison):
-    found = score_all(data, [Broken(), Distance(), Entropic(layer="nowhere")])
+    outcome = score_all(data, [Broken(), Distance(), Entropic(layer="nowhere")])
     np.testing.assert_array_equal(
-        found.results[0].scores["noise"], comparison.results[0].scores["noise"]
+        outcome.results[0].scores["noise"], comparison.results[0].scores["noise"]
     )
-    assert [result.request.detector for result in found.results] == ["distance"]
-    reasons = {failure.request.detector: failure.reason for failure in found.failed}
+    assert [result.request.detector for result in outcome.results] == ["distance"]
+    reasons = {failure.request.detector: failure.reason for failure in outcome.failed}
     assert reasons["broken"] == "broken: must not be used, got used; leave it out"
     assert reasons["entropic"].startswith("entropic: needs 'mc.entropy/nowhere', but train has ")
 
 
 def test_nothing_but_failures_is_still_a_comparison(data):
-    found = score_all(data, [Broken()])
-    assert found.results == ()
-    assert found.id_split.accuracy is not None
+    outcome = score_all(data, [Broken()])
+    assert outcome.results == ()
+    assert outcome.id_split.accuracy is not None
 
 
 def test_a_bad_value_fails_only_the_detectors_that_read_it(data):
@@ -135,9 +135,11 @@ def test_a_bad_value_fails_only_the_detectors_that_read_it(data):
         name="train",
     )
     swapped = SplitsInMemory({**data.latents, "train": train}, data.splits)
-    found = score_all(swapped, [Mahalanobis(layer="layer1"), Mahalanobis()])
-    assert [result.request.layer for result in found.results] == ["penultimate"]
-    assert "features/layer1 must be finite, got NaN or infinity in row 7" in found.failed[0].reason
+    outcome = score_all(swapped, [Mahalanobis(layer="layer1"), Mahalanobis()])
+    assert [result.request.layer for result in outcome.results] == ["penultimate"]
+    assert (
+        "features/layer1 must be finite, got NaN or infinity in row 7" in outcome.failed[0].reason
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "noise"])
@@ -157,23 +159,23 @@ def test_damage_to_the_cache_is_not_a_failure_of_a_detector(data, split):
 def test_splits_longer_than_a_block_keep_their_order(data):
     long = latents(CHUNK_ROWS + 5, 1.0, 9, name="noise")
     swapped = SplitsInMemory({**data.latents, "noise": long}, data.splits)
-    told = []
-    found = score_all(swapped, [Distance()], progress=lambda *news: told.append(news))
+    calls = []
+    outcome = score_all(swapped, [Distance()], progress=lambda *news: calls.append(news))
     whole = fit(Distance(), data["train"]).score(long).numpy()
-    np.testing.assert_allclose(found.results[0].scores["noise"], whole, rtol=1e-12)
-    assert ("fit", 1, 1) in told
-    rows = [done for what, done, total in told if what == "score noise"]
+    np.testing.assert_allclose(outcome.results[0].scores["noise"], whole, rtol=1e-12)
+    assert ("fit", 1, 1) in calls
+    rows = [done for what, done, total in calls if what == "score noise"]
     assert rows == [CHUNK_ROWS, CHUNK_ROWS + 5]
 
 
 def test_far_alone_is_enough(data):
     far = {"train": "fit", "id_test": "id", "noise": "far"}
-    found = score_all(
-        SplitsInMemory(data.latents, {name: Role(role) for name, role in far.items()}),
+    outcome = score_all(
+        SplitsInMemory(data.latents, {name: SplitFacts(role) for name, role in far.items()}),
         [Distance()],
     )
-    assert found.results[0].averages.keys() == {"far"}
-    assert found.results[0].mean_auroc == found.rows[0].auroc
+    assert outcome.results[0].averages.keys() == {"far"}
+    assert outcome.results[0].mean_auroc == outcome.rows[0].auroc
 
 
 def test_time_is_kept_apart_for_fitting_and_scoring(comparison):
@@ -185,16 +187,16 @@ def test_time_is_kept_apart_for_fitting_and_scoring(comparison):
 
 
 def test_provenance_leads_back_to_model_and_data(data, comparison):
-    found = comparison.provenance
-    assert found["digest"] == data.header.digest
-    assert found["weights"] == "a1" * 32
-    assert found["seed"] == 7
-    assert found["splits"]["noise"] == {
+    provenance = comparison.provenance
+    assert provenance["digest"] == data.header.digest
+    assert provenance["weights"] == "a1" * 32
+    assert provenance["seed"] == 7
+    assert provenance["splits"]["noise"] == {
         "role": "far",
         "rows": 50,
         "data": {"fingerprint": "n" * 64},
     }
-    assert found["versions"]["score"]["torch"] == torch.__version__
+    assert provenance["versions"]["score"]["torch"] == torch.__version__
     assert comparison.results[0].provenance["fit"]["rows"] == 120
 
 
@@ -205,9 +207,9 @@ def test_the_layer_of_a_detector_is_what_it_reads():
     assert Request.of(Peak()).layer == "logits"
 
 
-def test_siblings_of_a_grid_are_told_apart_by_what_differs(data):
-    found = score_all(data, [Distance(), Distance(power=2.0), Distance(layer="layer1"), Peak()])
-    titles = [found.title(result.request) for result in found.results]
+def test_siblings_of_a_grid_are_named_by_what_differs(data):
+    outcome = score_all(data, [Distance(), Distance(power=2.0), Distance(layer="layer1"), Peak()])
+    titles = [outcome.title(result.request) for result in outcome.results]
     assert titles == ["distance power=1.0", "distance power=2.0", "distance", "peak"]
 
 

@@ -11,8 +11,8 @@ from latentood.detectors.registry import detector
 from latentood.evaluation.scoring import score_all
 from latentood.latents import Latents
 from latentood.latents.splits import SplitsInMemory
-from latentood.stats import neighbours
-from latentood.stats.neighbours import Neighbours
+from latentood.stats.neighbours import search
+from latentood.stats.neighbours.search import Neighbours
 from latentood.testing.blobs import make_blobs
 
 
@@ -29,29 +29,29 @@ def data():
 @pytest.fixture
 def calls(monkeypatch):
     """Count what is expensive."""
-    found = Counter()
+    counts = Counter()
 
     def count(owner, name):
         real = getattr(owner, name)
 
         def counted(*args, **kwargs):
-            found[name] += 1
+            counts[name] += 1
             return real(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, counted)
 
-    count(neighbours, "make_searcher")
+    count(search, "make_searcher")
     count(Neighbours, "_candidates")
     count(Neighbours, "_search_all")
     count(torch.linalg, "eigh")
-    return found
+    return counts
 
 
 def test_several_k_share_one_index_and_one_search_per_block(data, calls):
-    found = score_all(data, [detector("knn", k=k) for k in (10, 50, 200)])
+    comparison = score_all(data, [detector("knn", k=k) for k in (10, 50, 200)])
     assert calls["make_searcher"] == 1
     assert calls["_candidates"] == 2, "one for each of the two splits"
-    for result, k in zip(found.results, (10, 50, 200), strict=True):
+    for result, k in zip(comparison.results, (10, 50, 200), strict=True):
         alone = fit(detector("knn", k=k), data["train"])
         for split in ("id", "far"):
             assert torch.equal(torch.from_numpy(result.scores[split]), alone.score(data[split]))
@@ -59,9 +59,9 @@ def test_several_k_share_one_index_and_one_search_per_block(data, calls):
 
 def test_other_banks_and_vectors_are_not_mixed_up(data, calls):
     options = [{}, {"normalise": False}, {"share": 0.5}, {"engine": "torch"}]
-    found = score_all(data, [detector("knn", k=5, **option) for option in options])
+    comparison = score_all(data, [detector("knn", k=5, **option) for option in options])
     assert calls["make_searcher"] == 4
-    assert len({result.scores["far"].tobytes() for result in found.results}) == 3
+    assert len({result.scores["far"].tobytes() for result in comparison.results}) == 3
 
 
 def test_an_index_is_gone_when_nobody_uses_it(data, calls):

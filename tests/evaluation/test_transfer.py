@@ -10,7 +10,7 @@ from latentood.detectors.registry import detector
 from latentood.errors import ConfigError, FingerprintMismatch
 from latentood.evaluation.scoring import score_all
 from latentood.evaluation.transfer import admit, with_origin
-from latentood.latents.facts import Origin, Role
+from latentood.latents.facts import Origin, SplitFacts
 from latentood.latents.splits import SplitsInMemory
 from latentood.store.cache import open_cache
 from latentood.workflows import extract
@@ -35,10 +35,10 @@ def cache(*, fit_rows=True, data="t" * 64, layers=("layer1", "penultimate"), how
     made = splits()
     reductions = {f"features/{layer}": how for layer in layers}
     roles = {name: replace(role, made=reductions) for name, role in made.splits.items()}
-    roles["train"] = Role("fit", {"fingerprint": data}, reductions)
+    roles["train"] = SplitFacts("fit", {"fingerprint": data}, reductions)
     if not fit_rows:
         roles = {name: role for name, role in roles.items() if role.role not in ("fit", "val")}
-    header = Origin(fingerprint=FINGERPRINT | changes, digest=repr(sorted(changes)))
+    header = Origin(fingerprint=FINGERPRINT | changes)
     rows = {name: made.latents[name] for name in roles}
     return SplitsInMemory(rows, roles, header)
 
@@ -51,9 +51,9 @@ def fitted():
 
 def test_a_fitted_detector_scores_a_cache_without_a_fit_split(fitted, tmp_path):
     fitted.save(tmp_path / "m.safetensors")
-    found = score_all(cache(fit_rows=False), fitted=[load(tmp_path / "m.safetensors")])
+    comparison = score_all(cache(fit_rows=False), fitted=[load(tmp_path / "m.safetensors")])
     whole = score_all(cache(), [detector("mahalanobis")])
-    (there,), (here,) = found.results, whole.results
+    (there,), (here,) = comparison.results, whole.results
     for split in here.scores:
         np.testing.assert_array_equal(there.scores[split], here.scores[split])
     assert there.rows[0].auroc == here.rows[0].auroc
@@ -62,8 +62,8 @@ def test_a_fitted_detector_scores_a_cache_without_a_fit_split(fitted, tmp_path):
 
 
 def test_fitted_and_new_detectors_are_compared_together(fitted):
-    found = score_all(cache(), [detector("knn", k=5)], fitted=[fitted])
-    assert [result.request.detector for result in found.results] == ["knn", "mahalanobis"]
+    comparison = score_all(cache(), [detector("knn", k=5)], fitted=[fitted])
+    assert [result.request.detector for result in comparison.results] == ["knn", "mahalanobis"]
 
 
 def test_to_fit_there_must_be_a_fit_split():
@@ -99,8 +99,8 @@ def test_another_run_is_refused_in_one_sentence_that_names_the_field(fitted, cha
 
 
 def test_any_cache_turns_the_refusal_into_a_warning(fitted):
-    found = score_all(cache(weights="b2" * 32), fitted=[fitted], any_cache=True)
-    assert found.results[0].warnings == ("weights differs between the fit and this cache",)
+    comparison = score_all(cache(weights="b2" * 32), fitted=[fitted], any_cache=True)
+    assert comparison.results[0].warnings == ("weights differs between the fit and this cache",)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_passes_matter_to_those_that_read_them(fitted):
 def test_a_detector_fitted_in_memory_is_scored_with_a_warning():
     alone = fit(detector("mahalanobis"), latents(120, 0.0, 0, name="train"))
     assert score_all(cache(), fitted=[alone]).results[0].warnings == (
-        "the file does not tell which cache the detector was fitted on",
+        "the file does not say which cache the detector was fitted on",
     )
 
 
@@ -146,12 +146,12 @@ def test_a_cache_without_the_layer_fails_that_detector_alone(fitted):
         for name, part in lacking.latents.items()
     }
     poor = replace(lacking, latents=rows)
-    found = score_all(poor, [detector("msp")], fitted=[fitted])
-    assert [result.request.detector for result in found.results] == ["msp"]
-    assert found.failed[0].reason.startswith("mahalanobis: needs 'features/penultimate', but ")
+    comparison = score_all(poor, [detector("msp")], fitted=[fitted])
+    assert [result.request.detector for result in comparison.results] == ["msp"]
+    assert comparison.failed[0].reason.startswith("mahalanobis: needs 'features/penultimate', but ")
 
 
-def test_caches_on_disk_tell_their_passes_and_reductions(tmp_path):
+def test_caches_on_disk_record_their_passes_and_reductions(tmp_path):
     def extracted(name, **changes):
         extract(pipeline(**changes), tmp_path / name)
         return open_cache(tmp_path / name)

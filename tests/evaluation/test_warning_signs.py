@@ -52,11 +52,11 @@ def test_what_is_suspicious_is_one_sentence(diagnostics, ties, sentence):
 
 
 def test_results_carry_tie_rates_and_warnings():
-    found = score_all(splits(), [Distance(), Distance(power=1e-300)])
-    sound, flat = found.results
+    comparison = score_all(splits(), [Distance(), Distance(power=1e-300)])
+    sound, flat = comparison.results
     assert sound.warnings == ()
     assert set(sound.provenance["ties"]) == {"close", "noise", "texture"}
     assert "100.0% of the pairs of an ID and a noise row have the same score" in flat.warnings
-    written = as_json(found)["fitted"][1]["provenance"]
+    written = as_json(comparison)["fitted"][1]["provenance"]
     assert written["warnings"] == list(flat.warnings)
-    assert as_json(found)["provenance"]["memory"]["budget"] >= 0
+    assert as_json(comparison)["provenance"]["memory"]["budget"] >= 0

@@ -1,11 +1,10 @@
-"""Questions to rows: answered in as few passes as can be, and once."""
+"""Questions to rows: answered in as few reads as can be, and once."""
 
 from dataclasses import dataclass
 
 import pytest
 
-from latentood.extraction.passes.sites import Pass
-from latentood.latents import CHUNK_ROWS, Latents
+from latentood.latents import CHUNK_ROWS, Latents, Reading
 from tests.latents.test_rows import Counted
 
 
@@ -18,12 +17,12 @@ class Total:
 
     def start(self, source):
         parts = []
-        return Pass(lambda block: parts.append(block.double(self.key).sum()), lambda: sum(parts))
+        return Reading(lambda chunk: parts.append(chunk.double(self.key).sum()), lambda: sum(parts))
 
 
 @dataclass(frozen=True)
 class Above:
-    """How many numbers are above a share of the total: needs another pass."""
+    """How many numbers are above a share of the total: needs another read."""
 
     share: float
 
@@ -33,8 +32,8 @@ class Above:
     def start(self, source):
         limit = source.compute(Total()) * self.share
         parts = []
-        return Pass(
-            lambda block: parts.append((block.double("logits") > limit).sum()), lambda: sum(parts)
+        return Reading(
+            lambda chunk: parts.append((chunk.double("logits") > limit).sum()), lambda: sum(parts)
         )
 
 
@@ -45,7 +44,7 @@ class Twice:
 
     def start(self, source):
         total = source.compute(Total())
-        return Pass(lambda block: pytest.fail("it reads nothing"), lambda: 2 * total)
+        return Reading(lambda chunk: pytest.fail("it reads nothing"), lambda: 2 * total)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def rows(count=2 * CHUNK_ROWS + 10):
     return counted, Latents.from_rows({"logits": counted})
 
 
-def test_questions_that_wait_for_another_share_one_more_pass():
+def test_questions_that_wait_for_another_share_one_more_read():
     counted, latents = rows()
     latents.gather([Above(0.0), Above(0.5), Twice(), Above(1.0)])
     assert set(counted.times.tolist()) == {2}
@@ -102,24 +101,24 @@ def test_what_is_known_on_a_device_is_known_by_every_view_of_it():
     assert set(counted.times.tolist()) == {1}
 
 
-def test_parts_of_a_block_answer_once_and_other_blocks_for_themselves():
+def test_parts_of_a_chunk_answer_once_and_other_chunks_for_themselves():
     _, latents = rows()
     asked = []
 
-    def answer(block):
-        asked.append(block.offset)
-        return block.offset
+    def answer(chunk):
+        asked.append(chunk.offset)
+        return chunk.offset
 
-    whole, following = (next(iter([b])) for b in list(latents.chunks(["logits"]))[:2])
-    for block in (whole, following):
+    whole, following = list(latents.chunks(["logits"]))[:2]
+    for chunk in (whole, following):
         for _ in range(3):
             for start in (0, 100):
-                part = block.take(["logits"], start, start + 100)
-                assert part.once("offset", lambda part=part: answer(part)) == block.offset + start
+                part = chunk.take(["logits"], start, start + 100)
+                assert part.once("offset", lambda part=part: answer(part)) == chunk.offset + start
     assert asked == [0, 100, CHUNK_ROWS, CHUNK_ROWS + 100]
 
 
-def test_outside_of_a_block_nothing_is_remembered():
+def test_outside_of_a_chunk_nothing_is_remembered():
     _, latents = rows()
     asked = []
     for _ in range(2):

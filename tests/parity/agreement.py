@@ -8,7 +8,7 @@ import tests.references  # noqa: F401  (registers the slow formulas)
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.testing.blobs import Blobs
-from latentood.testing.detectors import assert_close, fit_arrays
+from latentood.testing.detector_contract import assert_close, fit_arrays
 from tests.references.registry import REFERENCES
 
 

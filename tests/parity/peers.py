@@ -26,11 +26,11 @@ def head_of(arrays: Arrays) -> nn.Linear:
     return head
 
 
-def assert_same(found: torch.Tensor, theirs: torch.Tensor) -> None:
+def assert_same(scores: torch.Tensor, theirs: torch.Tensor) -> None:
     """Values to 1e-5 of the largest, and the same order but for ties in float32."""
     theirs = theirs.detach().double()
-    assert (found - theirs).abs().max() <= 1e-5 * theirs.abs().max()
-    assert spearmanr(found, theirs).statistic > 1 - 1e-6
+    assert (scores - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    assert spearmanr(scores, theirs).statistic > 1 - 1e-6
 
 
 class Replay(nn.Module):

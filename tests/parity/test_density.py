@@ -12,7 +12,7 @@ from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.latents import Latents
 from latentood.testing.blobs import Blobs, make_blobs
-from latentood.testing.detectors import assert_close
+from latentood.testing.detector_contract import assert_close
 from tests.parity.peers import ours
 
 
@@ -25,9 +25,9 @@ def both(blobs: Blobs) -> np.ndarray:
     return torch.cat([blobs.id.features, blobs.far.features]).numpy()
 
 
-def assert_same(found: torch.Tensor, expected: np.ndarray) -> None:
-    assert_close(found, expected)
-    assert spearmanr(found, expected).statistic > 1 - 1e-12
+def assert_same(scores: torch.Tensor, expected: np.ndarray) -> None:
+    assert_close(scores, expected)
+    assert spearmanr(scores, expected).statistic > 1 - 1e-12
 
 
 @pytest.mark.parametrize("bandwidth", [0.3, 1.0, 4.0])
@@ -64,8 +64,8 @@ def test_isolation_forest_of_constant_and_tied_columns():
     rows[:, 2] = rows[:, 0].round()
     theirs = IsolationForest(random_state=0).fit(rows.numpy())
     fitted = fit(detector("isolation_forest"), Latents(features={"penultimate": rows}))
-    found = fitted.score(Latents(features={"penultimate": far}))
-    assert_close(found, -theirs.score_samples(far.numpy()))
+    scores = fitted.score(Latents(features={"penultimate": far}))
+    assert_close(scores, -theirs.score_samples(far.numpy()))
 
 
 def test_isolation_forest_of_rows_a_hair_above_a_threshold():
@@ -77,8 +77,8 @@ def test_isolation_forest_of_rows_a_hair_above_a_threshold():
     for row, tree in zip(beside, trees, strict=True):
         row[tree.feature[0]] = np.nextafter(tree.threshold[0], np.inf)
     fitted = fit(detector("isolation_forest"), Latents(features={"penultimate": rows}))
-    found = fitted.score(Latents(features={"penultimate": beside}))
-    assert_close(found, -theirs.score_samples(beside.numpy()))
+    scores = fitted.score(Latents(features={"penultimate": beside}))
+    assert_close(scores, -theirs.score_samples(beside.numpy()))
 
 
 @pytest.mark.parametrize("options", [{}, {"nu": 0.1, "gamma": 0.2}], ids=str)
@@ -93,7 +93,7 @@ def test_kernel_density_in_many_dimensions_is_exact_where_a_tree_is_not():
     draw = torch.Generator().manual_seed(0)
     bank, rows = (torch.randn(n, 256, generator=draw, dtype=torch.float64) for n in (300, 20))
     fitted = fit(detector("kde", bandwidth=1.0), Latents(features={"penultimate": bank}))
-    found = fitted.score(Latents(features={"penultimate": rows}))
+    scores = fitted.score(Latents(features={"penultimate": rows}))
     logs = -(rows.unsqueeze(1) - bank).square().sum(dim=2) / 2
     norm = 128 * np.log(2 * np.pi) + np.log(300)
-    assert_close(found, (norm - logs.logsumexp(dim=1)).numpy())
+    assert_close(scores, (norm - logs.logsumexp(dim=1)).numpy())

@@ -9,9 +9,9 @@ from torch import nn
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.detectors.statistics.bounds import deviations
+from latentood.extraction.model.reductions import Gram
 from latentood.latents import Latents
 from tests.parity.peers import assert_same, both, head_of, ours
-from tests.references.gram import gram
 
 peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
 
@@ -65,9 +65,9 @@ def test_pnml_sees_rows_outside_the_span_where_theirs_does_not(single):
     object.__setattr__(rows, "features", outside)
     weight, bias = (t.double() for t in train.head)
     p = (weight[:, -1] + bias).softmax(dim=0)
-    found = float(fit(detector("pnml"), train.latents()).score(rows.latents()))
-    assert found == pytest.approx(math.log(float((1 / (2 - p)).sum())), rel=1e-9)
-    assert found > 0.1
+    regret = float(fit(detector("pnml"), train.latents()).score(rows.latents()))
+    assert regret == pytest.approx(math.log(float((1 / (2 - p)).sum())), rel=1e-9)
+    assert regret > 0.1
 
 
 @pytest.mark.parametrize("k", [1, 100])
@@ -100,10 +100,10 @@ def test_nac_is_theirs_with_the_equal_bins_of_the_paper(monkeypatch):
     theirs = peer.NACUE(nn.Sequential(layer, head), [layer], m_bins=51, alpha=9.0, o_star=20)
     theirs.fit([h[:500].requires_grad_()])
     expected = theirs.predict(h[500:].requires_grad_())
-    found = fit(detector("nac", bins=51, steepness=9.0, r=20 * 51 / 500), train).score(rows)
-    assert len(found.unique()) > 100
+    scores = fit(detector("nac", bins=51, steepness=9.0, r=20 * 51 / 500), train).score(rows)
+    assert len(scores.unique()) > 100
     # Coverage has few values, so ties in float32 would spoil the ranks if they were not rounded.
-    assert_same((found * 1e6).round(), (expected.double() * 1e6).round())
+    assert_same((scores * 1e6).round(), (expected.double() * 1e6).round())
 
 
 def test_gram_deviations(single):
@@ -112,17 +112,17 @@ def test_gram_deviations(single):
     low, high = (f(single.train.gram.double(), dim=0) for f in (torch.amin, torch.amax))
     shared = low > 0
     theirs = peer.Gram._deviation(rows[:, shared], low[shared], high[shared])
-    found = deviations(rows[:, shared], low[shared].expand_as(rows[:, shared]),
+    deviation = deviations(rows[:, shared], low[shared].expand_as(rows[:, shared]),
                        high[shared].expand_as(rows[:, shared]))  # fmt: skip
     assert int(shared.sum()) > 10
-    assert torch.allclose(found, theirs, rtol=1e-9)
+    assert torch.allclose(deviation, theirs, rtol=1e-9)
 
 
 def test_gram_matrices_are_rooted_before_their_rows_are_summed_where_theirs_are_after():
     maps = torch.rand(3, 4, 5, 5, dtype=torch.float64)
     flat = maps.flatten(2)
     for power in (1, 2, 3):
-        ours = gram(maps)[:, 4 * (power - 1) : 4 * power]
+        ours = Gram().apply(maps)[:, 4 * (power - 1) : 4 * power]
         product = flat**power @ (flat**power).transpose(1, 2)
         assert torch.allclose(ours, (product ** (1 / power)).sum(dim=2))
         theirs = peer.Gram._gram_vector(maps, power)

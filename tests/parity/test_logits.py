@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from latentood.detectors.fitted import Fitted, fit
 from latentood.detectors.registry import detector
 from latentood.latents import Latents
-from latentood.stats.weibull import fit_weibulls
+from latentood.stats.distributions.weibull import fit_weibulls
 from latentood.testing.blobs import Blobs, make_blobs
 from tests.parity.peers import assert_same
 
@@ -30,8 +30,8 @@ def fitted(blobs: Blobs, name: str, **options) -> Fitted:
 def test_kl_matching(mild):
     theirs = peer.KLMatching(None).fit_logits(mild.id.logits)
     for rows in (mild.id, mild.far):
-        found = fitted(mild, "kl_matching").score(rows.latents())
-        assert_same(found, theirs.predict_logits(rows.logits))
+        scores = fitted(mild, "kl_matching").score(rows.latents())
+        assert_same(scores, theirs.predict_logits(rows.logits))
 
 
 @pytest.mark.parametrize(("top", "counted"), [(100, 4), (2, 2)])
@@ -105,6 +105,6 @@ def test_openmax_is_close_to_theirs_on_correctly_classified_rows(mild):
     right = mild.train.rows(mild.train.logits.argmax(dim=1) == mild.train.labels)
     theirs = peer.OpenMax(None, tailsize=20, alpha=3).fit_logits(right.logits, right.labels)
     expected = theirs.predict_logits(mild.far.logits)
-    found = fit(detector("openmax"), right.latents()).score(mild.far.latents())
-    assert (found - expected).abs().max() < 0.05
-    assert spearmanr(found, expected).statistic > 0.99
+    scores = fit(detector("openmax"), right.latents()).score(mild.far.latents())
+    assert (scores - expected).abs().max() < 0.05
+    assert spearmanr(scores, expected).statistic > 0.99

@@ -6,7 +6,7 @@ import torch
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.testing.blobs import make_blobs
-from latentood.testing.detectors import assert_close
+from latentood.testing.detector_contract import assert_close
 from tests.parity.peers import Replay
 
 peer = pytest.importorskip("pytorch_ood.detector", reason="pytorch-ood is not installed")
@@ -18,5 +18,5 @@ def test_mcd_msp_is_its_mean_mode():
     passes = torch.cat([blobs.id.mc_logits, blobs.far.mc_logits])
     theirs = peer.MCD(Replay(passes), samples=16, mode="mean").predict(passes[:, 0])
     fitted = fit(detector("mcd_msp"), blobs.train.latents())
-    found = torch.cat([fitted.score(rows.latents()) for rows in (blobs.id, blobs.far)])
-    assert_close(found, theirs.double().numpy(), 1e-6)
+    scores = torch.cat([fitted.score(rows.latents()) for rows in (blobs.id, blobs.far)])
+    assert_close(scores, theirs.double().numpy(), 1e-6)

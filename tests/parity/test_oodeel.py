@@ -79,36 +79,36 @@ def test_react_from_the_same_rows(single, share):
     fitted = fit(
         detector("react", percentile=100 * share), single.train.latents(), single.train.latents()
     )
-    found = torch.cat([fitted.score(rows.latents()) for rows in (single.id, single.far)])
-    assert_same(found, theirs(single, peer.Energy(use_react=True, react_quantile=share)))
+    scores = torch.cat([fitted.score(rows.latents()) for rows in (single.id, single.far)])
+    assert_same(scores, theirs(single, peer.Energy(use_react=True, react_quantile=share)))
 
 
 def test_mahalanobis_and_rmd_are_twice_theirs(single):
     """Theirs have a factor ½, and a pseudo-inverse instead of a ridge."""
     for name, reference in (("mahalanobis", peer.Mahalanobis), ("rmd", peer.RMDS)):
-        found = ours(single, name, ridge=0.0)
-        assert_same(found, 2 * theirs(single, reference(eps=0.0), features=True))
+        scores = ours(single, name, ridge=0.0)
+        assert_same(scores, 2 * theirs(single, reference(eps=0.0), features=True))
 
 
 @pytest.mark.parametrize("k", [1, 50, 200])
 def test_knn_is_the_root_of_theirs(single, k):
     """Theirs is what FAISS gives: the square of the distance."""
-    found = ours(single, "knn", k=k, metric="squared_euclidean")
-    assert_same(found, theirs(single, peer.DKNN(nearest=k), features=True, dtype=torch.float32))
+    scores = ours(single, "knn", k=k, metric="squared_euclidean")
+    assert_same(scores, theirs(single, peer.DKNN(nearest=k), features=True, dtype=torch.float32))
 
 
 def test_vim_measures_from_where_all_logits_are_0_and_theirs_from_the_mean(single):
     """Its ``pca_origin="pseudo"`` asks for layer −1, which it never reaches: always the mean."""
-    found = ours(single, "vim", dim=8)
+    scores = ours(single, "vim", dim=8)
     for origin in ("center", "pseudo"):
         reference = theirs(single, peer.VIM(princ_dims=8, pca_origin=origin), features=True)
-        assert spearmanr(found, reference).statistic < 0.999
+        assert spearmanr(scores, reference).statistic < 0.999
 
 
 def test_she_compares_with_the_predicted_class_and_theirs_with_the_best_pattern(single):
     """Zhang et al. 2023, eq. 5, take the pattern of the predicted class."""
-    found = ours(single, "she")
+    scores = ours(single, "she")
     reference = single.train.features.shape[1] * theirs(single, peer.SHE(eps=0.0), features=True)
-    same = (found - reference).abs() <= 1e-5 * reference.abs().max()
-    assert 0 < int((~same).sum()) < len(found) / 2
-    assert bool((reference[~same] < found[~same]).all()), "the best pattern is a nearer one"
+    same = (scores - reference).abs() <= 1e-5 * reference.abs().max()
+    assert 0 < int((~same).sum()) < len(scores) / 2
+    assert bool((reference[~same] < scores[~same]).all()), "the best pattern is a nearer one"

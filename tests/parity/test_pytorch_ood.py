@@ -28,25 +28,25 @@ def test_logit_scores(single, name, options, reference):
 def test_entropy_but_for_the_probabilities_it_clips(single):
     """It clips p at 1e-7, which adds up to (C−1)·1.6e-6 nats."""
     theirs = peer.Entropy(None).predict_logits(both(single, "logits").double())
-    found = ours(single, "entropy")
-    assert (found - theirs).abs().max() < 3 * 1.7e-6
+    scores = ours(single, "entropy")
+    assert (scores - theirs).abs().max() < 3 * 1.7e-6
     sure = both(single, "logits").double().softmax(dim=1).amin(dim=1) > 1e-7
-    assert_same(found[sure], theirs[sure])
+    assert_same(scores[sure], theirs[sure])
 
 
 def test_mahalanobis_is_theirs_times_two_n(single):
     """Theirs has a factor ½ and does not divide the scatter by N; its ridge is absolute."""
     theirs = peer.Mahalanobis(None).fit_features(single.train.features, single.train.labels)
     scale = 2 * len(single.train.labels)
-    found = ours(single, "mahalanobis", ridge=0.0)
-    assert_same(found, scale * theirs.predict_features(both(single, "features")))
+    scores = ours(single, "mahalanobis", ridge=0.0)
+    assert_same(scores, scale * theirs.predict_features(both(single, "features")))
 
 
 def test_rmd_is_theirs_times_n(single):
     theirs = peer.RMD(None).fit_features(single.train.features, single.train.labels)
     scale = len(single.train.labels)
-    found = ours(single, "rmd", ridge=0.0)
-    assert_same(found, scale * theirs.predict_features(both(single, "features")))
+    scores = ours(single, "rmd", ridge=0.0)
+    assert_same(scores, scale * theirs.predict_features(both(single, "features")))
 
 
 @pytest.mark.parametrize("dim", [4, 8, 12])
@@ -70,8 +70,8 @@ def test_vim_refuses_a_subspace_as_wide_as_the_features_where_theirs_scores_nons
 def test_knn(single, k, normalise):
     theirs = peer.KNN(None, k=k, normalize=normalise, algorithm="brute")
     theirs.fit_features(single.train.features, single.train.labels)
-    found = ours(single, "knn", k=k, normalise=normalise)
-    assert_same(found, theirs.predict_features(both(single, "features")))
+    scores = ours(single, "knn", k=k, normalise=normalise)
+    assert_same(scores, theirs.predict_features(both(single, "features")))
 
 
 def test_she(single):

@@ -1,32 +1,30 @@
 """Slow formulas by family; importing this registers them all in ``tests.references.registry``."""
 
 from tests.references import (
-    columns,
     density,
-    discriminant,
     evidential,
     fusion,
     gaussian,
     gram,
-    guidance,
     head,
     latent_entropy,
     logits,
     monte_carlo,
+    neighbours,
     one_class,
+    prototypes,
     shaping,
     subspace,
 )
 
 __all__ = [
-    "columns",
     "density",
-    "discriminant",
+    "prototypes",
     "evidential",
     "fusion",
     "gaussian",
     "gram",
-    "guidance",
+    "neighbours",
     "head",
     "latent_entropy",
     "logits",

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from tests.references.registry import logsumexp, reference
+from latentood.testing.formulas import logsumexp
+from tests.references.registry import reference
 
 
 def log_kernels(x: np.ndarray, bank: list[np.ndarray], b: float) -> float:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from tests.references.registry import REFERENCES, logsumexp, reference, ridged, squared_distance
+from latentood.testing.formulas import logsumexp, ridged, squared_distance
+from tests.references.registry import REFERENCES, reference
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -106,3 +107,30 @@ def standardised(h: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.nda
 def gmm(d, fit, rows, same):
     h, queries = fit[d.key], rows[d.key]
     return mixture(d, *(standardised(h, queries) if d.standardise else (h, queries)))
+
+
+def tied_gaussian(h: np.ndarray, y: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    means, cov = [], np.zeros((h.shape[1], h.shape[1]))
+    for c in sorted(set(y.tolist())):
+        own = h[y == c]
+        mu = own.mean(axis=0)
+        means.append(mu)
+        for x in own:
+            cov += np.outer(x - mu, x - mu)
+    return means, cov / len(h)
+
+
+@reference("mahalanobis")
+def mahalanobis(d, fit, rows, same):
+    means, cov = tied_gaussian(fit[d.key], fit["labels"])
+    cov = ridged(cov, d.ridge)
+    return np.array([min(squared_distance(x, mu, cov) for mu in means) for x in rows[d.key]])
+
+
+@reference("rmd")
+def rmd(d, fit, rows, same):
+    h = fit[d.key]
+    background = ridged(np.cov(h.T, bias=True).reshape(h.shape[1], -1), d.ridge)
+    nearest = mahalanobis(d, fit, rows, same)
+    overall = [squared_distance(x, h.mean(axis=0), background) for x in rows[d.key]]
+    return nearest - np.array(overall)

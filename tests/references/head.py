@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from tests.references.registry import reference, softmax
+from latentood.testing.formulas import softmax
+from tests.references.registry import reference
 
 FEATURES = "features/penultimate"
 

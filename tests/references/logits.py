@@ -5,7 +5,8 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from tests.references.registry import logsumexp, reference, shannon, softmax
+from latentood.testing.formulas import logsumexp, shannon, softmax
+from tests.references.registry import reference
 
 TINY = np.finfo(np.float64).tiny
 
@@ -128,3 +129,24 @@ def logit_score(name: str, z: np.ndarray) -> float:
         case "gen":
             return gen_of(z, 0.1, 100)
     raise KeyError(name)
+
+
+@reference("msp")
+def msp(d, fit, rows, same):
+    return np.array([-max(softmax(z / d.temperature)) for z in rows["logits"]])
+
+
+@reference("max_logit")
+def max_logit(d, fit, rows, same):
+    return np.array([-max(z) for z in rows["logits"]])
+
+
+@reference("energy")
+def energy(d, fit, rows, same):
+    t = d.temperature
+    return np.array([-t * logsumexp(z / t) for z in rows["logits"]])
+
+
+@reference("entropy")
+def entropy(d, fit, rows, same):
+    return np.array([shannon(softmax(z)) for z in rows["logits"]])

@@ -4,7 +4,8 @@ from itertools import combinations
 
 import numpy as np
 
-from tests.references.registry import reference, shannon, softmax
+from latentood.testing.formulas import shannon, softmax
+from tests.references.registry import reference
 
 
 @reference("mcd_msp")
@@ -50,3 +51,28 @@ def mcd_feature_variance(d, fit, rows, same):
         usual = np.mean([variances(passes) for passes in fit[d.key]], axis=0)
         usual = usual + d.ridge * usual.mean()
     return np.array([np.mean(variances(passes) / usual) for passes in rows[d.key]])
+
+
+@reference("mcd_variance")
+def mcd_variance(d, fit, rows, same):
+    scores = []
+    for passes in rows["mc.logits"]:
+        p = np.array([softmax(z) for z in passes])  # (T, C)
+        mean = p.sum(axis=0) / len(p)
+        scores.append(
+            np.mean([((p[:, c] - mean[c]) ** 2).sum() / len(p) for c in range(len(mean))])
+        )
+    return np.array(scores)
+
+
+@reference("predictive_entropy")
+def predictive_entropy(d, fit, rows, same):
+    return np.array(
+        [shannon(np.mean([softmax(z) for z in passes], axis=0)) for passes in rows["mc.logits"]]
+    )
+
+
+@reference("mutual_information")
+def mutual_information(d, fit, rows, same):
+    expected = [np.mean([shannon(softmax(z)) for z in passes]) for passes in rows["mc.logits"]]
+    return np.maximum(predictive_entropy(d, fit, rows, same) - np.array(expected), 0.0)

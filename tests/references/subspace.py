@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from latentood.testing.formulas import logsumexp
 from tests.references.registry import reference
 
 FEATURES = "features/penultimate"
@@ -82,3 +83,20 @@ def cosine(d, fit, rows, same):
             for x in rows[d.key]
         ]
     )
+
+
+@reference("vim")
+def vim(d, fit, rows, same):
+    h, (weight, bias) = fit["features/penultimate"], fit["head"]
+    width = h.shape[1]
+    rule = 1000 if width >= 2048 else 512 if width >= 768 else width // 2
+    u = -np.linalg.pinv(weight) @ bias
+    _, vectors = np.linalg.eigh(sum(np.outer(x - u, x - u) for x in h) / len(h))
+    null = vectors[:, : width - (d.dim or rule)]  # ascending: the smallest come first
+
+    def residual(x: np.ndarray) -> float:
+        return math.sqrt(sum(float(n @ (x - u)) ** 2 for n in null.T))
+
+    alpha = sum(max(z) for z in fit["logits"]) / sum(residual(x) for x in h)
+    pairs = zip(rows["features/penultimate"], rows["logits"], strict=True)
+    return np.array([alpha * residual(x) - logsumexp(z) for x, z in pairs])

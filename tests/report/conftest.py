@@ -1,4 +1,4 @@
-"""One comparison, written once and tracked once, for all tests of this room."""
+"""One comparison, written once and tracked once, for all tests of this folder."""
 
 import dataclasses
 

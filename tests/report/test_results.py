@@ -35,16 +35,20 @@ def test_the_csv_gives_every_number_back(comparison, files):
 
 
 def test_the_json_gives_rows_averages_and_provenance_back(comparison, files):
-    found = json.loads(files["json"].read_text())
-    assert found == as_json(comparison)
-    assert found["rows"][4]["auroc"] == comparison.rows[4].auroc
-    far = [entry for entry in found["averages"] if entry["role"] == "far"]
+    document = json.loads(files["json"].read_text())
+    assert document == as_json(comparison)
+    assert document["rows"][4]["auroc"] == comparison.rows[4].auroc
+    far = [entry for entry in document["averages"] if entry["role"] == "far"]
     assert far[1]["auroc_low"] == comparison.results[1].averages["far"].auroc_low
-    assert found["provenance"]["weights"] == "a1" * 32
-    assert found["id"] == {"split": "id_test", "rows": 90, "accuracy": comparison.id_split.accuracy}
-    assert found["failed"][0]["reason"].startswith("broken: ")
-    assert found["skipped"][0]["detector"] == "entropic"
-    assert found["fitted"][1]["provenance"]["fit"]["rows"] == 120
+    assert document["provenance"]["weights"] == "a1" * 32
+    assert document["id"] == {
+        "split": "id_test",
+        "rows": 90,
+        "accuracy": comparison.id_split.accuracy,
+    }
+    assert document["failed"][0]["reason"].startswith("broken: ")
+    assert document["skipped"][0]["detector"] == "entropic"
+    assert document["fitted"][1]["provenance"]["fit"]["rows"] == 120
 
 
 def test_the_parquet_gives_every_score_back(comparison, files):
@@ -122,5 +126,5 @@ def test_what_json_cannot_hold_is_written_as_it_is_called():
 def test_hyperparameters_that_are_tensors_can_be_written(comparison, tmp_path):
     request = Request("weighted", "logits", {"w": torch.ones(3)})
     odd = dataclasses.replace(comparison, failed=(Unscored(request, "weighted: no"),))
-    found = json.loads(write_results(odd, tmp_path)["json"].read_text())
-    assert found["failed"][0]["hyperparameters"] == {"w": [1.0, 1.0, 1.0]}
+    document = json.loads(write_results(odd, tmp_path)["json"].read_text())
+    assert document["failed"][0]["hyperparameters"] == {"w": [1.0, 1.0, 1.0]}

@@ -18,9 +18,9 @@ def test_metric_names_hold_only_what_mlflow_takes(comparison):
 def test_a_split_called_near_does_not_collide_with_the_average(comparison):
     result = comparison.results[0]
     odd = dataclasses.replace(result, rows=(dataclasses.replace(result.rows[1], split="near"),))
-    found = runs.child_metrics(odd, comparison)
-    assert found["auroc.near"] == result.rows[1].auroc
-    assert found["near.auroc"] == result.averages["near"].auroc
+    metrics = runs.child_metrics(odd, comparison)
+    assert metrics["auroc.near"] == result.rows[1].auroc
+    assert metrics["near.auroc"] == result.averages["near"].auroc
 
 
 def test_long_texts_are_cut_to_what_mlflow_takes(comparison, renamed):

@@ -1,4 +1,4 @@
-"""The UI answers on this machine, and is gone when it is told to stop."""
+"""The UI answers on this machine, and is gone after it was asked to stop."""
 
 import os
 import signal

@@ -69,7 +69,7 @@ def test_every_ood_split_has_its_column(comparison):
     assert f"{comparison.ranked[0].rows[2].auroc:.4f}" in text
 
 
-def test_siblings_of_a_grid_are_told_apart(comparison):
+def test_siblings_of_a_grid_have_different_names(comparison):
     assert "distance power=1.0 weights=()" in as_text(comparison)
 
 

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from latentood.errors import TrackingError
 from latentood.report.results import write_results
 from latentood.report.tracking import sqlite_uri, track
+from tests.evaluation.examples import HEADER
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,10 @@ def parent(client, tracked):
 
 @pytest.fixture(scope="module")
 def children(client, parent):
-    found = client.search_runs(
+    runs = client.search_runs(
         [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     )
-    return {run.info.run_name: run for run in found}
+    return {run.info.run_name: run for run in runs}
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +63,18 @@ def test_a_failed_detector_is_a_failed_run_that_says_why(children):
 
 
 def test_metrics_are_those_of_the_comparison(child, comparison):
-    result, found = comparison.results[2], child.data.metrics
+    result, metrics = comparison.results[2], child.data.metrics
     for row in result.rows:
         for name in ("auroc", "auroc_low", "auroc_high", "aupr_out", "aupr_in"):
-            assert found[f"{name}.{row.split}"] == getattr(row, name)
-        assert found[f"fpr95_ood.{row.split}"] == row.fpr95_ood
-        assert found[f"fpr95_id.{row.split}"] == row.fpr95_id
-    assert found["near.auroc"] == result.averages["near"].auroc
-    assert found["far.auroc_high"] == result.averages["far"].auroc_high
-    assert found["mean.auroc"] == result.mean_auroc
-    assert found["id_accuracy"] == comparison.id_split.accuracy
-    assert found["fit_seconds"] == result.fit_seconds
-    assert found["score_seconds"] == result.total_score_seconds
+            assert metrics[f"{name}.{row.split}"] == getattr(row, name)
+        assert metrics[f"fpr95_ood.{row.split}"] == row.fpr95_ood
+        assert metrics[f"fpr95_id.{row.split}"] == row.fpr95_id
+    assert metrics["near.auroc"] == result.averages["near"].auroc
+    assert metrics["far.auroc_high"] == result.averages["far"].auroc_high
+    assert metrics["mean.auroc"] == result.mean_auroc
+    assert metrics["id_accuracy"] == comparison.id_split.accuracy
+    assert metrics["fit_seconds"] == result.fit_seconds
+    assert metrics["score_seconds"] == result.total_score_seconds
 
 
 def test_the_parent_says_which_score_is_best(parent, comparison):
@@ -95,7 +96,7 @@ def test_params_are_hyperparameters_layer_detector_passes_and_pipeline(child):
 
 def test_tags_lead_back_to_model_and_cache(child, parent):
     for run in (child, parent):
-        assert run.data.tags["latentood.fingerprint"] == "f0" * 32
+        assert run.data.tags["latentood.fingerprint"] == HEADER.digest
         assert run.data.tags["latentood.weights"] == "a1" * 32
         assert run.data.tags["latentood.pipeline"] == "blobs"
     assert child.data.tags["latentood.layer"] == "penultimate"
@@ -122,9 +123,9 @@ def test_the_parent_keeps_the_results_files(client, parent, files, tmp_path):
 
 def test_data_sets_carry_our_fingerprint_as_digest(child, parent):
     for run in (child, parent):
-        found = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
-        assert set(found) == {"train", "val", "id_test", "close", "noise", "texture"}
-        noise = found["noise"]
+        data_sets = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
+        assert set(data_sets) == {"train", "val", "id_test", "close", "noise", "texture"}
+        noise = data_sets["noise"]
         assert noise.dataset.digest == "n" * 36
         assert json.loads(noise.dataset.profile)["rows"] == 50
         assert [(tag.key, tag.value) for tag in noise.tags] == [("mlflow.data.context", "far")]
@@ -137,10 +138,12 @@ def test_artifacts_lie_beside_the_database_by_absolute_path(client, parent, trac
 
 
 def test_a_second_comparison_joins_the_experiment(comparison, files, client, parent, tracked):
-    told = []
-    run = track(comparison, uri=tracked[0], results=files, progress=lambda *news: told.append(news))
+    calls = []
+    run = track(
+        comparison, uri=tracked[0], results=files, progress=lambda *news: calls.append(news)
+    )
     assert client.get_run(run).info.experiment_id == parent.info.experiment_id
-    assert told[-1] == ("track", 4, 4)
+    assert calls[-1] == ("track", 4, 4)
 
 
 def test_results_outlive_a_tracking_server_that_is_not_there(comparison, tmp_path):
@@ -176,7 +179,7 @@ def test_a_run_that_cannot_be_finished_is_marked_failed(comparison, client, trac
     assert statuses == {"FAILED"}
 
 
-def test_importing_the_room_loads_no_mlflow_and_no_matplotlib():
+def test_importing_the_module_loads_no_mlflow_and_no_matplotlib():
     heavy = "{'mlflow', 'matplotlib', 'pyarrow', 'zarr', 'faiss'}"
     code = f"import sys, latentood.report.tracking; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -193,7 +196,7 @@ def test_telemetry_is_off_unless_the_user_decided():
         "print(os.environ['MLFLOW_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK'])"
     )
     environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_DISABLE_TELEMETRY",)}
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
-    assert found.stdout.split() == ["true", "false"]
+    assert done.stdout.split() == ["true", "false"]

@@ -8,11 +8,11 @@ from latentood.stats.moments import ClassSums, MomentSums, RowMoments, column_sc
 
 
 def streamed(rows: torch.Tensor, sizes: list[int], together: int = 1) -> RowMoments:
-    """Take in blocks of some sizes, multiplied once there are so many elements."""
+    """Take in chunks of some sizes, multiplied once there are so many elements."""
     sums = MomentSums()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_TOGETHER", together)
-        patch.setattr(module, "_GROUPS", 2)
+        patch.setattr(module, "_STEPS", 2)
         for part in rows.split(sizes):
             sums.add(part)
         return sums.result()
@@ -25,7 +25,7 @@ def streamed(rows: torch.Tensor, sizes: list[int], together: int = 1) -> RowMome
     offset=st.sampled_from([0.0, 1.0, -1e3, 1e6]),
     seed=st.integers(0, 999),
 )
-def test_blocks_of_any_size_give_the_moments_of_the_whole_at_any_offset(
+def test_chunks_of_any_size_give_the_moments_of_the_whole_at_any_offset(
     sizes, together, offset, seed
 ):
     draw = torch.Generator().manual_seed(seed)
@@ -92,7 +92,7 @@ def test_groups_have_their_means_and_an_empty_one_has_zero():
 
 
 def test_moments_of_nothing_are_refused():
-    with pytest.raises(RuntimeError, match="at least one block"):
+    with pytest.raises(RuntimeError, match="at least one chunk"):
         MomentSums().result()
 
 

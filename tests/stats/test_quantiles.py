@@ -11,10 +11,10 @@ from latentood.stats.quantiles import OrderStatistics, order, percentile
 def selected(blocks: list[torch.Tensor], ranks: list[int]) -> torch.Tensor:
     first = blocks[0]
     search = OrderStatistics(ranks, first.shape[1], first.dtype, first.device)
-    for _ in range(search.passes):
+    for _ in range(search.reads):
         for block in blocks:
             search.add(block)
-        search.end_pass()
+        search.end_read()
     return search.result()
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.report.conftest import files
+from latentood import files
 
 OPERATIONS = ("mkdir", "fsync", "replace", "rename", "unlink", "rmdir")
 
@@ -19,7 +19,7 @@ class Died(BaseException):
 
 
 class Disk:
-    """Counts what is done to the disk, and fails when told to.
+    """Counts what is done to the disk, and fails at one of them.
 
     Args:
         fail_at: Number of the operation to fail at, from 0; never if None.
@@ -83,6 +83,11 @@ def attached(disk: Disk) -> Iterator[Disk]:
             patch.setattr(os, kind, _through(disk, kind, getattr(os, kind)))
         patch.setattr(files, "open", lambda *args: _TornFile(args, disk), raising=False)
         yield disk
+
+
+def draft_of(path: object) -> str:
+    """Name the file that this process writes before it becomes ``path``."""
+    return f"{path}.{os.getpid()}~partial"
 
 
 def _through(disk: Disk, kind: str, real):

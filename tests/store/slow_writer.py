@@ -1,6 +1,6 @@
 """A process to be killed: fills the example cache, one file operation for each byte it is given.
 
-Run as ``python -m tests.store.slow_writer STORE``. It tells of every operation on its output
+Run as ``python -m tests.store.slow_writer STORE``. It reports every operation on its output
 and then takes a byte of its input as the permission to do it, so that a test can kill it at any
 point however fast the machine is. At the end of its input it needs no permission.
 """

@@ -181,8 +181,10 @@ def test_an_incomplete_split_says_how_far_it_is(tmp_path):
 
 # Damage: bits, ends, files, documents. Every file of a split in turn.
 
-SHARDS = [f"{array.path}/c.{block}{'.0' * len(array.tail)}" for array in ARRAYS for block in (0, 2)]
-DOCUMENTS = [f"{array.path}/zarr.json" for array in ARRAYS]
+SHARDS = [
+    f"{array.key.path}/c.{block}{'.0' * len(array.tail)}" for array in ARRAYS for block in (0, 2)
+]
+DOCUMENTS = [f"{array.key.path}/zarr.json" for array in ARRAYS]
 LOG = [f"committed/c.{block}" for block in range(3)]
 
 

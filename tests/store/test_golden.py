@@ -50,7 +50,7 @@ def test_the_golden_cache_is_intact():
 def test_zarr_alone_reads_the_golden_cache():
     split = zarr.open_group(GOLDEN, mode="r", zarr_format=3)["splits/train"]
     for array in WHOLE.arrays:
-        assert split[array.path][:].tobytes() == values(array).tobytes()
+        assert split[array.key.path][:].tobytes() == values(array).tobytes()
 
 
 def test_an_extraction_finds_nothing_to_do_in_it(tmp_path):

@@ -13,7 +13,7 @@ from latentood.store.schema import ArraySpec, SplitSpec
 from latentood.store.verify import discard, verify
 from latentood.store.writer import open_writer
 from tests.store.example import ARRAYS, FAR, HEAD, HEADER, TRAIN, block_of, tree, whole
-from tests.store.faults import Died, Disk, attached
+from tests.store.faults import Died, Disk, attached, draft_of
 
 FIRST = replace(TRAIN, rows=5, block_rows=3, arrays=(*ARRAYS[:3], ARRAYS[4]))
 MORE = replace(FIRST, arrays=(*FIRST.arrays, ARRAYS[3], ARRAYS[5], ARRAYS[8]))
@@ -224,7 +224,7 @@ def test_a_kill_at_any_operation_of_an_addition_leaves_the_old_state_or_the_new(
         assert tree(path) == expected, operations[k]
 
 
-def test_a_split_is_told_of_its_new_arrays_only_when_all_of_them_are_synced(operations):
+def test_a_split_names_its_new_arrays_only_when_all_of_them_are_synced(operations):
     at = next(
         i
         for i, (kind, path) in enumerate(operations)
@@ -238,7 +238,7 @@ def test_a_split_is_told_of_its_new_arrays_only_when_all_of_them_are_synced(oper
     assert {path.rpartition("/")[0] for path in made} <= synced
     logged = {path for kind, path in operations[:at] if kind == "replace" and "/c." in path}
     assert {path.rpartition("/")[2] for path in logged} == {"c.0", "c.1"}
-    assert {f"{path}~partial" for path in logged} <= synced
+    assert {draft_of(path) for path in logged} <= synced
 
 
 def test_a_full_disk_during_an_addition_keeps_the_old_arrays(tmp_path, operations):

@@ -75,7 +75,7 @@ class Histories(RuleBasedStateMachine):
         group, block = data.draw(st.sampled_from(there))
         key = data.draw(st.sampled_from(sorted(self.groups[group][0])))
         (array,) = [array for array in SPLIT.arrays if array.key == key]
-        shard = self.path / "splits/train" / array.path / f"c.{block}{'.0' * len(array.tail)}"
+        shard = self.path / "splits/train" / array.key.path / f"c.{block}{'.0' * len(array.tail)}"
         shard.write_bytes(shard.read_bytes()[:-1])
         found = verify(self.path)
         assert [(p.group, p.block, p.array) for p in found] == [(group, block, key)]

@@ -290,6 +290,22 @@ def test_an_empty_folder_may_become_a_cache(store):
     fill(store)
 
 
+@pytest.mark.parametrize("left", [".lock", "zarr.json~partial", "zarr.json.123~partial"])
+def test_what_a_creation_killed_at_its_start_left_may_become_a_cache(store, tmp_path, left):
+    store.mkdir(parents=True)
+    (store / left).write_text("")
+    assert tree(fill(store)) == tree(fill(tmp_path / "other"))
+
+
+def test_an_unfinished_file_of_something_else_is_refused_and_left_as_it_is(store):
+    store.mkdir(parents=True)
+    (store / "thesis.tex~partial").write_text("years of work")
+    before = tree(store)
+    with pytest.raises(StoreError, match="made by latentood extract, but this is something else"):
+        open_writer(store, HEADER, head=HEAD)
+    assert tree(store) == before
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_newer_cache_is_refused_and_left_as_it_is(store, overwrite):
     fill(store)

@@ -14,10 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, Needs, State
+from latentood.detectors.base import Detector, State
 from latentood.latents import LOGITS, Latents
-from latentood.plugins import Field, plugin
-from latentood.stats.dirichlet import Dirichlet
+from latentood.plugins import hyper, plugin
+from latentood.stats.distributions.dirichlet import Dirichlet
 
 Evidence = Literal["relu", "softplus", "exp"]
 """How an evidential model turns logits into evidence."""
@@ -66,13 +66,10 @@ class EvidentialDetector(Detector):
 
     family = "evidential"
     cost = "no fit, O(C) per row"
-    evidence: Evidence = Field(
-        "relu", description="how the model turns logits into evidence; as in its training"
+    reads = (LOGITS,)
+    evidence: Evidence = hyper(
+        "relu", "how the model turns logits into evidence; as in its training"
     )
-
-    def needs(self) -> Needs:
-        """Declare the logits of the rows to score."""
-        return Needs(score=(LOGITS,))
 
     @abstractmethod
     def of_opinion(self, given: Opinion) -> Tensor:
@@ -186,9 +183,5 @@ class EvidentialMaxProb(EvidentialDetector):
 
 
 DETECTORS = (
-    Vacuity,
-    Dissonance,
-    DirichletEntropy,
-    DistributionalMutualInformation,
-    EvidentialMaxProb,
-)
+    Vacuity, Dissonance, DirichletEntropy, DistributionalMutualInformation, EvidentialMaxProb,
+)  # fmt: skip

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from latentood.detectors.base import Detector, Needs, State
 from latentood.detectors.fitted import fit
+from latentood.detectors.registry import detector, registry
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.combination import brown_scale, chi2_surprise, log_p_values, spread_of
 
 _ROUNDING = 1e-12  # of the largest score: a spread below it is that of one value
@@ -46,9 +47,8 @@ class Fusion(Detector):
     family = "fusion"
     cost = "that of the members, once more on the ID val rows to fit"
     cannot_fit_on = ("one row", "few rows")
-    members: tuple[str, ...] = Field(
-        ("mahalanobis", "knn", "energy"),
-        description="detectors: name, name:layer or name:layer:option=value",
+    members: tuple[str, ...] = hyper(
+        ("mahalanobis", "knn", "energy"), "detectors: name, name:layer or name:layer:option=value"
     )
 
     def __post_init__(self) -> None:
@@ -105,9 +105,11 @@ class Fusion(Detector):
         return ReadyFusion(tuple(members), learned)
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell what the members tell."""
-        told = [part.diagnostics(part_state) for part, part_state in self._by_member(state)]
-        return {member: facts for member, facts in zip(self.members, told, strict=True) if facts}
+        """Give the diagnostics of the members."""
+        facts_of = [part.diagnostics(part_state) for part, part_state in self._by_member(state)]
+        return {
+            member: facts for member, facts in zip(self.members, facts_of, strict=True) if facts
+        }
 
     def score(self, state: ReadyFusion, rows: Latents) -> Tensor:
         """Combine the scores of the members: (N,)."""
@@ -136,18 +138,12 @@ class Fusion(Detector):
             )
 
 
-def _union(groups: Any) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(key for group in groups for key in group))
+def _union(several: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for keys in several for key in keys))
 
 
 def _built(who: str, member: str) -> Detector:
     """Build a member from ``name:layer:option=value``."""
-    from latentood.detectors.registry import detector, registry  # it lists the fusions
-
-    if not isinstance(member, str):
-        raise DetectorError(
-            f"{who}: members must be written as name or name:layer, got {member!r}; e.g. 'knn'"
-        )
     name, *words = member.split(":")
     options = dict(_option(who, member, word) for word in words)
     if "layer" in options and name in registry() and not registry()[name].per_layer:
@@ -271,9 +267,4 @@ class FusionBrown(FusionFisher):
         return brown_scale(log_p)
 
 
-DETECTORS = (
-    FusionMean,
-    FusionMax,
-    FusionFisher,
-    FusionBrown,
-)
+DETECTORS = (FusionMean, FusionMax, FusionFisher, FusionBrown)

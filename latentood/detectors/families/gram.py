@@ -16,7 +16,7 @@ from latentood.detectors.statistics.bounds import (
 )
 from latentood.errors import DetectorError
 from latentood.latents import LOGITS, Key, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 
 POWERS = 5
 """Orders of the Gram matrices the extractor's reduction keeps."""
@@ -43,14 +43,13 @@ class Gram(Detector):
     works = "Far OOD with unusual textures, over several convolutional layers; no OOD to tune on."
     fails = "Near OOD, whose activations stay within the ranges, and classes with few fit rows."
     cost = "O(N·C_l) per layer to fit, O(C_l) per row and layer, for C_l channels"
-    layers: tuple[str, ...] = Field(
-        ("gram",),
-        description="layers extracted with reduction gram, e.g. [layer1, layer2]; name your own",
+    layers: tuple[str, ...] = hyper(
+        ("gram",), "layers extracted with reduction gram, e.g. [layer1, layer2]; name your own"
     )
 
     def __post_init__(self) -> None:
         """Check the layers: at least one name."""
-        if not self.layers or not all(isinstance(layer, str) for layer in self.layers):
+        if not self.layers:
             raise DetectorError(
                 f"{self.name}: layers must be names of layers, got {self.layers!r}; list those "
                 "extracted with reduction gram"
@@ -74,7 +73,6 @@ class Gram(Detector):
         """Keep for every layer the ranges (C, 5·C_l), low and high, and the expected deviation."""
         for key in self.arrays:
             self._check_width(train, key)
-        train.gather(self.statistics())
         bounds = [train.compute(PredictedBounds(key)) for key in self.arrays]
         unseen = bounds[0].unseen
         if unseen:
@@ -91,7 +89,7 @@ class Gram(Detector):
         return state
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the expected deviation of each layer, and classes without a predicted fit row."""
+        """Report the expected deviation of each layer, and classes without a predicted fit row."""
         expected = dict(zip(self.layers, state["expected"].tolist(), strict=True))
         return {"expected_deviation": expected, "classes_never_predicted": state["unseen"].tolist()}
 
@@ -101,8 +99,8 @@ class Gram(Detector):
         total = torch.zeros(len(rows), dtype=torch.float64, device=predicted.device)
         for place, key in enumerate(self.arrays):
             low, high = state[f"low{place}"], state[f"high{place}"]
-            found = deviations_by_class(rows[key], predicted, low, high)
-            total += found / state["expected"][place]
+            outside = deviations_by_class(rows[key], predicted, low, high)
+            total += outside / state["expected"][place]
         return total
 
     def _expected(self, means: list[MeanDeviation], val: Latents) -> Tensor:

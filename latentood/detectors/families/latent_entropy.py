@@ -11,19 +11,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import RIDGE, FeatureDetector, Needs, Ridge, State
+from latentood.detectors.base import RIDGE, FeatureDetector, Ridge, State
 from latentood.detectors.checks import checked_whitener
 from latentood.detectors.families.density.kernel import KDE
 from latentood.detectors.families.gaussian.distances import Mahalanobis
 from latentood.detectors.families.gaussian.mixture import GMM
 from latentood.detectors.families.neighbours.knn import KNN, ReadyBank
-from latentood.detectors.statistics.classes import ClassMoments
+from latentood.detectors.statistics.classes import ClassMeans, ClassMoments
 from latentood.detectors.statistics.moments import Moments
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, PENULTIMATE, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import Covariance, unit_rows
-from latentood.stats.neighbours import Neighbours
+from latentood.stats.neighbours.search import Neighbours
 
 
 @plugin
@@ -35,15 +35,11 @@ class LatentEntropyDetector(FeatureDetector):
 
     family = "latent_entropy"
     paper = "proceedings.mlr.press/v244/arnez24a.html, sec. 3"
-    layer: str = Field(PENULTIMATE, description="stochastic layer whose entropies are read")
-    source: Literal["mc.entropy"] = Field("mc.entropy", description="entropies, always")
-    pca: int = Field(
-        0, ge=0, description="whitened principal components to keep; 0 = all dimensions as they are"
+    layer: str = hyper(PENULTIMATE, "stochastic layer whose entropies are read")
+    source: Literal["mc.entropy"] = hyper("mc.entropy", "entropies, always")
+    pca: int = hyper(
+        0, "whitened principal components to keep; 0 = all dimensions as they are", low=0
     )
-
-    def needs(self) -> Needs:
-        """Declare entropies."""
-        return Needs(score=(self.key,), fit=(self.key,))
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for what the density needs, and for moments if there are principal components."""
@@ -97,13 +93,10 @@ class LaRED(LatentEntropyDetector, KDE):
     works = "Shifts that change how a layer reacts to dropout, in any direction; few assumptions."
     fails = "Wide layers without pca: at one bandwidth for all, far rows differ little in rank."
     cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
-    bandwidth: float = Field(
-        1.0, gt=0, description="standard deviation of the kernel, nats (or components)"
-    )
+    bandwidth: float = hyper(1.0, "standard deviation of the kernel, nats (or components)", above=0)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, and the principal components."""
-        train.gather(self.statistics())
         return super().fit(train, val) | self.principal_axes(train, correction=1)
 
 
@@ -120,11 +113,8 @@ class LaREM(LatentEntropyDetector):
     fails = "Entropies with several modes, and more dimensions than the fit rows can fill."
     cost = "O(N·D² + D³) fit, O(D²) per row"
     cannot_fit_on = ("one row",)
+    asks = (Moments,)
     ridge: Ridge = RIDGE
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for mean and scatter."""
-        return (Moments(self.key),)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the mean (D,) and the whitening axes (D, D) or (D, pca)."""
@@ -137,7 +127,7 @@ class LaREM(LatentEntropyDetector):
         return rank | {"mean": moments.mean, "axes": axes}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the rank of the covariance."""
+        """Report the rank of the covariance."""
         return {"rank": int(state["rank"]), "width": len(state["mean"])}
 
     def score(self, state: State, rows: Latents) -> Tensor:
@@ -160,7 +150,6 @@ class LaRKNN(LatentEntropyDetector, KNN):
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, and the principal components."""
-        train.gather(self.statistics())
         return super().fit(train, val) | self.principal_axes(train, correction=1)
 
     def prepare(self, state: State) -> ReadyBank:
@@ -195,7 +184,6 @@ class LaRGMM(LatentEntropyDetector, GMM):
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the mixture and the principal components."""
-        train.gather(self.statistics())
         return super().fit(train, val)
 
     def scale(self, train: Latents, rows: Tensor) -> State:
@@ -219,20 +207,13 @@ class ClasswiseLaREM(LatentEntropyDetector, Mahalanobis):
     works = "Entropies that differ by class, which larem spans with one wide Gaussian."
     fails = "Classes of few rows, and near OOD that reacts to dropout as a class does."
     cost = "O(N·D² + D³) fit, O(D² + C·D) per row"
-
-    def needs(self) -> Needs:
-        """Declare entropies, and labels to fit."""
-        return Needs(score=(self.key,), fit=(self.key, LABELS))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for total scatter and class means."""
-        return (Moments(self.key), ClassMoments(self.key))
+    fit_reads = (LABELS,)
+    asks = (Moments, ClassMeans, ClassMoments)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the overall mean (D,), a whitener (D, D) or (D, pca) and the whitened means."""
         if not self.pca:
             return Mahalanobis.fit(self, train, val)
-        train.gather(self.statistics())
         classes = train.compute(ClassMoments(self.key))
         mean, axes = self.principal_axes(train, correction=0).values()
         # Whitening magnifies rounding as it does spread.
@@ -248,15 +229,9 @@ class ClasswiseLaREM(LatentEntropyDetector, Mahalanobis):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the rank of the tied covariance and the classes that occurred."""
+        """Report the rank of the tied covariance and the classes that occurred."""
         rank, width = int(state["rank"]), state["whitener"].shape[1]
         return {"rank": rank, "width": width, "classes": len(state["means"])}
 
 
-DETECTORS = (
-    LaRED,
-    LaREM,
-    ClasswiseLaREM,
-    LaRKNN,
-    LaRGMM,
-)
+DETECTORS = (LaRED, LaREM, ClasswiseLaREM, LaRKNN, LaRGMM)

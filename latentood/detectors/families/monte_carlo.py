@@ -19,7 +19,7 @@ from latentood.latents import (
     Latents,
     Statistic,
 )
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.probabilities import entropy
 
 
@@ -29,10 +29,7 @@ class MonteCarloDetector(Detector):
 
     family = "monte_carlo"
     cost = "no fit, O(T·C) per row, after T stochastic passes"
-
-    def needs(self) -> Needs:
-        """Declare the logits of the passes."""
-        return Needs(score=(MC_LOGITS,))
+    reads = (MC_LOGITS,)
 
     @abstractmethod
     def of_passes(self, probabilities: Tensor) -> Tensor:
@@ -191,15 +188,9 @@ class FeatureVariance(Detector):
     fails = "Dropout behind the layer, and OOD with weak activations: less to drop, less variance."
     cost = "O(N·T·D) fit, O(T·D) per row, after T stochastic passes"
     per_layer = True
-    layer: str = Field(
-        PENULTIMATE, description="stochastic layer whose features over the passes are read"
-    )
-    standardise: bool = Field(
-        True, description="whether dimensions are compared with those of the fit rows"
-    )
-    ridge: float = Field(
-        1e-6, gt=0, description="share of the mean variance added to what is divided by"
-    )
+    layer: str = hyper(PENULTIMATE, "stochastic layer whose features over the passes are read")
+    standardise: bool = hyper(True, "whether dimensions are compared with those of the fit rows")
+    ridge: float = hyper(1e-6, "share of the mean variance added to what is divided by", above=0)
 
     @property
     def key(self) -> Key:
@@ -236,12 +227,6 @@ class FeatureVariance(Detector):
 
 
 DETECTORS = (
-    MeanMaxSoftmax,
-    Variance,
-    PredictiveEntropy,
-    ExpectedEntropy,
-    MutualInformation,
-    VariationRatio,
-    Disagreement,
-    FeatureVariance,
-)
+    MeanMaxSoftmax, Variance, PredictiveEntropy, ExpectedEntropy, MutualInformation,
+    VariationRatio, Disagreement, FeatureVariance,
+)  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentood.detectors.checks import checked_head
 from latentood.latents import LOGITS, PENULTIMATE_FEATURES, Accumulator, Latents, Reading
 
 
@@ -28,7 +29,7 @@ class StateCounts:
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Begin a read of ``source``."""
-        weight = source.head[0]
+        weight, _ = checked_head("nac", source)
         counts = weight.new_zeros(weight.shape[1] * self.bins)
 
         def take(chunk: Latents) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentood.detectors.statistics.base import OfArray
 from latentood.latents import LABELS, Accumulator, Latents, Reading
 
 
@@ -27,16 +28,11 @@ class BankRows:
 
 
 @dataclass(frozen=True)
-class Bank:
+class Bank(OfArray):
     """A share of the rows, drawn without replacement."""
 
-    key: str
     share: float
     seed: int
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
 
     def start(self, source: Latents) -> Accumulator[BankRows]:
         """Begin a read of ``source``."""
@@ -69,7 +65,7 @@ def drawn(rows: int, share: float, seed: int) -> Tensor:
 
 
 def origin_digest(latents: Latents) -> Tensor:
-    """Digest of the identity of a split (32,) uint8: kept in a state, it tells its rows again."""
+    """Digest of the identity of a split (32,) uint8: kept in a state, it identifies its rows."""
     digest = hashlib.sha256(latents.origin.encode()).digest()
     return torch.frombuffer(bytearray(digest), dtype=torch.uint8)
 
@@ -116,16 +112,11 @@ class ClassBank(Bank):
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(OfArray):
     """A number of rows, or all if there are no more, drawn without replacement."""
 
-    key: str
     rows: int
     seed: int
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
 
     def start(self, source: Latents) -> Accumulator[BankRows]:
         """Begin a read of ``source``."""

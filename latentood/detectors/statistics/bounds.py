@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentood.detectors.statistics.base import OfPredictions
 from latentood.latents import LOGITS, Accumulator, Latents, Reading
 
 
@@ -26,14 +27,8 @@ class ClassBounds:
 
 
 @dataclass(frozen=True)
-class PredictedBounds:
+class PredictedBounds(OfPredictions):
     """The range of every column by predicted class."""
-
-    key: str
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key, LOGITS)
 
     def start(self, source: Latents) -> Accumulator[ClassBounds]:
         """Begin a read of ``source``."""
@@ -57,16 +52,11 @@ class PredictedBounds:
 
 
 @dataclass(frozen=True, eq=False)
-class MeanDeviation:
+class MeanDeviation(OfPredictions):
     """Mean deviation of one layer over rows, given its bounds by class: () float64."""
 
-    key: str
     low: Tensor  # (C, D)
     high: Tensor  # (C, D)
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key, LOGITS)
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Begin a read of ``source``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentood.detectors.statistics.base import OfClasses
 from latentood.detectors.statistics.moments import Moments
 from latentood.latents import LABELS, LOGITS, Accumulator, Latents, Reading
 from latentood.stats.linalg import Covariance, lengths
@@ -31,14 +32,8 @@ class Centres:
 
 
 @dataclass(frozen=True)
-class ClassMeans:
+class ClassMeans(OfClasses):
     """Class means alone, without the scatter that ``ClassMoments`` needs."""
-
-    key: str
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key, LABELS)
 
     def start(self, source: Latents) -> Accumulator[Centres]:
         """Begin a read of ``source``."""
@@ -46,24 +41,18 @@ class ClassMeans:
         sums = ClassSums(len(present), source.shape(self.key)[1], present.device)
 
         def take(chunk: Latents) -> None:
-            group = torch.searchsorted(present, chunk[LABELS].long())
-            sums.add(chunk[self.key], group)
+            place = torch.searchsorted(present, chunk[LABELS].long())
+            sums.add(chunk[self.key], place)
 
         return Reading(take, lambda: Centres(present, sums.counts, sums.means()))
 
 
 @dataclass(frozen=True)
-class ClassScatters:
+class ClassScatters(OfClasses):
     """The second read of ddu: scatter of every class about its mean, once the means are known.
 
     The result is (K, D, D) float64, not divided by the counts.
     """
-
-    key: str
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key, LABELS)
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Find the means and begin the read."""
@@ -72,10 +61,10 @@ class ClassScatters:
         scatters = centres.means.new_zeros(classes, width, width)
 
         def take(chunk: Latents) -> None:
-            group = torch.searchsorted(centres.labels, chunk[LABELS].long())
-            order = group.argsort(stable=True)
-            centred = chunk.double(self.key)[order] - centres.means[group[order]]
-            sizes = torch.bincount(group, minlength=classes).tolist()
+            place = torch.searchsorted(centres.labels, chunk[LABELS].long())
+            order = place.argsort(stable=True)
+            centred = chunk.double(self.key)[order] - centres.means[place[order]]
+            sizes = torch.bincount(place, minlength=classes).tolist()
             add_self_products(scatters, centred.split(sizes))
 
         return Reading(take, lambda: scatters)
@@ -96,31 +85,23 @@ class Classes:
 
 @dataclass(frozen=True)
 class ClassMoments:
-    """Class means and tied covariance; the scatter is that of :class:`Moments`, not a second one.
+    """Class means and tied covariance, from :class:`Moments` and :class:`ClassMeans`.
 
-    Asked for together with ``Moments(key)``, as detectors do, both come from one read.
+    Detectors ask for those two as well, so that all come from one read.
     """
 
     key: str
 
     def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key, LABELS)
+        """Read nothing: it follows from the others."""
+        return ()
 
     def start(self, source: Latents) -> Accumulator[Classes]:
-        """Begin a read of ``source``."""
-        present = source[LABELS].long().unique()  # (K,), so an absent class has no mean at all
-        sums = ClassSums(len(present), source.shape(self.key)[1], present.device)
-
-        def take(chunk: Latents) -> None:
-            group = torch.searchsorted(present, chunk[LABELS].long())
-            sums.add(chunk[self.key], group)
-
-        def finish() -> Classes:
-            means = sums.means()
-            return Classes(means, source.compute(Moments(self.key)).tied(sums.counts, means))
-
-        return Reading(take, finish)
+        """Take the scatter between classes out of the total."""
+        moments = source.compute(Moments(self.key))
+        centres = source.compute(ClassMeans(self.key))
+        tied = moments.tied(centres.counts, centres.means)
+        return Reading(lambda chunk: None, lambda: Classes(centres.means, tied))
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,15 +222,15 @@ class CorrectTails:
         return Reading(take, lambda: tails)
 
 
-def _merged(tails: Tensor, distances: Tensor, group: Tensor) -> Tensor:
-    """Take new distances (n,) of groups (n,) into the largest of each group (C, K)."""
-    groups, size = tails.shape
-    known = torch.arange(groups, device=group.device).repeat_interleave(size)
-    values, group = torch.cat([tails.flatten(), distances]), torch.cat([known, group])
-    # Sorted by value and then, stably, by group: each group is one run, its largest first.
+def _merged(tails: Tensor, distances: Tensor, label: Tensor) -> Tensor:
+    """Take new distances (n,) of classes (n,) into the largest of each class (C, K)."""
+    classes, size = tails.shape
+    known = torch.arange(classes, device=label.device).repeat_interleave(size)
+    values, label = torch.cat([tails.flatten(), distances]), torch.cat([known, label])
+    # Sorted by value and then, stably, by class: each class is one run, its largest first.
     values, order = values.sort(descending=True)
-    group, by_group = group[order].sort(stable=True)
-    counts = torch.bincount(group, minlength=groups)  # ≥ K: each row of the tails takes part
+    label, by_class = label[order].sort(stable=True)
+    counts = torch.bincount(label, minlength=classes)  # ≥ K: each row of the tails takes part
     first = counts.cumsum(0) - counts
-    place = first.unsqueeze(1) + torch.arange(size, device=group.device)
-    return values[by_group][place]
+    place = first.unsqueeze(1) + torch.arange(size, device=label.device)
+    return values[by_class][place]

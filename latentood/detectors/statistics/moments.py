@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.base import State
+from latentood.detectors.statistics.base import OfArray
 from latentood.latents import Accumulator, Key, Latents, Reading
 from latentood.stats.linalg import EPSILON, Covariance, column_sums, unit_rows
 from latentood.stats.moments import MomentSums, RowMoments
@@ -16,14 +17,8 @@ from latentood.stats.products import SelfProduct
 
 
 @dataclass(frozen=True)
-class Moments:
+class Moments(OfArray):
     """Count, mean, scatter and their eigendecomposition, for every detector that needs them."""
-
-    key: str
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
 
     def start(self, source: Latents) -> Accumulator[RowMoments]:
         """Begin a read of ``source``."""
@@ -42,14 +37,8 @@ class RunningSum:
 
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(OfArray):
     """Mean of the rows alone, (D,) float64, without the scatter that ``Moments`` needs."""
-
-    key: str
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Begin a read of ``source``."""
@@ -61,14 +50,8 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class UnitScatter:
+class UnitScatter(OfArray):
     """``Σ ĥ·ĥᵀ`` about 0 of the rows scaled to length 1, not divided by their number."""
-
-    key: str
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
 
     def start(self, source: Latents) -> Accumulator[Covariance]:
         """Begin a read of ``source``."""
@@ -84,14 +67,8 @@ class UnitScatter:
 
 
 @dataclass(frozen=True)
-class UnitMoments:
+class UnitMoments(OfArray):
     """Moments of rows scaled to length 1."""
-
-    key: str
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
 
     def start(self, source: Latents) -> Accumulator[RowMoments]:
         """Begin a read of ``source``."""
@@ -139,14 +116,8 @@ class DistanceMoments:
 
 
 @dataclass(frozen=True)
-class PassVariance:
+class PassVariance(OfArray):
     """Variance of every dimension over the passes, averaged over the rows: (D,) float64."""
-
-    key: str
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Begin a read of ``source``."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentood.detectors.statistics.base import OfArray
 from latentood.latents import Accumulator, Latents, Reading
 from latentood.stats.quantiles import OrderStatistics, order
 
 
 @dataclass(frozen=True)
-class Percentiles:
+class Percentiles(OfArray):
     """Percentiles of an array over all its rows, exact whatever the number of rows.
 
     Rows go by 2 times for float32 (4 times with ``per_unit``), twice as often for float64;
@@ -26,13 +27,8 @@ class Percentiles:
     The result is (len(percents), D) with ``per_unit``, else (len(percents), 1), float64.
     """
 
-    key: str
     percents: tuple[float, ...]
     per_unit: bool = False
-
-    def keys(self) -> tuple[str, ...]:
-        """Name the arrays it reads."""
-        return (self.key,)
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Make all reads but the last, and begin that."""
@@ -47,7 +43,7 @@ class Percentiles:
             search.add(chunk[self.key].reshape(-1, columns))
 
         def finish() -> Tensor:
-            search.end_pass()
+            search.end_read()
             values = dict(zip(ranks, search.result(), strict=True))
             between = [
                 values[rank] + share * (values[min(rank + 1, count - 1)] - values[rank])
@@ -55,8 +51,8 @@ class Percentiles:
             ]
             return torch.stack(between)
 
-        for _ in range(search.passes - 1):
+        for _ in range(search.reads - 1):
             for chunk in source.chunks(self.keys()):
                 take(chunk)
-            search.end_pass()
+            search.end_read()
         return Reading(take, finish)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -19,7 +19,6 @@ from latentood.extraction.model.stages import (
     reads_first_token,
     watch,
 )
-from latentood.extraction.passes.sites import noise_of
 from latentood.latents import PENULTIMATE
 
 DEFAULT_REDUCTION = "mean"
@@ -39,7 +38,7 @@ class LayerFacts:
             token.
         width: Values of one row after that reduction.
         row_bytes: Bytes of one row after it, in float32.
-        calls: How often it runs in one forward pass.
+        calls: How often it runs in one forward.
         stochastic: Whether it is noise in training mode.
         head: Whether it gives the logits; its input is ``penultimate``.
         suggested: Whether it ends a main stage of the model.
@@ -57,13 +56,16 @@ class LayerFacts:
     suggested: bool
 
 
-def describe(model: nn.Module, batch: Tensor, head: str | None) -> list[LayerFacts]:
+def describe(
+    model: nn.Module, batch: Tensor, head: str | None, stochastic: Container[str]
+) -> list[LayerFacts]:
     """Run a few rows through a model and list its modules.
 
     Args:
         model: In eval mode.
         batch: Inputs (B, …), B ≥ 2.
         head: Name of its head.
+        stochastic: Names of the modules that are noise in training mode.
     """
     seen = watch(model, batch)
     outputs = {one.name: one for one in seen}
@@ -85,7 +87,7 @@ def describe(model: nn.Module, batch: Tensor, head: str | None) -> list[LayerFac
                 width=width,
                 row_bytes=None if width is None else width * FLOAT32_BYTES,
                 calls=calls[name],
-                stochastic=noise_of(module) is not None,
+                stochastic=name in stochastic,
                 head=name == head,
                 suggested=outputs.get(name) in stages,
             )

@@ -21,7 +21,7 @@ GRAM_ORDERS = 5
 
 @plugin
 class Reduction(Plugin, ABC):
-    """One way to reduce the output of a layer; the first line of a docstring describes it."""
+    """One way to reduce the output of a layer; docs show the first line of its docstring."""
 
     kind = "reduction"
     refusal = ModelError
@@ -58,7 +58,7 @@ class _OverPositions(Reduction):
 
 @plugin
 class Mean(_OverPositions):
-    """mean over positions: maps (C, …), tokens (L, D)"""
+    """Mean over positions: maps (C, …), tokens (L, D)."""
 
     name = "mean"
 
@@ -69,7 +69,7 @@ class Mean(_OverPositions):
 
 @plugin
 class Max(_OverPositions):
-    """largest over positions"""
+    """Largest over positions."""
 
     name = "max"
 
@@ -80,7 +80,7 @@ class Max(_OverPositions):
 
 @plugin
 class Std(_OverPositions):
-    """standard deviation over positions"""
+    """Standard deviation over positions."""
 
     name = "std"
 
@@ -91,7 +91,7 @@ class Std(_OverPositions):
 
 @plugin
 class MeanStd(_OverPositions):
-    """mean, then standard deviation, over positions"""
+    """Mean, then standard deviation, over positions."""
 
     name = "mean+std"
 
@@ -106,7 +106,7 @@ class MeanStd(_OverPositions):
 
 @plugin
 class TokensMean(Reduction):
-    """mean over all axes but the last: channels-last maps (H, W, C), tokens (L, D)"""
+    """Mean over all axes but the last: channels-last maps (H, W, C), tokens (L, D)."""
 
     name = "tokens-mean"
 
@@ -125,7 +125,7 @@ class TokensMean(Reduction):
 
 @plugin
 class FirstToken(Reduction):
-    """first token of (L, D)"""
+    """First token of (L, D)."""
 
     name = "cls"
 
@@ -142,7 +142,7 @@ class FirstToken(Reduction):
 
 @plugin
 class Flatten(Reduction):
-    """every value, as one vector"""
+    """Every value, as one vector."""
 
     name = "flatten"
 
@@ -157,7 +157,7 @@ class Flatten(Reduction):
 
 @plugin
 class Gram(_OverPositions):
-    """row sums of Gram matrices of order 1 to 5, for the detector gram
+    """Row sums of Gram matrices of order 1 to 5, for the detector gram.
 
     ``G_p = (F^p F^pᵀ)^(1/p)`` for channels × positions F, powers by element, the root signed
     (Sastry, Oore 2020, arXiv:1912.12510, eq. 1). The rows of G_p are summed, so that 5·C numbers
@@ -183,7 +183,7 @@ class Gram(_OverPositions):
 
 @plugin
 class Map(Reduction):
-    """everything, unreduced"""
+    """Everything, unreduced."""
 
     name = "map"
 

@@ -69,7 +69,7 @@ def channels_last(seen: Sequence[Output]) -> frozenset[str]:
     Args:
         seen: In the order in which they came.
     """
-    found = set()
+    last_names = set()
     before: Shape = ()
     last = False
     for one in seen:
@@ -78,10 +78,10 @@ def channels_last(seen: Sequence[Output]) -> frozenset[str]:
         last = _is_last(one.module, one.shape, before, last)
         before = one.shape
         if last:
-            found.add(one.name)
+            last_names.add(one.name)
         else:
-            found.discard(one.name)
-    return frozenset(found)
+            last_names.discard(one.name)
+    return frozenset(last_names)
 
 
 def _is_last(module: nn.Module, shape: Shape, before: Shape, was_last: bool) -> bool:

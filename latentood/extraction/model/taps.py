@@ -23,7 +23,7 @@ class Tap:
     Attributes:
         layer: Name in the cache, e.g. ``layer3`` or ``relu#2`` or ``penultimate``.
         module: Dotted name of the module.
-        call: Which of its calls in one forward pass, from 1; ``None`` where it must be the only.
+        call: Which of its calls in one forward, from 1; ``None`` where it must be the only.
         reduction: What to make of its output.
         of_input: Take what goes in (the penultimate features are the head's input).
     """
@@ -76,7 +76,7 @@ def make_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tu
 
 
 class Capture:
-    """What the taps saw in one forward pass."""
+    """What the taps saw in one forward."""
 
     def __init__(self) -> None:
         self.outputs: dict[str, Tensor] = {}
@@ -133,18 +133,18 @@ def check_calls(taps: Sequence[Tap], calls: Mapping[str, int]) -> None:
         count = calls.get(tap.module, 0)
         if count == 0:
             raise ModelError(
-                f"layer {tap.layer!r}: is never called in the forward pass; remove it from layers:"
+                f"layer {tap.layer!r}: is never called in the forward; remove it from layers:"
             )
         if tap.call is None and count > 1:
             options = ", ".join(f"{tap.module}#{i}" for i in range(1, min(count, 4) + 1))
             raise ModelError(
-                f"layer {tap.layer!r}: its module is called {count} times per forward "
-                f"pass; say which: {options}{', …' if count > 4 else ''}"
+                f"layer {tap.layer!r}: its module is called {count} times per "
+                f"forward; say which: {options}{', …' if count > 4 else ''}"
             )
         if tap.call is not None and tap.call > count:
             raise ModelError(
-                f"layer {tap.layer!r}: its module is called {count} times per forward "
-                f"pass, not {tap.call}"
+                f"layer {tap.layer!r}: its module is called {count} times per "
+                f"forward, not {tap.call}"
             )
 
 

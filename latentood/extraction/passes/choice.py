@@ -2,7 +2,7 @@
 
 Nothing about a model is believed here either: the layers that vary over the passes are those
 that were seen to vary, and a faster engine is chosen only if it reproduced the plain repetition
-of the forward pass.
+of the forward.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def choose_engine(
     head: str | None,
     batch: Tensor,
 ) -> Noisy:
-    """Choose the fastest engine that reproduces repeated forward passes on a few rows.
+    """Choose the fastest engine that reproduces repeated forwards on a few rows.
 
     Raises:
         ModelError: Nothing is stochastic, or the passes do not differ.
@@ -134,7 +134,7 @@ def _pools_into_head(engine: Pooled, batch: Tensor) -> bool:
 
 
 def _agree(engine: Noisy, truth: Captured, batch: Tensor, keys: Tensor) -> bool:
-    """Tell whether an engine reproduces repeated forward passes."""
+    """Tell whether an engine reproduces repeated forwards."""
     try:
         got = replace(engine, passes=_TRIAL_PASSES).run(batch, keys)
     except ModelError:

@@ -8,7 +8,7 @@ engine               repeats per pass                            where it applie
 ===================  ==========================================  ===========================
 :class:`Pooled`      masking and pooling, as one matrix product  noise → mean pooling → head
 :class:`Vmapped`     the part behind the first noise             models that ``vmap`` can run
-:class:`Repeated`    the whole forward pass                      everything else
+:class:`Repeated`    the whole forward                      everything else
 ===================  ==========================================  ===========================
 """
 
@@ -136,7 +136,7 @@ class Vmapped(Noisy):
 
 @dataclass(frozen=True)
 class Repeated(Noisy):
-    """T forward passes one after the other, for models that ``vmap`` cannot run."""
+    """T forwards one after the other, for models that ``vmap`` cannot run."""
 
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
         """Run one batch."""

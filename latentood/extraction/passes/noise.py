@@ -83,6 +83,7 @@ class Mask(Noise):
         """Draw the factors for activations (B, *shape): a tensor that broadcasts to them."""
 
     def apply(self, x: Tensor, keys: Tensor, index: Tensor, site: int) -> Tensor:
+        """Disturb activations (B, …) in one pass."""
         mask = self.mask(keys, index, site, tuple(x.shape[1:]))
         return x * torch.where(index < 0, 1.0, mask).to(x.dtype)
 
@@ -104,6 +105,7 @@ class Dropout(Mask):
     scale: bool = True
 
     def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
+        """Draw the factors for activations (B, *shape)."""
         axes = len(shape) if self.axes is None else self.axes
         drawn = shape[:axes] + (1,) * (len(shape) - axes)
         kept = uniform(keys, index, site, math.prod(drawn)) >= self.p
@@ -129,6 +131,7 @@ class DropBlock(Mask):
     shared: bool = True
 
     def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
+        """Draw the factors for activations (B, *shape)."""
         channels, height, width = shape
         channels = 1 if self.shared else channels
         tall, wide = min(self.block_size, height), min(self.block_size, width)
@@ -155,6 +158,7 @@ class AlphaDropout(Noise):
     axes: int | None = None
 
     def apply(self, x: Tensor, keys: Tensor, index: Tensor, site: int) -> Tensor:
+        """Disturb activations (B, …) in one pass."""
         saturated = -1.7580993408473766  # −λα of SELU
         kept = Dropout(self.p, self.axes, scale=False).mask(keys, index, site, tuple(x.shape[1:]))
         a = ((1 - self.p) * (1 + self.p * saturated**2)) ** -0.5

@@ -25,7 +25,7 @@ from latentood.extraction.model.taps import matching
 from latentood.extraction.passes.noise import AlphaDropout, DropBlock, Dropout, Noise, mix
 from latentood.pipeline.schema import Insert, MonteCarlo
 
-_CALLS = 1 << 16  # room for the calls of one site within a forward pass
+_CALLS = 1 << 16  # room for the calls of one site within a forward
 
 _FUNCTIONS: dict[Any, Callable[[float], Noise]] = {
     F.dropout: Dropout,
@@ -178,7 +178,7 @@ class _Watch(TorchFunctionMode):
 
 
 def count_functional_calls(model: nn.Module, batch: Tensor, *, within_modules: bool = False) -> int:
-    """Count the calls of dropout functions in a forward pass.
+    """Count the calls of dropout functions in a forward.
 
     Args:
         model: In eval mode.
@@ -253,13 +253,18 @@ def noise_of(module: nn.Module) -> Noise | None:
     return None
 
 
+def stochastic_modules(model: nn.Module) -> dict[str, Noise]:
+    """Find the modules of a model that are noise in training mode."""
+    return {name: noise for name, module in model.named_modules() if (noise := noise_of(module))}
+
+
 def find_sites(model: nn.Module, config: MonteCarlo, batch: Tensor) -> tuple[Site, ...]:
     """List the sites that a pipeline asks for.
 
     Args:
         model: In eval mode.
         config: What is asked for.
-        batch: A few inputs, to see which functional dropout the forward pass calls.
+        batch: A few inputs, to see which functional dropout the forward calls.
 
     Raises:
         ModelError: A named module does not exist, nothing stochastic is active, or the forward
@@ -273,7 +278,7 @@ def find_sites(model: nn.Module, config: MonteCarlo, batch: Tensor) -> tuple[Sit
         sites += _own_modules(model, config.activate)
         if config.activate is True and (calls := count_functional_calls(model, batch)):
             raise ModelError(
-                f"monte_carlo.activate: the forward pass calls F.dropout {calls} times outside "
+                f"monte_carlo.activate: the forward calls F.dropout {calls} times outside "
                 "dropout modules, which activate: true leaves off; use activate: functional, or "
                 "name the modules to switch on"
             )
@@ -294,7 +299,7 @@ def find_sites(model: nn.Module, config: MonteCarlo, batch: Tensor) -> tuple[Sit
 
 
 def _own_modules(model: nn.Module, activate: bool | list[str]) -> list[Site]:
-    own = {name: noise for name, module in model.named_modules() if (noise := noise_of(module))}
+    own = stochastic_modules(model)
     if activate is True:
         chosen = list(own)
     else:

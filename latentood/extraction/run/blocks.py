@@ -73,8 +73,7 @@ def compute_block(
     if job.device.type == "cuda":
         torch.cuda.current_stream(job.device).synchronize()
     for key, values in block.items():
-        if values.is_floating_point():
-            _require_finite(key, values, name, start, ids)
+        _require_finite(key, values, name, start, ids)
     return {key: values.numpy() for key, values in block.items()}
 
 

@@ -79,13 +79,8 @@ def prepare(
 ) -> Job:
     """Build the model, open the data, try the model on two rows, and lay out the cache.
 
-    Args:
-        pipeline: What to run.
-        splits: Only these.
-        limit: Only so many rows of each split, evenly spaced.
-        device: Instead of the pipeline's.
-        batch_size: Instead of the pipeline's.
-        store: Path of a cache that may be there: a batch size once timed for it stays.
+    All arguments are as for :func:`latentood.extract`; a batch size once timed for a cache at
+    ``store`` stays.
 
     Raises:
         LatentOODError: Whatever does not fit, before anything is written.

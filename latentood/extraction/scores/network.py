@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
+from latentood.detectors.families.score_taps.base import Network
 from latentood.errors import ModelError
 from latentood.extraction.model.head import linear_layer, select_logits
 from latentood.extraction.model.reductions import Mean
@@ -22,8 +24,8 @@ from latentood.latents import PENULTIMATE
 
 
 @dataclass(frozen=True)
-class TappedModel:
-    """The :class:`~latentood.detectors.families.score_taps.base.Network` of a model.
+class TappedModel(Network):
+    """A model as score taps see it.
 
     Attributes:
         plan: How the model is run.
@@ -38,14 +40,14 @@ class TappedModel:
         """The model, in eval mode and without gradients."""
         return self.plan.engine.model
 
+    @override
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
         return self.probe.device
 
+    @override
     @property
     def maps(self) -> list[str]:
-        """Modules that run once per forward and give a map or tokens, in the order they finish."""
         calls = Counter(one.name for one in self._outputs)
         return [
             one.name
@@ -53,29 +55,25 @@ class TappedModel:
             if calls[one.name] == 1 and one.shape is not None and _is_matrix(one.shape)
         ]
 
+    @override
     def positions_first(self, layer: str) -> bool:
-        """Tell whether the map of a layer is (…, C) and not (C, …)."""
         return layer in channels_last(self._outputs)
 
+    @override
     def logits(self, inputs: Tensor) -> Tensor:
-        """Run the model: (B, …) → (B, C) float64."""
         return select_logits(self.model(inputs), self.plan.engine.output).double()
 
+    @override
     def features(self, layer: str, inputs: Tensor) -> Tensor:
-        """Run the model: (B, …) → features (B, D) of a layer as the cache keeps them, float64."""
         return self._tapped(self._kept[layer], inputs)
 
+    @override
     def head_input(self, inputs: Tensor) -> Tensor:
-        """Run the model: (B, …) → what the head is given, (B, D) float64."""
         name = self.plan.head or ""
         return self._tapped(Tap(PENULTIMATE, name, None, Mean(), of_input=True), inputs)
 
+    @override
     def head(self, who: str) -> tuple[Tensor, Tensor]:
-        """Give weight (C, D) and bias (C,) of the head, float64.
-
-        Raises:
-            ModelError: No linear layer gives the logits.
-        """
         if self.plan.head is None:
             raise ModelError(
                 f"{who}: must know the head, but no linear layer gives the logits of this model; "
@@ -84,12 +82,8 @@ class TappedModel:
         weight, bias = linear_layer(self.model, self.plan.head)
         return weight.double(), bias.double()
 
+    @override
     def require_layer(self, layer: str, who: str) -> None:
-        """Check that the cache keeps a layer, as vectors.
-
-        Raises:
-            ModelError: The pipeline does not keep it, or not as vectors.
-        """
         shapes = self.plan.shapes
         if layer not in shapes:
             raise ModelError(
@@ -102,20 +96,8 @@ class TappedModel:
                 f"choose another reduction in layers:, e.g. {{{layer}: mean}}"
             )
 
+    @override
     def gradient(self, who: str, values: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Differentiate one value per row with respect to the inputs of that row.
-
-        Args:
-            who: Begins a message.
-            values: (B, …) → (B,), each of its own row alone.
-            inputs: (B, …); left untouched.
-
-        Returns:
-            (B, …) of the dtype of the inputs.
-
-        Raises:
-            ModelError: The inputs are no floats, or the model cannot be differentiated.
-        """
         if not inputs.is_floating_point():
             raise ModelError(
                 f"{who}: inputs must be floats to have gradients, got {inputs.dtype}; use a "
@@ -124,18 +106,18 @@ class TappedModel:
         deterministic = torch.backends.cudnn.flags(benchmark=False, deterministic=True)
         with torch.enable_grad(), deterministic:
             leaf = inputs.detach().requires_grad_()
-            found = values(leaf.clone())  # a model may change its input in place
-            if not found.requires_grad:
+            outputs = values(leaf.clone())  # a model may change its input in place
+            if not outputs.requires_grad:
                 raise ModelError(
                     f"{who}: the logits must depend on the inputs by operations with gradients, "
                     "got none that has; use a detector that reads the logits instead"
                 )
-            (gradient,) = torch.autograd.grad(found.sum(), leaf)
+            (gradient,) = torch.autograd.grad(outputs.sum(), leaf)
         return gradient.detach()
 
+    @override
     @contextmanager
     def replacing(self, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Replace the output of a module, or the first of several, until the context ends."""
 
         def exchange(module: nn.Module, args: Any, output: Any) -> Any:
             if isinstance(output, Tensor):

@@ -1,9 +1,10 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
 
-from latentood.detectors.families.evidential import EVIDENCE, _dissonance
+from latentood.detectors.families.evidential import Evidence, _dissonance
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.latents import Latents
@@ -24,7 +25,7 @@ def scores(name: str, logits, evidence: str = "relu") -> torch.Tensor:
     return fit(detector(name, evidence=evidence), rows).score(rows)
 
 
-@pytest.mark.parametrize("evidence", EVIDENCE)
+@pytest.mark.parametrize("evidence", get_args(Evidence))
 @pytest.mark.parametrize("name", NAMES)
 def test_every_evidence_agrees_with_the_slow_formula(blobs, name, evidence):
     assert_agrees(blobs, name, evidence=evidence)
@@ -76,7 +77,7 @@ def test_dissonance_counts_beliefs_far_below_the_largest():
     assert float(_dissonance(beliefs)) == pytest.approx(0.9 * balance + 2 * 3e-20 * pair, rel=1e-9)
 
 
-@pytest.mark.parametrize("evidence", EVIDENCE)
+@pytest.mark.parametrize("evidence", get_args(Evidence))
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_of_any_size_give_numbers(name, evidence):
     logits = [[1e4, -1e4, 0.0], [-1e38, 1e38, 1e38], [-1e38, -1e38, -1e38], [800.0, 799.0, 0.0]]

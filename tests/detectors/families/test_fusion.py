@@ -8,7 +8,8 @@ from latentood.detectors.fitted import fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, MissingInput, UnknownName
 from latentood.latents import Latents
-from latentood.testing.detectors import as_numpy
+from latentood.stats.neighbours import search
+from latentood.testing.detector_contract import as_numpy
 from tests.parity.agreement import assert_agrees
 
 FUSIONS = ("fusion_mean", "fusion_max", "fusion_fisher", "fusion_brown")
@@ -38,12 +39,11 @@ def test_a_bank_of_a_member_does_not_match_its_own_rows(blobs):
 
 
 def test_the_index_of_a_member_is_built_once(blobs, monkeypatch):
-    from latentood.stats import neighbours
 
     built = []
-    original = neighbours.make_searcher
+    original = search.make_searcher
     monkeypatch.setattr(
-        neighbours, "make_searcher", lambda *a, **k: (built.append(1), original(*a, **k))[1]
+        search, "make_searcher", lambda *a, **k: (built.append(1), original(*a, **k))[1]
     )
     fused = fit(detector("fusion_mean", members=TWO), blobs.train.latents(), blobs.id.latents())
     before = len(built)
@@ -123,7 +123,7 @@ def test_a_fusion_needs_val_rows(blobs):
     [
         ((), DetectorError, r"members must be at least one and all different, got \(\); name each"),
         (("msp", "msp"), DetectorError, r"members must be at least one and all different, got"),
-        ((3,), DetectorError, "members must be written as name or name:layer, got 3; e.g. 'knn'"),
+        ((3,), DetectorError, "each of members must be of type str, got 3"),
         (("knn:",), DetectorError, "must be written as name:layer:option=value, got 'knn:'; "),
         (("knn:k=",), DetectorError, "must be written as name:layer:option=value, got 'knn:k='"),
         (("energy:layer3",), DetectorError, "members with a layer must be able to read any, got"),

@@ -2,13 +2,13 @@ import logging
 
 import pytest
 import torch
-from latentood.extract import reductions
 
 from latentood.detectors.families.gram import POWERS
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.detectors.statistics.bounds import deviations
 from latentood.errors import DetectorError, MissingInput
+from latentood.extraction.model import reductions
 from latentood.latents import Latents
 
 
@@ -18,7 +18,7 @@ def rows(gram: torch.Tensor, predicted: list[int], name: str = "rows", **more) -
 
 
 def test_the_orders_are_those_the_extractor_keeps():
-    assert POWERS == reductions.GRAM_POWERS
+    assert POWERS == reductions.GRAM_ORDERS
 
 
 def test_deviation_is_relative_to_the_bound_that_is_passed():
@@ -92,9 +92,15 @@ def test_a_layer_that_was_only_pooled_is_refused(blobs):
     )
 
 
-@pytest.mark.parametrize("layers", [(), (3,)])
-def test_layers_must_be_named(layers):
-    with pytest.raises(DetectorError, match=r"^gram: layers must be names of layers, got .*; list"):
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((), r"layers must be names of layers, got \(\); list"),
+        ((3,), "each of layers must be of type str, got 3"),
+    ],
+)
+def test_layers_must_be_named(layers, message):
+    with pytest.raises(DetectorError, match=f"^gram: {message}"):
         detector("gram", layers=layers)
 
 

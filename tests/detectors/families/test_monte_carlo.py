@@ -42,15 +42,15 @@ def test_the_variance_divides_by_the_number_of_passes():
 
 
 def test_wide_passes_are_scored_in_smaller_blocks_to_the_same_scores(monkeypatch):
-    from latentood.detectors import fitting
+    from latentood.detectors import fitted as fitting
 
     passes = torch.randn(600, 4, 3)
     whole = score("mutual_information", passes)
     seen = []
-    original = fitting.Fitted._score_block
-    monkeypatch.setattr(fitting, "_BLOCK_ELEMENTS", 256 * 12)
+    original = fitting.Fitted._score_chunk
+    monkeypatch.setattr(fitting, "_CHUNK_ELEMENTS", 256 * 12)
     monkeypatch.setattr(
-        fitting.Fitted, "_score_block", lambda self, b: (seen.append(len(b)), original(self, b))[1]
+        fitting.Fitted, "_score_chunk", lambda self, b: (seen.append(len(b)), original(self, b))[1]
     )
     assert torch.equal(score("mutual_information", passes), whole)
     assert seen == [256, 256, 88]

@@ -9,10 +9,10 @@ KEY = "features/penultimate"
 
 
 def streamed(blobs, monkeypatch, statistic):
-    """The statistic over blocks of 32 rows."""
-    blocks = Latents.blocks
+    """The statistic over chunks of 32 rows."""
+    chunks = Latents.chunks
     monkeypatch.setattr(
-        Latents, "blocks", lambda self, keys, rows=32: blocks(self, keys, min(rows, 32))
+        Latents, "chunks", lambda self, keys, rows=32: chunks(self, keys, min(rows, 32))
     )
     return blobs.train.latents().compute(statistic)
 

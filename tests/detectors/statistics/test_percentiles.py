@@ -39,11 +39,11 @@ def test_rows_go_by_as_often_as_stated():
             self.reads += stop - start
             return super().read(key, start, stop)
 
-    for dtype, per_unit, passes in ((torch.float32, False, 2), (torch.float64, True, 8)):
+    for dtype, per_unit, reads in ((torch.float32, False, 2), (torch.float64, True, 8)):
         plain = latents(torch.randn(5000, 3).to(dtype))
         rows = Counting.from_rows(plain._rows)
         rows.compute(Percentiles(KEY, (60.0, 95.0), per_unit))
-        assert rows.reads == passes * 5000 + 1  # one row more to learn its type
+        assert rows.reads == reads * 5000 + 1  # one row more to learn its type
 
 
 def test_a_value_that_is_not_finite_is_named():

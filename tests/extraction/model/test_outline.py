@@ -9,9 +9,11 @@ from torch import nn
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 from latentood.extraction.model.head import find_head
-from latentood.extraction.model.outline import describe, outline, suggested_layers, suggestion
+from latentood.extraction.model.outline import describe, suggested_layers, suggestion
 from latentood.extraction.passes.plan import make_plan
+from latentood.extraction.passes.sites import stochastic_modules
 from latentood.pipeline.schema import parse_pipeline
+from latentood.workflows import layers as outline
 from tests.extraction import nets
 
 IMAGES = "tests.extraction.nets.Images"
@@ -32,7 +34,7 @@ def pipeline(layers=("penultimate",), model="tests.extraction.nets.OwnDropout", 
 def facts_of(model, size=32):
     model.eval().requires_grad_(False)
     batch = torch.randn(1, 3, size, size).expand(2, -1, -1, -1)
-    return describe(model, batch, find_head(model, batch))
+    return describe(model, batch, find_head(model, batch), stochastic_modules(model))
 
 
 def suggested(model, size=32):
@@ -264,14 +266,14 @@ def test_the_suggestion_is_a_line_of_yaml_whatever_the_names():
 
 
 @pytest.mark.parametrize(("model", "size"), [(vit, 32), (swin, 16), (maxvit, 64)])
-def test_suggested_layers_are_extracted_with_the_widths_that_were_told(model, size):
+def test_suggested_layers_are_extracted_with_the_widths_that_were_listed(model, size):
     network = model()
     facts = facts_of(network, size)
     config = pipeline(yaml.safe_load(suggestion(facts))["layers"])
     plan = make_plan(network, config, torch.randn(2, 3, size, size))
-    told = {layer.name: (layer.width,) for layer in facts if layer.suggested}
-    assert told.items() <= plan.shapes.items()
-    assert set(plan.shapes) == {*told, "penultimate"}
+    widths = {layer.name: (layer.width,) for layer in facts if layer.suggested}
+    assert widths.items() <= plan.shapes.items()
+    assert set(plan.shapes) == {*widths, "penultimate"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -283,7 +285,9 @@ def test_hugging_face_models_whose_parts_return_no_tensors_are_looked_through():
     )  # fmt: skip
     model = transformers.ViTForImageClassification(config).eval()
     batch = torch.randn(2, 3, 32, 32)
-    facts = describe(model, batch, find_head(model, batch, output="logits"))
+    facts = describe(
+        model, batch, find_head(model, batch, output="logits"), stochastic_modules(model)
+    )
     assert suggested_layers(facts) == [
         {"vit.layers.0": "cls"},
         {"vit.layers.1": "cls"},

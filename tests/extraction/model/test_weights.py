@@ -1,4 +1,4 @@
-"""Targets are imported from what the user names; weights are data, never code."""
+"""Weights are data, never code."""
 
 import pickle
 
@@ -7,47 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from latentood.errors import ConfigError, ModelError
-from latentood.extraction.model.weights import build, load_model
-from latentood.pipeline.schema import ModelConfig, Target
-from latentood.pipeline.targets import find
+from latentood.extraction.model.weights import load_model
+from latentood.pipeline.schema import ModelConfig
 from tests.extraction.nets import Conv
 
 NET = "tests.extraction.nets.Conv"
-
-
-def test_targets_are_built_from_the_inside_out():
-    chain = build(
-        Target(
-            target="torch.nn.Sequential",
-            args={},
-        )
-    )
-    assert len(chain) == 0
-    nested = Target(
-        target="torchvision.transforms.Compose",
-        args={"transforms": [{"target": "torchvision.transforms.Resize", "args": {"size": 8}}]},
-    )
-    assert build(nested).transforms[0].size == 8
-
-
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        ("nowhere.Thing", "no module 'nowhere'; install it or put it beside the pipeline file"),
-        ("torch.nn.Linea", "no 'Linea' in torch.nn; did you mean 'Linear'"),
-        ("torch.nn.Linear", "missing 2 required positional arguments"),
-    ],
-)
-def test_a_target_that_cannot_be_built_says_why(target, message):
-    with pytest.raises(ConfigError) as caught:
-        build(Target(target=target))
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_plain_name_is_not_a_target():
-    with pytest.raises(ConfigError, match="no module 'torch'"):
-        find("torch")
 
 
 def model(weights=None, **args):

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from latentood.extract import batching
 
 from latentood.errors import ConfigError, DataError, FingerprintMismatch, ModelError, UnknownName
-from latentood.extraction.model.outline import outline
+from latentood.extraction.passes import timing
 from latentood.extraction.passes.timing import choose_batch_size
 from latentood.extraction.run.estimate import estimate
 from latentood.extraction.run.job import prepare
+from latentood.extraction.run.runner import run
 from latentood.pipeline.schema import parse_pipeline
 from latentood.stats.entropy import kl_entropy
 from latentood.store.cache import open_cache
 from latentood.store.verify import verify
-from latentood.workflows import extract, run
+from latentood.workflows import extract, layers
 
 NETS = "tests.extraction.nets"
 
@@ -73,7 +73,7 @@ def store(tmp_path_factory):
 def test_the_cache_holds_what_the_model_computes_live(store):
     cache = open_cache(store)
     job = prepare(pipeline())
-    rows, latents = job.rows["train"], cache["train"]
+    rows, latents = job.inputs["train"], cache["train"]
     inputs = torch.stack([rows[i][0] for i in range(len(rows))])
     model = job.plan.engine.model
     with torch.no_grad():
@@ -131,7 +131,8 @@ def test_running_again_computes_nothing(store):
 
 CHILD = """
 import sys
-from latentood.extract import runner
+from latentood.extraction.run import runner
+from latentood.workflows import extract
 from tests.extraction.run.test_runner import pipeline
 import time
 real = runner.compute_block
@@ -140,7 +141,7 @@ def slow(*args):
     time.sleep(0.15)
     return real(*args)
 runner.compute_block = slow
-runner.extract(pipeline(), sys.argv[1])
+extract(pipeline(), sys.argv[1])
 """
 
 
@@ -243,27 +244,27 @@ def test_an_automatic_batch_size_is_one_that_was_timed():
     assert choose_batch_size(7, engine, torch.zeros(1, 3, 8, 8)) == 7
 
 
-def test_progress_tells_rows_and_the_bytes_on_the_disk(tmp_path):
-    told: list[tuple[str, int, int, int]] = []
-    summary = extract(pipeline(), tmp_path / "s", progress=lambda *news: told.append(news))
-    assert told[:3] == [("train", 0, 50, 0), ("id", 0, 23, 0), ("far", 0, 17, 0)]
-    last = {name: (rows, of, size) for name, rows, of, size in told}
+def test_progress_reports_rows_and_the_bytes_on_the_disk(tmp_path):
+    news: list[tuple[str, int, int, int]] = []
+    summary = extract(pipeline(), tmp_path / "s", progress=lambda *now: news.append(now))
+    assert news[:3] == [("train", 0, 50, 0), ("id", 0, 23, 0), ("far", 0, 17, 0)]
+    last = {name: (rows, of, size) for name, rows, of, size in news}
     for name, rows in (("train", 50), ("id", 23), ("far", 17)):
         folder = tmp_path / "s" / "splits" / name
         shards = [f for f in folder.rglob("c.*") if "committed" not in f.parts]
         size = sum(shard.stat().st_size for shard in shards)
         assert last[name] == (rows, rows, size)
         assert summary.written[name] == size > 0
-    told.clear()
-    again = extract(pipeline(), tmp_path / "s", progress=lambda *news: told.append(news))
-    assert set(told) == {("train", 50, 50, 0), ("id", 23, 23, 0), ("far", 17, 17, 0)}
+    news.clear()
+    again = extract(pipeline(), tmp_path / "s", progress=lambda *now: news.append(now))
+    assert set(news) == {("train", 50, 50, 0), ("id", 23, 23, 0), ("far", 17, 17, 0)}
     assert again.written == again.computed == {"train": 0, "id": 0, "far": 0}
 
 
 def test_a_batch_size_that_was_timed_stays_with_the_cache(tmp_path, monkeypatch):
     def fastest(size):
         monkeypatch.setattr(
-            batching, "seconds_per_row", lambda engine, batch: 1 + abs(len(batch) - size)
+            timing, "seconds_per_row", lambda engine, batch: 1 + abs(len(batch) - size)
         )
 
     automatic, path = pipeline(extract__batch_size="auto"), tmp_path / "s"
@@ -372,7 +373,7 @@ def test_an_estimate_counts_rows_blocks_and_bytes(tmp_path):
 
 
 def test_the_outline_shows_shapes_noise_and_the_head():
-    facts = {layer.name: layer for layer in outline(pipeline())}
+    facts = {layer.name: layer for layer in layers(pipeline())}
     assert facts["conv1"].shape == (6, 8, 8)
     assert facts["drop2"].stochastic
     assert not facts["conv1"].stochastic

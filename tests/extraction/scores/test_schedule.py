@@ -6,9 +6,8 @@ import signal
 
 import pytest
 import torch
-from latentood.detectors.families.score_taps.registry import BUILT_IN, score_tap
-from latentood.extract import runner
 
+from latentood.detectors.families.score_taps.base import SCORE_TAPS
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import (
@@ -19,12 +18,14 @@ from latentood.errors import (
     MissingInput,
     ModelError,
 )
+from latentood.evaluation.request import select
+from latentood.extraction.run import runner
 from latentood.extraction.run.job import prepare
+from latentood.extraction.run.runner import run
 from latentood.store.cache import open_cache
 from latentood.store.verify import verify
-from latentood.workflows import extract, run
+from latentood.workflows import extract
 from tests.extraction.nets import Conv
-from tests.extraction.passes.test_engines import plan
 from tests.extraction.run.test_runner import NETS, pipeline, tree
 
 SCORES = [
@@ -36,7 +37,7 @@ SCORES = [
     {"grood": {"samples": 10}},
 ]
 FREE = {"scores/odin", "scores/iodin", "scores/rankfeat"}
-EVERY = {f"scores/{cls.name}" for cls in BUILT_IN}
+EVERY = {f"scores/{name}" for name in SCORE_TAPS.built_in}
 
 
 def scored(**changes):
@@ -75,7 +76,7 @@ def test_every_split_gets_its_columns_and_the_fit_split_what_others_need_of_it(s
 
 def test_columns_are_what_the_taps_compute_live(store):
     cache, job = open_cache(store), prepare(scored())
-    rows = job.rows["id"]
+    rows = job.inputs["id"]
     inputs = torch.stack([rows[i][0] for i in range(len(rows))])
     network = job.scores.network
     for tap in job.scores.taps:
@@ -95,8 +96,8 @@ def test_the_settings_of_a_column_are_beside_it(store):
 
 def test_comparisons_read_the_columns_as_detectors(store):
     cache = open_cache(store)
-    found = plan("all", splits=cache)
-    assert {cls.name for cls in BUILT_IN} <= {one.name for one in found.detectors}
+    found = select("all", splits=cache)
+    assert set(SCORE_TAPS.built_in) <= {one.name for one in found.detectors}
     fitted = fit(detector("grood"), cache["train"])
     assert torch.equal(fitted.score(cache["far"]), cache.column("far", "grood"))
     with pytest.raises(MissingInput, match="needs 'scores/grood', but train has"):
@@ -249,14 +250,14 @@ def test_a_score_that_is_not_finite_is_named_by_its_row(tmp_path):
 def test_running_out_of_gpu_memory_halves_the_batch_for_the_taps_too(
     store, tmp_path, monkeypatch, caplog
 ):
-    job, real = prepare(scored()), type(score_tap("odin")).score
+    job, real = prepare(scored()), SCORE_TAPS["odin"].score
 
     def small(tap, network, inputs, state):
         if len(inputs) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return real(tap, network, inputs, state)
 
-    monkeypatch.setattr(type(score_tap("odin")), "score", small)
+    monkeypatch.setattr(SCORE_TAPS["odin"], "score", small)
     with caplog.at_level(logging.WARNING):
         run(job, tmp_path / "s")
     assert "going on with halves" in caplog.text

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.banks import BankDetector, bank_state
+from latentood.detectors.base import State
 from latentood.detectors.statistics.bank import Bank, own_positions
 from latentood.errors import DetectorError
-from latentood.latents import Latents, Statistic
-from latentood.plugins import Field, plugin
-from latentood.stats.density import KernelDensity
+from latentood.latents import Latents
+from latentood.plugins import hyper, plugin
+from latentood.stats.distributions.kernel import KernelDensity
 from latentood.stats.linalg import unit_rows
-from latentood.stats.neighbours import Neighbours
-from latentood.stats.neighbours_engines import Engine, engine_in_use
+from latentood.stats.neighbours.engines import Engine, engine_in_use
+from latentood.stats.neighbours.search import Neighbours
 
 FLOOR = 1e-10
 """Share of the mean distance to the k-th neighbour added to every mean reachability."""
@@ -35,7 +36,7 @@ class ReadyDensity:
 
 
 @plugin
-class KDE(FeatureDetector):
+class KDE(BankDetector):
     """Kernel density of the features of the fit rows, negated: −log p(h).
 
     ``p(h) = mean_i N(h; h_i, b²·I)`` (Parzen 1962), a Gaussian kernel on every fit row, all pairs
@@ -50,23 +51,10 @@ class KDE(FeatureDetector):
     works = "ID features of any shape, with no labels and few assumptions; narrow layers best."
     fails = "Wide layers: with one bandwidth for all, the nearest row decides, as in knn with k=1."
     cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
-    reads_bank = True
     cannot_fit_on = ("one row",)
-    bandwidth: float = Field(
-        0.0,
-        ge=0,
-        description="standard deviation of the kernel in units of the features; 0 = Scott's rule",
+    bandwidth: float = hyper(
+        0.0, "standard deviation of the kernel in units of the features; 0 = Scott's rule", low=0
     )
-    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept as the bank")
-    seed: int = Field(0, ge=0, description="which rows a share keeps")
-
-    def needs(self) -> Needs:
-        """Declare features."""
-        return Needs(score=(self.key,), fit=(self.key,))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the bank."""
-        return (Bank(self.key, self.share, self.seed),)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, where its rows come from, and the bandwidth."""
@@ -78,9 +66,7 @@ class KDE(FeatureDetector):
             )
         bandwidth = self.bandwidth or self._scott(bank.rows, train)
         return {
-            "bank": bank.rows,
-            "positions": bank.positions,
-            "origin": bank.origin,
+            **bank_state(bank),
             "bandwidth": torch.tensor(bandwidth, dtype=torch.float64),
         }
 
@@ -94,7 +80,7 @@ class KDE(FeatureDetector):
         return ReadyDensity(KernelDensity(bank, float(state["bandwidth"])), state)
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the size of the bank and the bandwidth."""
+        """Report the size of the bank and the bandwidth."""
         return {"bank": len(state["bank"]), "bandwidth": float(state["bandwidth"])}
 
     def score(self, state: ReadyDensity, rows: Latents) -> Tensor:
@@ -123,7 +109,7 @@ class ReadyFactor:
 
 
 @plugin
-class LOF(FeatureDetector):
+class LOF(BankDetector):
     """Local outlier factor: how much thinner the fit rows lie around a row than around them.
 
     ``mean_{o∈N_k(h)} lrd(o) / lrd(h)`` with lrd the reciprocal of the mean reachability
@@ -138,23 +124,10 @@ class LOF(FeatureDetector):
     works = "ID clusters of different density: a row is judged by its own neighbourhood."
     fails = "Duplicates in the bank, and far OOD beyond sparse ID rows, whose factor stays modest."
     cost = "O(M²·D) fit, O(M·D) per row, for a bank of M rows"
-    reads_bank = True
     cannot_fit_on = ("one row", "few rows")
-    k: int = Field(
-        20, ge=1, description="neighbours that make a neighbourhood; the paper: 10 to 50"
-    )
-    normalise: bool = Field(False, description="whether features are scaled to length 1 first")
-    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept as the bank")
-    seed: int = Field(0, ge=0, description="which rows a share keeps")
-    engine: Engine = Field("auto", description="search engine; the scores are the same")
-
-    def needs(self) -> Needs:
-        """Declare features."""
-        return Needs(score=(self.key,), fit=(self.key,))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the bank."""
-        return (Bank(self.key, self.share, self.seed),)
+    k: int = hyper(20, "neighbours that make a neighbourhood; the paper: 10 to 50", low=1)
+    normalise: bool = hyper(False, "whether features are scaled to length 1 first")
+    engine: Engine = hyper("auto", "search engine; the scores are the same")
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D), its k-distances (M,) and densities lrd (M,), and the floor."""
@@ -171,20 +144,19 @@ class LOF(FeatureDetector):
         self._check_duplicates(reach, train)
         floor = FLOOR * reach.mean()
         density = _density(near, index, reach, floor)
-        parts = {"positions": bank.positions, "origin": bank.origin}
-        return parts | {"bank": bank.rows, "reach": reach, "density": density, "floor": floor}
+        return bank_state(bank) | {"reach": reach, "density": density, "floor": floor}
 
     def prepare(self, state: State) -> ReadyFactor:
         """Build the index."""
         return ReadyFactor(self._search(state["bank"]), state)
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the size of the bank and its duplicates."""
+        """Report the size of the bank and its duplicates."""
         duplicates = int((state["reach"] == 0).sum())
         return {"bank": len(state["bank"]), "rows_with_k_duplicates": duplicates}
 
     def measure(self, state: State, ready: Callable[[], ReadyFactor]) -> dict[str, Any]:
-        """Tell the engine that searches the bank."""
+        """Report the engine that searches the bank."""
         return {
             "engine": engine_in_use(
                 self.engine, state["bank"].device, "flat", lambda: ready().search

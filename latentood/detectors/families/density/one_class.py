@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.base import FeatureDetector, State
 from latentood.detectors.checks import no_spread
 from latentood.detectors.statistics.bank import Bank, Sample
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
-from latentood.plugins import Field, plugin
-from latentood.stats.density import KernelDensity
+from latentood.plugins import hyper, plugin
+from latentood.stats.distributions.kernel import KernelDensity
 from latentood.stats.trees import Forest
 
 
@@ -25,10 +25,6 @@ class OneClassDetector(FeatureDetector):
 
     family = "one_class"
     cannot_fit_on = ("one row",)
-
-    def needs(self) -> Needs:
-        """Declare features."""
-        return Needs(score=(self.key,), fit=(self.key,))
 
     def check_spread(self, rows: Tensor, train: Latents) -> None:
         """Refuse rows (M, D) that a border cannot be drawn around.
@@ -54,14 +50,12 @@ class IsolationForest(OneClassDetector):
     works = "Layers with a few telling dimensions; no distances, so no scaling of features."
     fails = "Wide layers: a split looks at one dimension, and OOD shows in combinations of many."
     cost = "O(T·ψ·log ψ) fit, O(T·log ψ) per row, for T trees"
-    trees: int = Field(100, ge=1, description="number of trees")
-    subsample: int = Field(
-        256, ge=2, description="ψ, rows each tree is grown on; all of them if they are fewer"
+    trees: int = hyper(100, "number of trees", low=1)
+    subsample: int = hyper(
+        256, "ψ, rows each tree is grown on; all of them if they are fewer", low=2
     )
-    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows that trees draw from")
-    seed: int = Field(
-        0, ge=0, description="which rows a share keeps and a tree draws, and where it splits"
-    )
+    share: float = hyper(1.0, "share of the fit rows that trees draw from", above=0, high=1)
+    seed: int = hyper(0, "which rows a share keeps and a tree draws, and where it splits", low=0)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the rows to draw from."""
@@ -87,7 +81,7 @@ class IsolationForest(OneClassDetector):
         return Forest(**arrays, depth=int(state["depth"])), usual
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the rows of a tree and the depth of the deepest."""
+        """Report the rows of a tree and the depth of the deepest."""
         return {"subsample": int(state["subsample"]), "depth": int(state["depth"])}
 
     def score(self, state: tuple[Forest, float], rows: Latents) -> Tensor:
@@ -111,13 +105,11 @@ class OneClassSVM(OneClassDetector):
     fails = "Wide layers, a poor γ, and large sets, of which it sees a sample alone."
     cost = "O(M²·D) fit, O(S·D) per row, for S support vectors (at least ν·M)"
     reads_bank = True
-    nu: float = Field(
-        0.5, gt=0, le=1, description="ν, share of fit rows allowed outside the border"
-    )
-    gamma: float = Field(0.0, ge=0, description="γ of the kernel; 0 = 1/(D·variance)")
-    rows: int = Field(5000, ge=2, description="most fit rows it is fitted on")
-    tolerance: float = Field(1e-3, gt=0, description="of the optimiser")
-    seed: int = Field(0, ge=0, description="which rows it is fitted on")
+    nu: float = hyper(0.5, "ν, share of fit rows allowed outside the border", above=0, high=1)
+    gamma: float = hyper(0.0, "γ of the kernel; 0 = 1/(D·variance)", low=0)
+    rows: int = hyper(5000, "most fit rows it is fitted on", low=2)
+    tolerance: float = hyper(1e-3, "of the optimiser", above=0)
+    seed: int = hyper(0, "which rows it is fitted on", low=0)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the rows to fit on."""
@@ -152,7 +144,7 @@ class OneClassSVM(OneClassDetector):
         return KernelDensity(state["support"], width, log_weights=state["alpha"].log())
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the rows fitted on, the support vectors among them, and γ."""
+        """Report the rows fitted on, the support vectors among them, and γ."""
         return {
             "rows": int(state["rows"]),
             "support_vectors": len(state["alpha"]),

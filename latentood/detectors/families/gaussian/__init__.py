@@ -5,11 +5,4 @@ from latentood.detectors.families.gaussian.distances import SSD, Mahalanobis, Re
 from latentood.detectors.families.gaussian.layers import MahalanobisLayers
 from latentood.detectors.families.gaussian.mixture import GMM
 
-DETECTORS = (
-    Mahalanobis,
-    RelativeMahalanobis,
-    SSD,
-    MahalanobisLayers,
-    DDU,
-    GMM,
-)
+DETECTORS = (Mahalanobis, RelativeMahalanobis, SSD, MahalanobisLayers, DDU, GMM)

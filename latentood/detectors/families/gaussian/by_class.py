@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.base import FeatureDetector, State
 from latentood.detectors.statistics.classes import Centres, ClassMeans, ClassScatters
 from latentood.errors import DetectorError
-from latentood.latents import LABELS, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.latents import LABELS, Latents
+from latentood.plugins import hyper, plugin
+from latentood.stats.distributions.mixture import (
+    mixture_log_density,
+    precision_factors,
+    spread_rank,
+)
 from latentood.stats.linalg import FLAT
-from latentood.stats.mixture import mixture_log_density, precision_factors, spread_rank
 
 JITTER = 1e-6
 _LARGEST = 1e140
@@ -29,10 +32,6 @@ class MixtureDetector(FeatureDetector):
     """The log density of a mixture of Gaussians, negated; the state holds the mixture."""
 
     family = "gaussian"
-
-    @abstractmethod
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Declare what fitting asks of the fit split."""
 
     def vectors(self, state: State, rows: Tensor) -> Tensor:
         """Turn rows (N, D) as stored into those the mixture models (N, D') float64."""
@@ -64,26 +63,16 @@ class DDU(MixtureDetector):
     fails = "Classes with fewer rows than features have dimensions: the jitter then decides."
     cost = "O(N·D² + C·D³) fit, O(C·D²) per row, C·D² numbers kept"
     cannot_fit_on = ("one row",)
-    priors: bool = Field(
-        True, description="whether classes are weighted by their share; the paper's code: no"
-    )
-    unbiased: bool = Field(
-        True, description="whether a scatter is divided by n−1, as in the paper, or by n"
-    )
-    jitter: float = Field(
+    fit_reads = (LABELS,)
+    asks = (ClassMeans,)
+    priors: bool = hyper(True, "whether classes are weighted by their share; the paper's code: no")
+    unbiased: bool = hyper(True, "whether a scatter is divided by n−1, as in the paper, or by n")
+    jitter: float = hyper(
         JITTER,
-        gt=0,
-        le=1,
-        description="first share of the mean variance within classes added where a covariance is singular",
+        "first share of the mean variance within classes added where a covariance is singular",
+        above=0,
+        high=1,
     )
-
-    def needs(self) -> Needs:
-        """Declare features, and labels to fit."""
-        return Needs(score=(self.key,), fit=(self.key, LABELS))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the class means."""
-        return (ClassMeans(self.key),)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep log π (C,), means (C, D) and factors of the precisions (C, D, D)."""
@@ -103,7 +92,7 @@ class DDU(MixtureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the smallest rank and class, and the jitter as a share of the mean variance."""
+        """Report the smallest rank and class, and the jitter as a share of the mean variance."""
         classes, width = state["means"].shape
         return {
             "rank": int(state["rank"]),

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import RIDGE, FeatureDetector, Needs, Ridge, State
+from latentood.detectors.base import RIDGE, FeatureDetector, Ridge, State
 from latentood.detectors.checks import checked_whitener
-from latentood.detectors.statistics.classes import ClassMoments
+from latentood.detectors.statistics.classes import ClassMeans, ClassMoments
 from latentood.detectors.statistics.moments import Moments, UnitMoments
 from latentood.latents import LABELS, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import condition_of, nearest_squared, unit_rows
 
 log = logging.getLogger(__name__)
@@ -34,19 +34,12 @@ class Mahalanobis(FeatureDetector):
     fails = "Near OOD: directions that all classes share dominate the distance; rmd takes them out."
     cost = "O(N·D² + D³) fit, O(D² + C·D) per row"
     cannot_fit_on = ("one row",)
+    fit_reads = (LABELS,)
+    asks = (Moments, ClassMeans, ClassMoments)
     ridge: Ridge = RIDGE
-
-    def needs(self) -> Needs:
-        """Declare features, and labels to fit."""
-        return Needs(score=(self.key,), fit=(self.key, LABELS))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for total scatter and class means."""
-        return (Moments(self.key), ClassMoments(self.key))
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the overall mean (D,), the whitener (D, D) and the whitened class means (K, D)."""
-        train.gather(self.statistics())
         mean = train.compute(Moments(self.key)).mean
         classes = train.compute(ClassMoments(self.key))
         who = f"{self.name}: {self.key}"
@@ -59,7 +52,7 @@ class Mahalanobis(FeatureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell rank and condition of the tied covariance, and the classes that occurred."""
+        """Report rank and condition of the tied covariance, and the classes that occurred."""
         return {
             "rank": int(state["rank"]),
             "width": len(state["mean"]),
@@ -120,12 +113,8 @@ class SSD(FeatureDetector):
     fails = "Classes far apart: the one Gaussian spans the gaps between them as well."
     cost = "O(N·D² + D³) fit, O(D²) per row"
     cannot_fit_on = ("one row",)
-    normalise: bool = Field(False, description="whether features are scaled to length 1 first")
+    normalise: bool = hyper(False, "whether features are scaled to length 1 first")
     ridge: Ridge = RIDGE
-
-    def needs(self) -> Needs:
-        """Declare features."""
-        return Needs(score=(self.key,), fit=(self.key,))
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for mean and scatter."""
@@ -142,7 +131,7 @@ class SSD(FeatureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell rank and condition of the covariance."""
+        """Report rank and condition of the covariance."""
         return {
             "rank": int(state["rank"]),
             "width": len(state["mean"]),

@@ -12,7 +12,7 @@ from latentood.detectors.families.gaussian.distances import Mahalanobis
 from latentood.detectors.statistics.moments import DistanceMoments
 from latentood.errors import DetectorError
 from latentood.latents import PENULTIMATE, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 
 
 @plugin
@@ -44,13 +44,11 @@ class MahalanobisLayers(Detector):
     fails = "Early layers that mix classes: their large, noisy distances drown the good ones."
     cost = "O(Σ_l N·D_l² + D_l³) fit, O(Σ_l D_l² + C·D_l) per row"
     cannot_fit_on = ("one row",)
-    layers: tuple[str, ...] = Field(
-        (PENULTIMATE,), description="layers whose distances are added up"
+    layers: tuple[str, ...] = hyper((PENULTIMATE,), "layers whose distances are added up")
+    fusion: Literal["uniform", "weighted", "standardised"] = hyper(
+        "uniform", "how distances are made comparable"
     )
-    fusion: Literal["uniform", "weighted", "standardised"] = Field(
-        "uniform", description="how distances are made comparable"
-    )
-    alpha: tuple[float, ...] = Field((), description="α of each layer, for fusion=weighted")
+    alpha: tuple[float, ...] = hyper((), "α of each layer, for fusion=weighted")
     ridge: Ridge = RIDGE
 
     def __post_init__(self) -> None:
@@ -60,11 +58,10 @@ class MahalanobisLayers(Detector):
                 f"{self.name}: layers must name different layers, at least one, got "
                 f"{self.layers!r}; remove the repeated ones"
             )
-        numbers = all(isinstance(a, int | float) and abs(a) < float("inf") for a in self.alpha)
         expected = len(self.layers) if self.fusion == "weighted" else 0
-        if not numbers or len(self.alpha) != expected:
+        if len(self.alpha) != expected:
             raise DetectorError(
-                f"{self.name}: alpha must be {expected} finite numbers for fusion={self.fusion} of "
+                f"{self.name}: alpha must be {expected} numbers for fusion={self.fusion} of "
                 f"{len(self.layers)} layers, got {self.alpha!r}; give one α per layer and "
                 "fusion=weighted, or neither"
             )
@@ -87,7 +84,6 @@ class MahalanobisLayers(Detector):
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the state of every layer as ``<number>.<name>``, and α and offsets (L,)."""
-        train.gather(self.statistics())
         state = {
             f"{number}.{name}": tensor
             for number, distance in enumerate(self.distances)
@@ -98,7 +94,7 @@ class MahalanobisLayers(Detector):
         return state | {"offset": offset.to(device), "alpha": alpha.to(device)}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell α and the rank of every layer."""
+        """Report α and the rank of every layer."""
         ranks = [int(state[f"{number}.rank"]) for number in range(len(self.layers))]
         return {
             "alpha": dict(zip(self.layers, state["alpha"].tolist(), strict=True)),

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import RIDGE, Needs, Ridge, State
+from latentood.detectors.base import RIDGE, Ridge, State
 from latentood.detectors.checks import no_spread
 from latentood.detectors.families.gaussian.by_class import MixtureDetector
 from latentood.detectors.statistics.bank import Bank
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
+from latentood.stats.distributions.mixture import spread_rank
 from latentood.stats.linalg import EPSILON
-from latentood.stats.mixture import spread_rank
 from latentood.stats.moments import column_scale
 
 log = logging.getLogger(__name__)
@@ -39,29 +39,17 @@ class GMM(MixtureDetector):
     fails = "Wide features with few rows per component: likelihoods follow the ridge. Depends on k."
     cost = "O(I·K·M·D²) fit for I iterations over M rows, O(K·D²) per row"
     cannot_fit_on = ("one row",)
-    components: int = Field(
-        10, ge=1, description="K, the number of Gaussians; about as many as classes"
+    components: int = hyper(10, "K, the number of Gaussians; about as many as classes", low=1)
+    covariance: Literal["full", "tied", "diag", "spherical"] = hyper(
+        "full", "shape of the covariances"
     )
-    covariance: Literal["full", "tied", "diag", "spherical"] = Field(
-        "full", description="shape of the covariances"
-    )
-    standardise: bool = Field(
-        True, description="whether every dimension is first brought to variance 1"
-    )
+    standardise: bool = hyper(True, "whether every dimension is first brought to variance 1")
     ridge: Ridge = RIDGE
-    iterations: int = Field(100, ge=1, description="most steps of expectation maximisation")
-    tolerance: float = Field(
-        1e-3, gt=0, description="gain in mean log likelihood below which it stops"
-    )
-    restarts: int = Field(
-        1, ge=1, description="fits from different starts, of which the best is kept"
-    )
-    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows that is fitted to")
-    seed: int = Field(0, ge=0, description="which rows a share keeps, and where k-means starts")
-
-    def needs(self) -> Needs:
-        """Declare features."""
-        return Needs(score=(self.key,), fit=(self.key,))
+    iterations: int = hyper(100, "most steps of expectation maximisation", low=1)
+    tolerance: float = hyper(1e-3, "gain in mean log likelihood below which it stops", above=0)
+    restarts: int = hyper(1, "fits from different starts, of which the best is kept", low=1)
+    share: float = hyper(1.0, "share of the fit rows that is fitted to", above=0, high=1)
+    seed: int = hyper(0, "which rows a share keeps, and where k-means starts", low=0)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the rows to fit to."""
@@ -88,7 +76,7 @@ class GMM(MixtureDetector):
         return (rows - state["shift"]) / state["spread"] if self.standardise else rows
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the smallest rank and weight of a component, and how the fit ended."""
+        """Report the smallest rank and weight of a component, and how the fit ended."""
         components, width = state["means"].shape
         return {
             "components": components,

@@ -4,11 +4,4 @@ from latentood.detectors.families.head.geometry import FDBD, NCI, FeatureNorm, G
 from latentood.detectors.families.head.nac import NAC
 from latentood.detectors.families.head.pnml import PNML
 
-DETECTORS = (
-    FDBD,
-    NCI,
-    GradNorm,
-    PNML,
-    NAC,
-    FeatureNorm,
-)
+DETECTORS = (FDBD, NCI, GradNorm, PNML, NAC, FeatureNorm)

@@ -12,7 +12,7 @@ from latentood.detectors.checks import checked_head, one_class
 from latentood.detectors.statistics.moments import Mean
 from latentood.errors import DetectorError
 from latentood.latents import HEAD, LOGITS, PENULTIMATE_FEATURES, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import lengths
 
 NEAREST = 1e-10
@@ -24,10 +24,8 @@ class HeadDetector(Detector):
     """A detector that measures penultimate features from their mean, along the head."""
 
     family = "head"
-
-    def needs(self) -> Needs:
-        """Declare features and logits, and the head to fit."""
-        return Needs(score=(PENULTIMATE_FEATURES, LOGITS), fit=(PENULTIMATE_FEATURES, LOGITS, HEAD))
+    reads = (PENULTIMATE_FEATURES, LOGITS)
+    fit_reads = (PENULTIMATE_FEATURES, LOGITS, HEAD)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the mean."""
@@ -84,9 +82,7 @@ class NCI(HeadDetector):
     works = "Classifiers trained long enough that features collapse onto the weights."
     fails = "Weights of very different lengths, and networks stopped early."
     cost = "O(N·D) fit, O(D) per row"
-    alpha: float = Field(
-        1e-4, ge=0, description="weight of the length of the features; tune it on ID val"
-    )
+    alpha: float = hyper(1e-4, "weight of the length of the features; tune it on ID val", low=0)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the mean (D,) and the weight (C, D)."""
@@ -116,10 +112,7 @@ class GradNorm(Detector):
     works = "Features that are long and predictions that are sure for ID inputs, as on ImageNet."
     fails = "Small images and residual networks of CIFAR size: near chance in large benchmarks."
     cost = "no fit, O(C + D) per row"
-
-    def needs(self) -> Needs:
-        """Declare features and logits."""
-        return Needs(score=(PENULTIMATE_FEATURES, LOGITS))
+    reads = (PENULTIMATE_FEATURES, LOGITS)
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Multiply both norms: (N,) ≤ 0."""

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, Needs, State
+from latentood.detectors.base import Detector, State
 from latentood.detectors.checks import checked_head
 from latentood.detectors.statistics.activation import StateCounts, activation_states, state_cells
 from latentood.latents import HEAD, LOGITS, PENULTIMATE_FEATURES, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 
 
 @plugin
@@ -32,16 +32,11 @@ class NAC(Detector):
     works = "Wide layers after ReLU, where OOD puts many units into states training never did."
     fails = "A steepness that drives every state to 0 or 1: then few bins are in use."
     cost = "O(N·C·D) fit, O(C·D) per row"
-    steepness: float = Field(
-        100.0, gt=0, description="α of the sigmoid: 100 in the paper for this layer"
-    )
-    bins: int = Field(50, ge=2, description="bins of the histogram of each unit")
-    r: float = Field(2.5, gt=0, description="density from which on a state counts as covered")
-
-    def needs(self) -> Needs:
-        """Declare features and logits, and the head to fit."""
-        both = (PENULTIMATE_FEATURES, LOGITS)
-        return Needs(score=both, fit=(*both, HEAD))
+    reads = (PENULTIMATE_FEATURES, LOGITS)
+    fit_reads = (PENULTIMATE_FEATURES, LOGITS, HEAD)
+    steepness: float = hyper(100.0, "α of the sigmoid: 100 in the paper for this layer", above=0)
+    bins: int = hyper(50, "bins of the histogram of each unit", low=2)
+    r: float = hyper(2.5, "density from which on a state counts as covered", above=0)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the histogram of states."""
@@ -55,7 +50,7 @@ class NAC(Detector):
         return {"coverage": (counts / full).clamp(max=1.0), "weight": weight}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the share of bins in use, which is small where the steepness is too large."""
+        """Report the share of bins in use, which is small where the steepness is too large."""
         return {"bins_in_use": float((state["coverage"] > 0).double().mean())}
 
     def score(self, state: State, rows: Latents) -> Tensor:

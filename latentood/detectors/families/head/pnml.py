@@ -1,4 +1,4 @@
-"""The regret of a learner that was told the label of the input it is tested on."""
+"""Predictive normalised maximum likelihood: the regret of a learner that is given the label."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, Needs, State
+from latentood.detectors.base import Detector, State
 from latentood.detectors.checks import checked_head
 from latentood.detectors.statistics.moments import UnitScatter
 from latentood.errors import DetectorError
@@ -37,10 +37,8 @@ class PNML(Detector):
     works = "Features of full rank, where OOD has a part along directions the fit rows hardly use."
     fails = "Fewer rows than dimensions: every new row is outside their span, and only p is left."
     cost = "O(N·D² + D³) fit, O(D² + C·D) per row"
-
-    def needs(self) -> Needs:
-        """Declare features, and the head to fit."""
-        return Needs(score=(PENULTIMATE_FEATURES,), fit=(PENULTIMATE_FEATURES, HEAD))
+    reads = (PENULTIMATE_FEATURES,)
+    fit_reads = (PENULTIMATE_FEATURES, HEAD)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the scatter of unit rows."""
@@ -65,12 +63,12 @@ class PNML(Detector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the rank of the fit rows."""
+        """Report the rank of the fit rows."""
         width, rank = state["span"].shape
         return {"rank": rank, "width": width}
 
     def score(self, state: State, rows: Latents) -> Tensor:
-        """Sum over the labels the learner might be told: (N,) in [0, log C]."""
+        """Sum over the labels the learner might be given: (N,) in [0, log C]."""
         unit = unit_rows(rows[PENULTIMATE_FEATURES])
         log_p = (unit @ state["weight"].mT + state["bias"]).log_softmax(dim=1)
         energy = (unit @ state["span"]).square().sum(dim=1)

@@ -14,15 +14,6 @@ from latentood.detectors.families.logits.scores import (
 )
 
 DETECTORS = (
-    MaxSoftmax,
-    MaxLogit,
-    Energy,
-    Entropy,
-    TemperatureScaling,
-    KLMatching,
-    GEN,
-    OpenMax,
-    WeightedEnergy,
-    OdinEps0,
-    MCM,
-)
+    MaxSoftmax, MaxLogit, Energy, Entropy, TemperatureScaling, KLMatching, GEN, OpenMax,
+    WeightedEnergy, OdinEps0, MCM,
+)  # fmt: skip

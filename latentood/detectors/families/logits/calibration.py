@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, Needs, State
+from latentood.detectors.base import Detector, State
 from latentood.detectors.statistics.bank import Bank
 from latentood.detectors.statistics.classes import PredictedPosteriors
 from latentood.errors import DetectorError
@@ -40,10 +40,8 @@ class TemperatureScaling(Detector):
     works = "Overconfident classifiers: probabilities that saturate at 1 can be ranked again."
     fails = "Where msp fails for other reasons than calibration; needs misclassified val rows."
     cost = "O(I·V·C) fit for V val rows in I ≈ 20 evaluations, O(C) per row"
-
-    def needs(self) -> Needs:
-        """Declare logits, and of ID val rows logits and labels."""
-        return Needs(score=(LOGITS,), val=(LOGITS, LABELS))
+    reads = (LOGITS,)
+    val_reads = (LOGITS, LABELS)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep T*."""
@@ -63,16 +61,16 @@ class TemperatureScaling(Detector):
         return {"temperature": torch.tensor(temperature, dtype=torch.float64, device=logits.device)}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell T*."""
+        """Report T*."""
         return {"temperature": float(state["temperature"])}
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Score rows: (N,) in [−1, −1/C]."""
         return -torch.softmax(rows.double(LOGITS) / state["temperature"], dim=1).amax(dim=1)
 
-    def _no_minimum(self, rows: Latents, wanted: str, found: str) -> DetectorError:
+    def _no_minimum(self, rows: Latents, wanted: str, instead: str) -> DetectorError:
         return DetectorError(
-            f"{self.name}: some ID val rows must be {wanted}, got {found}, over {len(rows)} rows "
+            f"{self.name}: some ID val rows must be {wanted}, got {instead}, over {len(rows)} rows "
             f'of "{rows.name}"; use held-out rows with their right labels, or msp'
         )
 
@@ -93,10 +91,8 @@ class KLMatching(Detector):
     works = "Many classes with habitual confusions: an unusual spread over classes stands out."
     fails = "OOD inputs that mimic one class with confidence, and few val rows for each class."
     cost = "O(V·C) fit for V val rows, O(C²) per row"
-
-    def needs(self) -> Needs:
-        """Declare logits, and those of ID val rows."""
-        return Needs(score=(LOGITS,), val=(LOGITS,))
+    reads = (LOGITS,)
+    val_reads = (LOGITS,)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep log d (C, C) and which classes were never predicted."""
@@ -114,7 +110,7 @@ class KLMatching(Detector):
         return {"log_typical": means.clamp(min=TINY).log(), "never_predicted": never}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the classes that no ID val row is predicted as."""
+        """Report the classes that no ID val row is predicted as."""
         return {"never_predicted": state["never_predicted"].nonzero().flatten().tolist()}
 
     def score(self, state: State, rows: Latents) -> Tensor:

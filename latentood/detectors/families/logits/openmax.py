@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, Needs, State
+from latentood.detectors.base import Detector, State
 from latentood.detectors.statistics.classes import CorrectClassMeans, CorrectTails
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, LOGITS, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
+from latentood.stats.distributions.weibull import fit_weibulls
 from latentood.stats.linalg import lengths
-from latentood.stats.weibull import fit_weibulls
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +42,10 @@ class OpenMax(Detector):
     fails = "Confident OOD near a class mean; probabilities saturate at 0 and 1 for large logits."
     cost = "O(N·C + N·log N) fit in two passes, O(α·C) per row"
     cannot_fit_on = ("one row",)
-    tail: int = Field(
-        20, ge=2, description="largest distances of a class that its Weibull is fitted to"
-    )
-    alpha: int = Field(
-        3, ge=1, description="top classes whose logits are recalibrated; at most all"
-    )
-
-    def needs(self) -> Needs:
-        """Declare logits, and labels to fit."""
-        return Needs(score=(LOGITS,), fit=(LOGITS, LABELS))
+    reads = (LOGITS,)
+    fit_reads = (LOGITS, LABELS)
+    tail: int = hyper(20, "largest distances of a class that its Weibull is fitted to", low=2)
+    alpha: int = hyper(3, "top classes whose logits are recalibrated; at most all", low=1)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the means of correctly classified rows."""
@@ -77,7 +71,7 @@ class OpenMax(Detector):
         return {"means": means, "shape": weibulls.shape, "log_scale": weibulls.log_scale}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the classes that are not recalibrated."""
+        """Report the classes that are not recalibrated."""
         return {"not_recalibrated": (state["shape"] == 0).nonzero().flatten().tolist()}
 
     def score(self, state: State, rows: Latents) -> Tensor:

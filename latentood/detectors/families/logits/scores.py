@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, Needs, State
+from latentood.detectors.base import Detector, State
 from latentood.errors import DetectorError
 from latentood.latents import LOGITS, Latents
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.probabilities import log_complement, softmax_entropy
 
 
@@ -20,10 +19,7 @@ class LogitDetector(Detector):
     """A score of logits; :meth:`of_logits` also serves logits recomputed from shaped features."""
 
     family = "logits"
-
-    def needs(self) -> Needs:
-        """Declare the logits of the rows to score."""
-        return Needs(score=(LOGITS,))
+    reads = (LOGITS,)
 
     @abstractmethod
     def of_logits(self, logits: Tensor) -> Tensor:
@@ -48,9 +44,7 @@ class MaxSoftmax(LogitDetector):
         "Overconfident networks give far OOD a probability of 1, and near 1 it barely ranks at all."
     )
     cost = "no fit, O(C) per row"
-    temperature: float = Field(
-        1.0, gt=0, description="T that divides the logits before the softmax"
-    )
+    temperature: float = hyper(1.0, "T that divides the logits before the softmax", above=0)
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Score logits (N, C) → (N,) in [−1, −1/C]."""
@@ -83,7 +77,7 @@ class Energy(LogitDetector):
     works = "The default among logit scores: does not saturate where the softmax does."
     fails = "OOD inputs with large activations, whose logits are as large as those of ID."
     cost = "no fit, O(C) per row"
-    temperature: float = Field(1.0, gt=0, description="T of the energy; 1 in the paper")
+    temperature: float = hyper(1.0, "T of the energy; 1 in the paper", above=0)
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Score logits (N, C) → (N,)."""
@@ -119,10 +113,8 @@ class GEN(LogitDetector):
     works = "Many classes: small probabilities count, the long tail of near-zero ones does not."
     fails = "Few classes, where it ranks as entropy does, and logits far out of calibration."
     cost = "no fit, O(C·log M) per row"
-    gamma: float = Field(
-        0.1, gt=0, description="γ; the smaller, the more small probabilities count"
-    )
-    top: int = Field(100, ge=1, description="M, the number of most probable classes that count")
+    gamma: float = hyper(0.1, "γ; the smaller, the more small probabilities count", above=0)
+    top: int = hyper(100, "M, the number of most probable classes that count", low=1)
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Score logits (N, C) → (N,) ≥ 0."""
@@ -147,18 +139,10 @@ class WeightedEnergy(LogitDetector):
     works = "Models trained with VOS, whose weights make up for frequent and rare classes."
     fails = "Other models: without learned weights it is energy under another name."
     cost = "no fit, O(C) per row"
-    weights: tuple[float, ...] = Field(
-        (), description="weight of each class; empty = 1 for all, as in energy"
-    )
+    weights: tuple[float, ...] = hyper((), "weight of each class; empty = 1 for all, as in energy")
 
     def __post_init__(self) -> None:
         """Check that some class has a weight."""
-        for weight in self.weights:
-            if not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise DetectorError(
-                    f"{self.name}: weights must be finite numbers, got {weight!r}; give one for "
-                    "each class"
-                )
         if self.weights and max(self.weights) <= 0:
             raise DetectorError(
                 f"{self.name}: weights must be > 0 for some class, got none above "
@@ -192,9 +176,7 @@ class OdinEps0(MaxSoftmax):
     paper = "arXiv:1706.02690, sec. 3"
     works = "Where max_logit works: at T = 1000 it ranks by the top logit less the mean logit."
     fails = "Reported ODIN gains that come from the perturbation of the input are not in it."
-    temperature: float = Field(
-        1000.0, gt=0, description="T that divides the logits before the softmax"
-    )
+    temperature: float = hyper(1000.0, "T that divides the logits before the softmax", above=0)
 
 
 @plugin
@@ -209,6 +191,4 @@ class MCM(MaxSoftmax):
     paper = "arXiv:2211.13445, sec. 3"
     works = "Zero-shot classifiers of the CLIP kind, whose logits are cosines in [−1, 1]."
     fails = "Logits that CLIP's scale of 100 has multiplied: set temperature to 100 for τ = 1."
-    temperature: float = Field(
-        1.0, gt=0, description="τ that divides the cosines before the softmax"
-    )
+    temperature: float = hyper(1.0, "τ that divides the cosines before the softmax", above=0)

@@ -4,9 +4,4 @@ from latentood.detectors.families.neighbours.guidance import NNGuide, Relation
 from latentood.detectors.families.neighbours.knn import KNN
 from latentood.detectors.families.neighbours.reverse import CFOOD
 
-DETECTORS = (
-    KNN,
-    NNGuide,
-    Relation,
-    CFOOD,
-)
+DETECTORS = (KNN, NNGuide, Relation, CFOOD)

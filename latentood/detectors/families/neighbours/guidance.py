@@ -8,19 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.banks import BankDetector, bank_state
+from latentood.detectors.base import State
 from latentood.detectors.checks import too_many_neighbours
 from latentood.detectors.statistics.bank import Bank, ClassBank, own_positions
 from latentood.latents import LABELS, LOGITS, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import unit_rows
-from latentood.stats.similarity import Guides, products, top_mean
+from latentood.stats.neighbours.similarity import Guides, products, top_mean
 
 log = logging.getLogger(__name__)
 
 
 @plugin
-class NNGuide(FeatureDetector):
+class NNGuide(BankDetector):
     """The energy of a row, times the energies of the fit rows it resembles most.
 
     ``−logsumexp(z) · mean_{top k} ⟨ĥ, ĥ_i·logsumexp(z_i)⟩`` over a bank of fit rows; Park et al.
@@ -35,16 +36,11 @@ class NNGuide(FeatureDetector):
     works = "Where energy is overconfident far from the data: similarity to the bank reins it in."
     fails = "Logits whose log-sum-exp is not above 0, and banks too small for some classes."
     cost = "O(N·D) fit, O(M·D) per row, for a bank of M rows"
-    reads_bank = True
     cannot_fit_on = ("one row", "few rows", "one class")
-    k: int = Field(100, ge=1, description="how many fit rows guide: 10 for ImageNet in the paper")
-    share: float = Field(1.0, gt=0, le=1, description="share of every class kept as the bank")
-    seed: int = Field(0, ge=0, description="which rows a share keeps")
-
-    def needs(self) -> Needs:
-        """Declare features and logits, and labels to fit."""
-        both = (self.key, LOGITS)
-        return Needs(score=both, fit=(*both, LABELS))
+    reads = (LOGITS,)
+    fit_reads = (LOGITS, LABELS)
+    k: int = hyper(100, "how many fit rows guide: 10 for ImageNet in the paper", low=1)
+    share: float = hyper(1.0, "share of every class kept as the bank", above=0, high=1)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the bank, features and logits."""
@@ -52,7 +48,6 @@ class NNGuide(FeatureDetector):
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, its energies (M,), and where its rows are from."""
-        train.gather(self.statistics())
         bank, logits = (train.compute(statistic) for statistic in self.statistics())
         if self.k > len(bank.rows):
             remedy = f'extract more of "{train.name}"'
@@ -65,16 +60,7 @@ class NNGuide(FeatureDetector):
                 "rows of the bank: what resembles them scores the wrong way round",
                 self.name, below, len(energies),
             )  # fmt: skip
-        return {
-            "bank": bank.rows,
-            "energies": energies,
-            "positions": bank.positions,
-            "origin": bank.origin,
-        }
-
-    def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the size of the bank."""
-        return {"bank": len(state["bank"])}
+        return bank_state(bank) | {"energies": energies}
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Multiply energy and guidance: (N,)."""
@@ -92,7 +78,7 @@ class NNGuide(FeatureDetector):
 
 
 @plugin
-class Relation(FeatureDetector):
+class Relation(BankDetector):
     """How little a row relates to the fit rows, in features and predictions together.
 
     ``−Σ_i (max(0, ⟨ĥ,ĥ_i⟩)·⟨p,p_i⟩)^power`` over a bank; Kim et al. 2023, whose temperature is
@@ -107,17 +93,9 @@ class Relation(FeatureDetector):
     works = "Large clean banks: counts all of the data a row agrees with, not k rows of it."
     fails = "Classes of very different size, since small ones have few rows to relate to."
     cost = "O(M·(C+D)) per row, for a bank of M rows; no fit beyond the bank"
-    reads_bank = True
-    power: float = Field(
-        1.0, gt=0, description="power of each term; 1 is best for OOD in the paper"
-    )
-    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept as the bank")
-    seed: int = Field(0, ge=0, description="which rows a share keeps")
-
-    def needs(self) -> Needs:
-        """Declare features and logits."""
-        both = (self.key, LOGITS)
-        return Needs(score=both, fit=both)
+    reads = (LOGITS,)
+    fit_reads = (LOGITS,)
+    power: float = hyper(1.0, "power of each term; 1 is best for OOD in the paper", above=0)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the bank, features and logits."""
@@ -125,18 +103,8 @@ class Relation(FeatureDetector):
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank: features (M, D) and logits (M, C), and where its rows are from."""
-        train.gather(self.statistics())
         bank, logits = (train.compute(statistic) for statistic in self.statistics())
-        return {
-            "bank": bank.rows,
-            "logits": logits.rows,
-            "positions": bank.positions,
-            "origin": bank.origin,
-        }
-
-    def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the size of the bank."""
-        return {"bank": len(state["bank"])}
+        return bank_state(bank) | {"logits": logits.rows}
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Sum the relations: (N,) ≤ 0."""

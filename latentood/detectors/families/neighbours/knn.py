@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.banks import BankDetector, bank_state
+from latentood.detectors.base import State
 from latentood.detectors.checks import too_many_neighbours
 from latentood.detectors.statistics.bank import Bank, own_positions
-from latentood.latents import Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.latents import Latents
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import unit_rows
-from latentood.stats.neighbours import EFFORT, Neighbours
-from latentood.stats.neighbours_engines import Engine, Index, engine_in_use
+from latentood.stats.neighbours.engines import Engine, Index, engine_in_use
+from latentood.stats.neighbours.search import EFFORT, Neighbours
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ReadyBank:
 
 
 @plugin
-class KNN(FeatureDetector):
+class KNN(BankDetector):
     """Distance to the k-th nearest fit row, of features scaled to length 1.
 
     ``‖ĥ − ĥ_(k)‖`` with ĥ = h/(‖h‖+ε); Sun et al. 2022. K is 50 there for CIFAR-10, 200 for
@@ -47,34 +48,17 @@ class KNN(FeatureDetector):
     works = "Features of any shape, one class or many; strongest with contrastive training."
     fails = "Small or mislabelled banks, and near OOD whose features fall inside ID clusters."
     cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
-    reads_bank = True
     cannot_fit_on = ("one row", "few rows")
-    k: int = Field(
-        50,
-        ge=1,
-        description="which neighbour: 50 for CIFAR-10, 200 for CIFAR-100, 1000 for ImageNet",
+    k: int = hyper(
+        50, "which neighbour: 50 for CIFAR-10, 200 for CIFAR-100, 1000 for ImageNet", low=1
     )
-    metric: Literal["euclidean", "squared_euclidean"] = Field("euclidean", description="distance")
-    normalise: bool = Field(True, description="whether features are scaled to length 1 first")
-    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept as the bank")
-    seed: int = Field(0, ge=0, description="which rows a share keeps")
-    engine: Engine = Field("auto", description="search engine; the scores are the same")
-    index: Index = Field(
-        "flat", description="flat is exact; ivf and hnsw may miss neighbours: see recall"
+    metric: Literal["euclidean", "squared_euclidean"] = hyper("euclidean", "distance")
+    normalise: bool = hyper(True, "whether features are scaled to length 1 first")
+    engine: Engine = hyper("auto", "search engine; the scores are the same")
+    index: Index = hyper("flat", "flat is exact; ivf and hnsw may miss neighbours: see recall")
+    effort: int = hyper(
+        EFFORT, "lists that ivf visits, candidates that hnsw follows; more misses less", low=1
     )
-    effort: int = Field(
-        EFFORT,
-        ge=1,
-        description="lists that ivf visits, candidates that hnsw follows; more misses less",
-    )
-
-    def needs(self) -> Needs:
-        """Declare features."""
-        return Needs(score=(self.key,), fit=(self.key,))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the bank."""
-        return (Bank(self.key, self.share, self.seed),)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, and where its rows come from."""
@@ -82,7 +66,7 @@ class KNN(FeatureDetector):
         if self.k > len(bank.rows):
             remedy = f'extract more of "{train.name}"'
             raise too_many_neighbours(self.name, self.k, len(bank.rows), remedy)
-        return {"bank": bank.rows, "positions": bank.positions, "origin": bank.origin}
+        return bank_state(bank)
 
     def prepare(self, state: State) -> ReadyBank:
         """Build the index, or take that of a sibling: one serves every k of a sweep."""
@@ -97,12 +81,8 @@ class KNN(FeatureDetector):
         search.asked.add(self.k)
         return ReadyBank(search, state["positions"], state["origin"])
 
-    def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the size of the bank and the engine that searches it."""
-        return {"bank": len(state["bank"])}
-
     def measure(self, state: State, ready: Callable[[], ReadyBank]) -> dict[str, Any]:
-        """Tell the engine, and which share of the k nearest rows an approximate index finds."""
+        """Report the engine, and which share of the k nearest rows an approximate index finds."""
         engine = engine_in_use(
             self.engine, state["bank"].device, self.index, lambda: ready().search
         )

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.banks import bank_state
+from latentood.detectors.base import FeatureDetector, State
 from latentood.detectors.statistics.bank import Sample, own_positions
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import unit_rows
 
 TIE = 1e-12
@@ -56,20 +57,13 @@ class CFOOD(FeatureDetector):
     cost = "O(n²·D) once, O(n·(D + log n)) per row, for n reference rows (memory 8·n² bytes)"
     reads_bank = True
     cannot_fit_on = ("one row",)
-    rho: float = Field(
-        0.01, gt=0, le=1, description="share of reference rows that must count x among theirs"
+    rho: float = hyper(
+        0.01, "share of reference rows that must count x among theirs", above=0, high=1
     )
-    reference: int = Field(
-        5000,
-        ge=2,
-        le=16384,
-        description="reference rows drawn: 10% of CIFAR's in the authors' code",
+    reference: int = hyper(
+        5000, "reference rows drawn: 10% of CIFAR's in the authors' code", low=2, high=16384
     )
-    seed: int = Field(0, ge=0, description="which rows are drawn")
-
-    def needs(self) -> Needs:
-        """Declare features."""
-        return Needs(score=(self.key,), fit=(self.key,))
+    seed: int = hyper(0, "which rows are drawn", low=0)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the sample."""
@@ -83,7 +77,7 @@ class CFOOD(FeatureDetector):
                 f"{self.name}: a neighbourhood must have ≥ 2 reference rows, got "
                 f'{len(sample.rows)} of "{train.name}"; extract more rows'
             )
-        return {"bank": sample.rows, "positions": sample.positions, "origin": sample.origin}
+        return bank_state(sample)
 
     def prepare(self, state: State) -> ReadyReference:
         """Sort the distances of every reference row to the others."""
@@ -92,7 +86,7 @@ class CFOOD(FeatureDetector):
         return ReadyReference(unit, squared.sort(dim=1).values[:, :-1].contiguous(), state)
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the reference rows, and how many of them must count x among theirs."""
+        """Report the reference rows, and how many of them must count x among theirs."""
         return {"reference": len(state["bank"]), "needed": self._needed(len(state["bank"]))}
 
     def score(self, state: ReadyReference, rows: Latents) -> Tensor:

@@ -3,8 +3,4 @@
 from latentood.detectors.families.prototypes.discriminant import WDiscOOD
 from latentood.detectors.families.prototypes.patterns import SHE, Cosine
 
-DETECTORS = (
-    SHE,
-    Cosine,
-    WDiscOOD,
-)
+DETECTORS = (SHE, Cosine, WDiscOOD)

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import RIDGE, FeatureDetector, Needs, Ridge, State
+from latentood.detectors.base import RIDGE, FeatureDetector, Ridge, State
 from latentood.detectors.checks import checked_whitener
-from latentood.detectors.statistics.classes import ClassMoments
+from latentood.detectors.statistics.classes import ClassMeans, ClassMoments
 from latentood.detectors.statistics.moments import Moments
 from latentood.errors import DetectorError
-from latentood.latents import LABELS, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.latents import LABELS, Latents
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import lengths, nearest_squared
 
 _NEGLIGIBLE = 1e-9  # of the largest spread, and of one whitened unit: class means agree
@@ -38,23 +38,14 @@ class WDiscOOD(FeatureDetector):
     fails = "Few rows per class: whitening then stretches directions nobody measured."
     cost = "O(N·D² + D³) fit, O(D² + C·dim) per row"
     cannot_fit_on = ("one row", "one class")
-    alpha: float = Field(
-        5.0, ge=0, description="weight of the distance where classes agree: 5, 1 for ViT-B"
-    )
-    dim: int = Field(0, ge=0, description="directions where classes differ; 0 = all there are")
+    fit_reads = (LABELS,)
+    asks = (Moments, ClassMeans, ClassMoments)
+    alpha: float = hyper(5.0, "weight of the distance where classes agree: 5, 1 for ViT-B", low=0)
+    dim: int = hyper(0, "directions where classes differ; 0 = all there are", low=0)
     ridge: Ridge = RIDGE
-
-    def needs(self) -> Needs:
-        """Declare features, and labels to fit."""
-        return Needs(score=(self.key,), fit=(self.key, LABELS))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for total scatter and class means."""
-        return (Moments(self.key), ClassMoments(self.key))
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the mean (D,), the whitened directions (D, D) and the class means (K, dim)."""
-        train.gather(self.statistics())
         mean = train.compute(Moments(self.key)).mean
         classes = train.compute(ClassMoments(self.key))
         who = f"{self.name}: {self.key}"
@@ -70,7 +61,7 @@ class WDiscOOD(FeatureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the directions in which classes differ, and the rank of the covariance."""
+        """Report the directions in which classes differ, and the rank of the covariance."""
         dim, width = state["means"].shape[1], len(state["mean"])
         return {"dim": dim, "width": width, "rank": int(state["rank"])}
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import FeatureDetector, Needs, State
+from latentood.detectors.base import FeatureDetector, State
 from latentood.detectors.statistics.classes import ClassMeans, CorrectClassMeans
 from latentood.errors import DetectorError
-from latentood.latents import LABELS, LOGITS, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.latents import LABELS, LOGITS, Latents
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import lengths, unit_rows
 
 log = logging.getLogger(__name__)
@@ -33,18 +33,12 @@ class SHE(FeatureDetector):
     works = "Features whose length carries confidence: OOD activates less along its class pattern."
     fails = "OOD with large activations under the inner product; try similarity=cosine."
     cost = "O(N·D) fit, O(D) per row"
-    similarity: Literal["inner", "cosine", "euclidean"] = Field(
-        "inner", description="how rows and patterns compare"
+    reads = (LOGITS,)
+    fit_reads = (LOGITS, LABELS)
+    asks = (CorrectClassMeans,)
+    similarity: Literal["inner", "cosine", "euclidean"] = hyper(
+        "inner", "how rows and patterns compare"
     )
-
-    def needs(self) -> Needs:
-        """Declare features and logits, and labels to fit."""
-        both = (self.key, LOGITS)
-        return Needs(score=both, fit=(*both, LABELS))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the means of correctly classified rows."""
-        return (CorrectClassMeans(self.key),)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the patterns (C, D)."""
@@ -67,7 +61,7 @@ class SHE(FeatureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the classes without a correctly classified fit row."""
+        """Report the classes without a correctly classified fit row."""
         return {"classes_without_correct_rows": state["filled"].tolist()}
 
     def score(self, state: State, rows: Latents) -> Tensor:
@@ -96,14 +90,8 @@ class Cosine(FeatureDetector):
     works = "Features whose direction tells the class, as after ReLU and average pooling."
     fails = "OOD that differs in length alone, and class means that point the same way."
     cost = "O(N·D) fit, O(C·D) per row"
-
-    def needs(self) -> Needs:
-        """Declare features, and labels to fit."""
-        return Needs(score=(self.key,), fit=(self.key, LABELS))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the class means."""
-        return (ClassMeans(self.key),)
+    fit_reads = (LABELS,)
+    asks = (ClassMeans,)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the directions of the class means (C, D)."""
@@ -117,7 +105,7 @@ class Cosine(FeatureDetector):
         return {"directions": means / length.clamp(min=torch.finfo(torch.float64).tiny)}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the classes that occurred."""
+        """Report the classes that occurred."""
         return {"classes": len(state["directions"])}
 
     def score(self, state: State, rows: Latents) -> Tensor:

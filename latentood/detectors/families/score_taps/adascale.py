@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import model_validator
 from torch import Tensor
 
 from latentood.detectors.families.logits.scores import Energy
 from latentood.detectors.families.score_taps.base import Network
 from latentood.detectors.families.score_taps.perturbation import Perturbing, mask_of_largest, signs
-from latentood.errors import DataError
+from latentood.errors import ConfigError, DataError
 from latentood.latents import Latents
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.activations import concentration_by_row
 
 
@@ -28,15 +27,15 @@ class ActivationShift(Perturbing):
 
     name = "adascale.shift"
     paper = "arXiv:2503.08023, sec. 4"
-    epsilon: float = Field(0.5, ge=0, allow_inf_nan=False, description="ε, length of the step")
-    moved_share: float = Field(0.05, gt=0, le=1, description="o, share of the input's values moved")
-    shift_share: float = Field(
-        0.01, gt=0, le=1, description="k₂, share of the activations whose shift counts"
+    epsilon: float = hyper(0.5, "ε, length of the step", low=0)
+    moved_share: float = hyper(0.05, "o, share of the input's values moved", above=0, high=1)
+    shift_share: float = hyper(
+        0.01, "k₂, share of the activations whose shift counts", above=0, high=1
     )
-    correction_share: float = Field(
-        0.05, gt=0, le=1, description="k₁, share of the activations in the correction term"
+    correction_share: float = hyper(
+        0.05, "k₁, share of the activations in the correction term", above=0, high=1
     )
-    weight: float = Field(10.0, ge=0, allow_inf_nan=False, description="λ, weight of the shift")
+    weight: float = hyper(10.0, "λ, weight of the shift", low=0)
 
     def settle(self, network: Network) -> Self:
         """Check that there is a head."""
@@ -78,17 +77,19 @@ class AdaSCALE(ActivationShift):
     works = "ReLU networks with wide penultimate layers; near OOD better than scale."
     fails = "Narrow layers, where a percentile of a few values jumps; negative activations."
     cost = "one forward with gradients and two without"
-    low: float = Field(75.0, ge=0, lt=100, description="p_min, percentile of the largest shifts")
-    high: float = Field(85.0, ge=0, lt=100, description="p_max, percentile of the smallest shifts")
-    scaled: Literal["activations", "logits"] = Field(
-        "activations", description="what is scaled: AdaSCALE-A or AdaSCALE-L"
+    low: float = hyper(75.0, "p_min, percentile of the largest shifts", low=0, below=100)
+    high: float = hyper(85.0, "p_max, percentile of the smallest shifts", low=0, below=100)
+    scaled: Literal["activations", "logits"] = hyper(
+        "activations", "what is scaled: AdaSCALE-A or AdaSCALE-L"
     )
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def __post_init__(self) -> None:
+        """Check that the percentiles are in order."""
         if self.low > self.high:
-            raise ValueError("low must be ≤ high")
-        return self
+            raise ConfigError(
+                f"{self.who}: low must be ≤ high, got low={self.low} and high={self.high}; "
+                f"{self.remedy}"
+            )
 
     def companion(self) -> ActivationShift:
         """Give the tap that keeps Q′ of the fit rows."""

@@ -25,9 +25,8 @@ from latentood.plugins import Plugin, Registry, plugin
 class Network(Protocol):
     """A classifier as score taps see it: differentiable in its input, its parameters left alone."""
 
-    @property
-    def probe(self) -> Tensor:
-        """A few inputs (n, …), on the device of the model."""
+    probe: Tensor
+    """A few inputs (n, …), on the device of the model."""
 
     @property
     def device(self) -> torch.device:

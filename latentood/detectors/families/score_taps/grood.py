@@ -12,8 +12,8 @@ from latentood.detectors.families.score_taps.base import Network, ScoreTap
 from latentood.detectors.statistics.classes import ClassMeans
 from latentood.errors import DataError, ModelError
 from latentood.latents import LABELS, LOGITS, PENULTIMATE, PENULTIMATE_FEATURES, Latents
-from latentood.plugins import Field, plugin
-from latentood.stats.neighbours import Neighbours
+from latentood.plugins import hyper, plugin
+from latentood.stats.neighbours.search import Neighbours
 
 _NOISE_ROWS = 50  # noise inputs run together
 
@@ -49,10 +49,10 @@ class GROOD(ScoreTap):
     works = "Compact classes, far from the noise that stands in for OOD."
     fails = "OOD nearer to a class mean than to the OOD prototype, whose gradient is 0."
     cost = "one forward and a search of the fit rows"
-    k: int = Field(1, ge=1, description="which neighbour")
-    share: float = Field(1.0, gt=0, le=1, description="share of the fit rows kept, evenly spaced")
-    samples: int = Field(100, ge=1, description="noise inputs for the OOD prototype")
-    seed: int = Field(0, ge=0, description="of the noise")
+    k: int = hyper(1, "which neighbour", low=1)
+    share: float = hyper(1.0, "share of the fit rows kept, evenly spaced", above=0, high=1)
+    samples: int = hyper(100, "noise inputs for the OOD prototype", low=1)
+    seed: int = hyper(0, "of the noise", low=0)
 
     def reads(self) -> tuple[str, ...]:
         """Declare features, logits and labels."""

@@ -12,7 +12,14 @@ from latentood.detectors.families.gaussian.distances import Mahalanobis
 from latentood.detectors.families.score_taps.base import Network
 from latentood.detectors.families.score_taps.perturbation import Perturbing, signs
 from latentood.latents import PENULTIMATE, Latents
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
+
+
+@plugin
+class _Distance(Mahalanobis):
+    """The distance of the moved inputs, whose messages begin with the tap."""
+
+    name = "score tap mahalanobis_perturbed"
 
 
 @plugin
@@ -28,17 +35,17 @@ class PerturbedMahalanobis(Perturbing):
     works = "Where mahalanobis works: ID inputs come closer by the step than OOD inputs do."
     fails = "Near OOD, as mahalanobis does, and steps so long that they leave the classes."
     cost = "one forward with gradients and one without"
-    layer: str = Field(PENULTIMATE, description="layer whose features are measured")
+    layer: str = hyper(PENULTIMATE, "layer whose features are measured")
     ridge: Ridge = RIDGE
 
     def reads(self) -> tuple[str, ...]:
         """Declare features and labels."""
-        return self.detector.needs().fit
+        return self.distance.needs().fit
 
     @property
-    def detector(self) -> Mahalanobis:
+    def distance(self) -> Mahalanobis:
         """The distance that is taken of the moved inputs."""
-        return Mahalanobis(layer=self.layer, ridge=self.ridge)
+        return _Distance(layer=self.layer, ridge=self.ridge)
 
     def settle(self, network: Network) -> Self:
         """Check that the cache keeps the layer."""
@@ -47,17 +54,17 @@ class PerturbedMahalanobis(Perturbing):
 
     def prepare(self, network: Network, fit: Latents) -> State:
         """Fit the distance."""
-        state = self.detector.fit(fit)
+        state = self.distance.fit(fit)
         return {name: tensor.to(network.device) for name, tensor in state.items()}
 
     def score(self, network: Network, inputs: Tensor, state: State) -> Tensor:
         """Step towards the nearest class, then measure again: (B,) ≥ 0."""
 
-        def distance(x: Tensor) -> Tensor:
-            return self.detector.of_features(state, network.features(self.layer, x))
+        def measured(x: Tensor) -> Tensor:
+            return self.distance.of_features(state, network.features(self.layer, x))
 
         moved = inputs
         if self.epsilon > 0:
-            moved = self.moved(inputs, -signs(network.gradient(self.who, distance, inputs)))
+            moved = self.moved(inputs, -signs(network.gradient(self.who, measured, inputs)))
         with torch.no_grad():
-            return distance(moved)
+            return measured(moved)

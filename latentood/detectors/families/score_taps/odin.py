@@ -10,7 +10,7 @@ from torch import Tensor
 from latentood.detectors.families.logits.scores import MaxSoftmax
 from latentood.detectors.families.score_taps.base import Network
 from latentood.detectors.families.score_taps.perturbation import Perturbing, mask_of_largest, signs
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 
 
 @plugin
@@ -26,9 +26,7 @@ class ODIN(Perturbing):
     works = "Networks whose softmax rises faster around ID than around OOD inputs."
     fails = "Steps that suit another data set: ε is in the units of the network's input."
     cost = "one forward with gradients and one without"
-    temperature: float = Field(
-        1000.0, gt=0, allow_inf_nan=False, description="T that divides the logits"
-    )
+    temperature: float = hyper(1000.0, "T that divides the logits", above=0)
 
     def score(self, network: Network, inputs: Tensor, state: Any) -> Tensor:
         """Step towards the predicted class, then score: (B,) in [−1, −1/C]."""
@@ -49,7 +47,7 @@ class ODIN(Perturbing):
 
 @plugin
 class IODIN(ODIN):
-    """ODIN that moves the most important value of an input alone: the largest \\|∇ₓ\\|.
+    """ODIN that moves the most important value of an input alone: the largest |∇ₓ|.
 
     i-ODIN, which its author added to OpenOOD with arXiv:2411.10794 as its reference; the paper
     itself is about training. The definition is that code's: one value, of one channel; ``values``
@@ -61,7 +59,7 @@ class IODIN(ODIN):
     works = "Near OOD that a step in every value would push towards a class as well."
     fails = "Large inputs, where one value changes nothing: it is odin_eps0 then."
     cost = "one forward with gradients and one without"
-    values: int = Field(1, ge=1, description="how many values are moved")
+    values: int = hyper(1, "how many values are moved", low=1)
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Move the values with the largest gradients: (B, …) → (B, …) of −1, 0 and 1."""

@@ -11,18 +11,17 @@ from torch import Tensor
 
 from latentood.detectors.families.score_taps.base import Network, ScoreTap
 from latentood.errors import ModelError
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 
 
 @plugin
 class Perturbing(ScoreTap):
     """A tap that takes one step of length ε in every value it moves."""
 
-    epsilon: float = Field(0.0014, ge=0, allow_inf_nan=False, description="ε, length of the step")
-    std: tuple[float, ...] = Field(
+    epsilon: float = hyper(0.0014, "ε, length of the step", low=0)
+    std: tuple[float, ...] = hyper(
         (),
-        description="standard deviations by which the transform divides the channels, so that ε "
-        "is in the units of the pixels before it; empty: ε is in the units of the network's input",
+        "standard deviations by which the transform divides the channels, so that ε is in the units of the pixels before it; empty: ε is in the units of the network's input",
     )
 
     @field_validator("std")

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentood.detectors.families.logits.scores import Energy
 from latentood.detectors.families.score_taps.base import Network, ScoreTap
 from latentood.errors import ModelError, suggest
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 
 
 @plugin
@@ -28,8 +28,8 @@ class RankFeat(ScoreTap):
     works = "Large networks whose OOD maps owe their strength to one singular value."
     fails = "Small maps, where the largest part is most of what makes a class."
     cost = "one forward and an eigendecomposition"
-    layer: str = Field(
-        "", description="module whose map loses its largest part; empty: the last that gives one"
+    layer: str = hyper(
+        "", "module whose map loses its largest part; empty: the last that gives one"
     )
 
     def settle(self, network: Network) -> Self:
@@ -38,12 +38,12 @@ class RankFeat(ScoreTap):
         if not maps:
             raise ModelError(
                 f"{self.who}: the model must have a module that gives maps (B, C, H, W) or tokens "
-                "(B, L, D) once per forward pass, got none; remove it from scores:"
+                "(B, L, D) once per forward, got none; remove it from scores:"
             )
         if self.layer and self.layer not in maps:
             raise ModelError(
                 f"{self.who}: layer must be a module that gives maps (B, C, H, W) or tokens "
-                f"(B, L, D) once per forward pass, got {self.layer!r}; {suggest(self.layer, maps)}"
+                f"(B, L, D) once per forward, got {self.layer!r}; {suggest(self.layer, maps)}"
             )
         return replace(self, layer=self.layer or maps[-1])
 

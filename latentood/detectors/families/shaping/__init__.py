@@ -3,14 +3,4 @@
 from latentood.detectors.families.shaping.by_row import ASHB, ASHP, ASHS, LTS, SCALE
 from latentood.detectors.families.shaping.learned import DICE, VRA, DICEReAct, ReAct
 
-DETECTORS = (
-    ReAct,
-    DICE,
-    DICEReAct,
-    ASHP,
-    ASHB,
-    ASHS,
-    SCALE,
-    LTS,
-    VRA,
-)
+DETECTORS = (ReAct, DICE, DICEReAct, ASHP, ASHB, ASHS, SCALE, LTS, VRA)

@@ -18,7 +18,7 @@ from latentood.detectors.families.logits.scores import GEN, Energy, Entropy, Max
 from latentood.detectors.families.shaping.steps import Step
 from latentood.errors import DetectorError
 from latentood.latents import HEAD, PENULTIMATE_FEATURES, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 
 LOGIT_SCORES = {cls.name: cls() for cls in (Energy, MaxSoftmax, MaxLogit, Entropy, GEN)}
 
@@ -28,8 +28,8 @@ class LogitShaping(Detector):
     """Logits that were reshaped somehow, scored as logits are."""
 
     family = "shaping"
-    logit_score: Literal["energy", "msp", "max_logit", "entropy", "gen"] = Field(
-        "energy", description="score of the new logits"
+    logit_score: Literal["energy", "msp", "max_logit", "entropy", "gen"] = hyper(
+        "energy", "score of the new logits"
     )
 
     @abstractmethod
@@ -73,7 +73,7 @@ class ActivationShaping(LogitShaping):
         return state
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the thresholds, and the share of weights that are kept."""
+        """Report the thresholds, and the share of weights that are kept."""
         kept = float((state["weight"] != 0).double().mean())
         learned = {key: value for key, value in state.items() if key not in ("weight", "bias")}
         return {"weights_kept": kept} | {

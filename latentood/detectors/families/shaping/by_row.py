@@ -6,19 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
-from latentood.detectors.base import Needs, State
+from latentood.detectors.base import State
 from latentood.detectors.families.shaping.base import ActivationShaping, LogitShaping
 from latentood.detectors.families.shaping.steps import EvenOut, Prune, Sharpen, Step
 from latentood.latents import LOGITS, PENULTIMATE_FEATURES, Latents
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.activations import concentration
 
 
 def pruned_share(default: float, *, high: float = 100) -> Any:
     """Declare how much of a row is pruned."""
-    return Field(
-        default, ge=0, le=high, description="p: percentage of the units of a row that is pruned"
-    )
+    return hyper(default, "p: percentage of the units of a row that is pruned", low=0, high=high)
 
 
 @plugin
@@ -120,11 +118,8 @@ class LTS(LogitShaping):
     works = "Any architecture, transformers included: needs neither the head nor a fit."
     fails = "Features whose few strongest units hold nearly all activation, ID and OOD alike."
     cost = "no fit, O(D + C) per row"
-    top: float = Field(5.0, gt=0, le=100, description="percentage of most active units in s2")
-
-    def needs(self) -> Needs:
-        """Declare features and logits."""
-        return Needs(score=(PENULTIMATE_FEATURES, LOGITS))
+    reads = (PENULTIMATE_FEATURES, LOGITS)
+    top: float = hyper(5.0, "percentage of most active units in s2", above=0, high=100)
 
     def logits(self, state: State, rows: Latents) -> Tensor:
         """Scale the logits (N, C)."""

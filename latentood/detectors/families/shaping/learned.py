@@ -7,14 +7,12 @@ from typing import Any
 from latentood.detectors.families.shaping.base import ActivationShaping
 from latentood.detectors.families.shaping.steps import Clip, Rectify, Sparsify, Step
 from latentood.errors import DetectorError
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 
 
 def clip_percentile() -> Any:
     """Declare the percentile react clips at."""
-    return Field(
-        90.0, gt=0, le=100, description="percentile of all activations of ID val rows that clips"
-    )
+    return hyper(90.0, "percentile of all activations of ID val rows that clips", above=0, high=100)
 
 
 @plugin
@@ -51,11 +49,9 @@ class VRA(ActivationShaping):
     works = "Where react works: weak activations are noise as well, and are taken out too."
     fails = "Narrow features, where 60 % silenced units leave too little to classify with."
     cost = "O(V·D) fit for V val rows in two passes (four per unit), O(C·D) per row"
-    low: float = Field(
-        60.0, ge=0, le=100, description="percentile below which activations are silenced"
-    )
-    high: float = Field(95.0, gt=0, le=100, description="percentile above which they are clipped")
-    per_unit: bool = Field(False, description="whether every unit has thresholds of its own")
+    low: float = hyper(60.0, "percentile below which activations are silenced", low=0, high=100)
+    high: float = hyper(95.0, "percentile above which they are clipped", above=0, high=100)
+    per_unit: bool = hyper(False, "whether every unit has thresholds of its own")
 
     def __post_init__(self) -> None:
         """Check that something lies between the percentiles."""
@@ -84,11 +80,8 @@ class DICE(ActivationShaping):
     works = "Overparametrised heads, in which OOD collects many small spurious contributions."
     fails = "Narrow features, and sparsity so high that classes lose all their weights."
     cost = "O(N·D) fit, O(C·D) per row"
-    sparsity: float = Field(
-        90.0,
-        ge=0,
-        le=100,
-        description="percentage of the weights dropped: 90 for CIFAR, 70 for ImageNet",
+    sparsity: float = hyper(
+        90.0, "percentage of the weights dropped: 90 for CIFAR, 70 for ImageNet", low=0, high=100
     )
 
     @property
@@ -109,7 +102,7 @@ class DICEReAct(ActivationShaping):
     works = "Where dice and react each help: one cuts noisy weights, the other noisy units."
     fails = "Both thresholds high: what is left of the head no longer separates classes."
     cost = "O(N·D + V·D) fit for V val rows, O(C·D) per row"
-    sparsity: float = Field(90.0, ge=0, le=100, description="percentage of the weights dropped")
+    sparsity: float = hyper(90.0, "percentage of the weights dropped", low=0, high=100)
     percentile: float = clip_percentile()
 
     @property

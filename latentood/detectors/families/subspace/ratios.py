@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, FeatureDetector, Needs, State
+from latentood.detectors.base import Detector, FeatureDetector, State
 from latentood.detectors.checks import checked_head
 from latentood.detectors.statistics.moments import Moments
 from latentood.errors import DetectorError
-from latentood.latents import HEAD, LOGITS, PENULTIMATE_FEATURES, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.latents import HEAD, LOGITS, PENULTIMATE_FEATURES, Latents
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import EPSILON, Covariance, lengths
 from latentood.stats.moments import column_scale
 
@@ -36,10 +36,8 @@ class NuSA(Detector):
     works = "Heads much narrower than the features, best of networks trained for it."
     fails = "As many classes as dimensions: the head then sees all. OOD along a class's weight."
     cost = "O(C²·D) fit, O(C·D) per row"
-
-    def needs(self) -> Needs:
-        """Declare features, and the head to fit."""
-        return Needs(score=(PENULTIMATE_FEATURES,), fit=(PENULTIMATE_FEATURES, HEAD))
+    reads = (PENULTIMATE_FEATURES,)
+    fit_reads = (PENULTIMATE_FEATURES, HEAD)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep an orthonormal basis of the rows of W (D, r)."""
@@ -54,7 +52,7 @@ class NuSA(Detector):
         return {"seen": directions[:rank].mT.contiguous()}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the rank of the head."""
+        """Report the rank of the head."""
         width, rank = state["seen"].shape
         return {"rank": rank, "width": width}
 
@@ -82,23 +80,12 @@ class NECO(FeatureDetector):
     fails = "Networks stopped early; logits that are all negative turn the order round."
     cost = "O(N·D² + D³) fit, O(D·dim) per row"
     cannot_fit_on = ("one row",)
-    dim: int = Field(
-        0, ge=0, description="principal axes of the ID subspace; 0 = one less than classes"
-    )
-    standardise: bool = Field(
-        True, description="whether every dimension is first brought to variance 1"
-    )
-    max_logit: bool = Field(
-        True, description="whether the share is multiplied by the largest logit"
-    )
-
-    def needs(self) -> Needs:
-        """Declare features and logits."""
-        return Needs(score=(self.key, LOGITS), fit=(self.key, LOGITS))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the total scatter."""
-        return (Moments(self.key),)
+    reads = (LOGITS,)
+    fit_reads = (LOGITS,)
+    asks = (Moments,)
+    dim: int = hyper(0, "principal axes of the ID subspace; 0 = one less than classes", low=0)
+    standardise: bool = hyper(True, "whether every dimension is first brought to variance 1")
+    max_logit: bool = hyper(True, "whether the share is multiplied by the largest logit")
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep mean and spread (D,) and the principal axes (D, dim)."""
@@ -127,7 +114,7 @@ class NECO(FeatureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the width of the ID subspace and the rank of the fit rows."""
+        """Report the width of the ID subspace and the rank of the fit rows."""
         width, dim = state["axes"].shape
         return {"dim": dim, "rank": int(state["rank"]), "width": width}
 

@@ -13,8 +13,8 @@ from latentood.detectors.checks import checked_head
 from latentood.detectors.statistics.moments import Moments
 from latentood.detectors.statistics.residuals import logit_origin, paper_dim
 from latentood.errors import DetectorError
-from latentood.latents import HEAD, PENULTIMATE, Latents, Statistic
-from latentood.plugins import Field, plugin
+from latentood.latents import HEAD, PENULTIMATE, Latents
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import Covariance, lengths
 
 
@@ -25,14 +25,7 @@ class SubspaceDetector(FeatureDetector):
     family = "subspace"
     cost = "O(N·D² + D³) fit, O(D·(D−dim)) per row"
     cannot_fit_on = ("one row",)
-
-    def needs(self) -> Needs:
-        """Declare features."""
-        return Needs(score=(self.key,), fit=(self.key,))
-
-    def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the total scatter."""
-        return (Moments(self.key),)
+    asks = (Moments,)
 
     @abstractmethod
     def width_of(self, spread: Covariance) -> int:
@@ -60,7 +53,7 @@ class SubspaceDetector(FeatureDetector):
         return {"origin": origin, "basis": basis, "rank": torch.tensor(spread.rank)}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell the width of the subspace and the rank of the fit rows."""
+        """Report the width of the subspace and the rank of the fit rows."""
         width, left = state["basis"].shape
         return {"dim": width - left, "rank": int(state["rank"]), "width": width}
 
@@ -82,12 +75,10 @@ class ResidualNorm(SubspaceDetector):
     paper = "arXiv:2203.10807, sec. 4.1"
     works = "OOD that activates what ID inputs leave unused; needs no logits, so any layer."
     fails = "Narrow layers, and OOD within the ID subspace, which only logits can tell."
-    dim: int = Field(
-        0,
-        ge=0,
-        description="width of the principal subspace; 0 = the rule of vim's authors for the width",
+    dim: int = hyper(
+        0, "width of the principal subspace; 0 = the rule of vim's authors for the width", low=0
     )
-    origin: Literal["auto", "mean"] = Field("auto", description="from where features are measured")
+    origin: Literal["auto", "mean"] = hyper("auto", "from where features are measured")
 
     @property
     def reads_head(self) -> bool:
@@ -125,13 +116,11 @@ class PCAReconstruction(SubspaceDetector):
     paper = "textbook; relative: openaccess.thecvf.com ICCV 2023 (Guan et al.), sec. 3"
     works = "Far OOD off the subspace of ID features; any layer, no labels."
     fails = "Features whose length varies: an ID row of large activations leaves over more."
-    dim: int = Field(0, ge=0, description="number of components; 0 = as many as keep the variance")
-    variance: float = Field(
-        0.9, gt=0, le=1, description="share of the variance that components keep, where dim is 0"
+    dim: int = hyper(0, "number of components; 0 = as many as keep the variance", low=0)
+    variance: float = hyper(
+        0.9, "share of the variance that components keep, where dim is 0", above=0, high=1
     )
-    relative: bool = Field(
-        False, description="whether the error is divided by the length of the row"
-    )
+    relative: bool = hyper(False, "whether the error is divided by the length of the row")
 
     def width_of(self, spread: Covariance) -> int:
         """Take ``dim``, or as few components as keep the variance."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, Needs, State
+from latentood.detectors.base import Detector, State
 from latentood.detectors.statistics.moments import Moments
 from latentood.detectors.statistics.residuals import LogitSpread, ResidualSums, paper_dim
 from latentood.errors import DetectorError
@@ -18,7 +18,7 @@ from latentood.latents import (
     Latents,
     Statistic,
 )
-from latentood.plugins import Field, plugin
+from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import lengths
 
 PENULTIMATE_FEATURES = PENULTIMATE_FEATURES
@@ -42,14 +42,11 @@ class ViM(Detector):
     fails = "Narrow features (few directions left over), and α estimated from a handful of rows."
     cost = "O(N·D² + D³) fit, O(D·(D−dim) + C) per row"
     cannot_fit_on = ("one row",)
-    dim: int = Field(
-        0, ge=0, description="width of the principal subspace; 0 = the paper's rule for the width"
+    reads = (PENULTIMATE_FEATURES, LOGITS)
+    fit_reads = (PENULTIMATE_FEATURES, LOGITS, HEAD)
+    dim: int = hyper(
+        0, "width of the principal subspace; 0 = the paper's rule for the width", low=0
     )
-
-    def needs(self) -> Needs:
-        """Declare features and logits, and the head to fit."""
-        both = (PENULTIMATE_FEATURES, LOGITS)
-        return Needs(score=both, fit=(*both, HEAD))
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the total scatter, then for the residuals."""
@@ -78,7 +75,7 @@ class ViM(Detector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Tell α and the width of the principal subspace."""
+        """Report α and the width of the principal subspace."""
         width, left = state["basis"].shape
         return {"alpha": float(state["alpha"]), "dim": width - left, "width": width}
 

@@ -8,7 +8,7 @@ from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError
 from latentood.latents import Latents
-from latentood.testing.detectors import assert_close
+from latentood.testing.detector_contract import assert_close
 from tests.parity.agreement import assert_agrees
 
 GAUSSIANS = ["mahalanobis", "rmd"]

@@ -5,7 +5,7 @@ from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, MissingInput
 from latentood.latents import Latents
-from latentood.testing.detectors import DetectorContract, blobs  # noqa: F401  (a fixture)
+from latentood.testing.detector_contract import DetectorContract
 from tests.parity.agreement import assert_agrees
 from tests.references.registry import REFERENCES
 
@@ -90,10 +90,10 @@ def test_val_rows_of_one_distance_cannot_standardise(blobs):  # noqa: F811
     [
         ({"layers": ()}, "layers must name different layers, at least one, got (); remove"),
         ({"layers": ("a", "a")}, "layers must name different layers, at least one, got ('a', 'a')"),
-        ({"alpha": (1.0,)}, "alpha must be 0 finite numbers for fusion=uniform of 1 layers, got"),
-        ({"fusion": "weighted"}, "alpha must be 1 finite numbers for fusion=weighted of 1 layers"),
-        ({"fusion": "weighted", "alpha": (float("nan"),)}, "alpha must be 1 finite numbers"),
-        ({"fusion": "weighted", "alpha": ("1",)}, "alpha must be 1 finite numbers"),
+        ({"alpha": (1.0,)}, "alpha must be 0 numbers for fusion=uniform of 1 layers, got"),
+        ({"fusion": "weighted"}, "alpha must be 1 numbers for fusion=weighted of 1 layers"),
+        ({"fusion": "weighted", "alpha": (float("nan"),)}, "each of alpha must be finite, got nan"),
+        ({"fusion": "weighted", "alpha": ("1",)}, "each of alpha must be of type float, got '1'"),
     ],
 )
 def test_layers_and_weights_that_do_not_fit_are_named(options, message):

@@ -4,7 +4,6 @@ import os
 import pytest
 import torch
 
-from latentood.detectors.families.gaussian.mixture import COVARIANCES
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError
@@ -12,7 +11,7 @@ from latentood.latents import Latents
 from tests.parity.agreement import assert_agrees
 
 
-@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
 @pytest.mark.parametrize("standardise", [True, False])
 def test_every_covariance_agrees_with_the_slow_formula(blobs, covariance, standardise):
     assert_agrees(blobs, "gmm", components=3, covariance=covariance, standardise=standardise)

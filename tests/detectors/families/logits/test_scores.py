@@ -70,8 +70,8 @@ def test_weights_must_be_as_many_as_the_classes(blobs):
     ("weights", "message"),
     [
         ((0.0, -1.0), "weights must be > 0 for some class, got none above 0.0; a class of weight"),
-        ((1.0, math.nan), "weights must be finite numbers, got nan; give one for each class"),
-        (("a",), "weights must be finite numbers, got 'a'; give one for each class"),
+        ((1.0, math.nan), "each of weights must be finite, got nan"),
+        (("a",), "each of weights must be of type float, got 'a'"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(weights, message):

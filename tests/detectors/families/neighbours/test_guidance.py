@@ -29,7 +29,7 @@ def test_entropies_do_as_features(blobs, name):
 def test_the_bank_is_read_in_steps(blobs, name, elements, monkeypatch):
     fitted = fit(detector(name), blobs.train.latents())
     whole = fitted.score(blobs.far.latents())
-    monkeypatch.setattr("latentood.stats.similarity._ELEMENTS", elements)
+    monkeypatch.setattr("latentood.stats.neighbours.similarity._ELEMENTS", elements)
     assert torch.allclose(fitted.score(blobs.far.latents()), whole, rtol=1e-13)
 
 

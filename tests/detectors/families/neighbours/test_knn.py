@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from latentood.detectors import neighbours
 from latentood.detectors.families.neighbours.knn import unit_rows
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError
 from latentood.latents import Latents
-from latentood.stats import neighbours as searched
-from latentood.stats.neighbours_engines import Flat
+from latentood.stats.neighbours import engines
+from latentood.stats.neighbours import search as searched
+from latentood.stats.neighbours.engines import Flat
 from tests.parity.agreement import assert_agrees
 
 
@@ -113,6 +113,6 @@ def test_of_several_engines_the_one_that_was_chosen_is_reported(blobs, monkeypat
     assert diagnosed() == "faiss"
     assert diagnosed(engine="torch") == "torch"
     monkeypatch.setattr(Flat, "_seconds", lambda self, engine, *_: 1.0 if engine == "torch" else 2)
-    for module in (neighbours, searched):
+    for module in (searched, engines):
         monkeypatch.setattr(module, "possible_engines", lambda *_: ("torch", "faiss"))
     assert diagnosed() == "torch"

@@ -6,9 +6,9 @@ import torch
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import MissingInput
+from latentood.evaluation.request import select
 from latentood.latents import Latents
 from latentood.latents.splits import SplitsInMemory
-from tests.extraction.passes.test_engines import plan
 
 
 def rows(seed: int, **scores: torch.Tensor) -> Latents:
@@ -40,12 +40,12 @@ def test_a_missing_column_says_how_to_get_it():
 
 
 def test_all_takes_the_columns_that_are_there_and_leaves_out_the_others():
-    found = plan("all", splits=splits(odin=torch.zeros(20)))
-    assert "odin" in {one.name for one in found.detectors}
-    left_out = {one.request.detector: one.reason for one in found.skipped}
+    selection = select("all", splits=splits(odin=torch.zeros(20)))
+    assert "odin" in {one.name for one in selection.detectors}
+    left_out = {one.request.detector: one.reason for one in selection.skipped}
     assert "add scores: [rankfeat]" in left_out["rankfeat"]
 
 
 def test_a_column_that_is_asked_for_and_not_there_is_an_error():
     with pytest.raises(MissingInput, match=r"^rankfeat: needs 'scores/rankfeat', but rows1 has"):
-        plan("rankfeat", splits=splits())
+        select("rankfeat", splits=splits())

@@ -7,38 +7,38 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import torch
-from latentood.detectors.families.score_taps.registry import BUILT_IN, score_tap, score_taps
-from pydantic.dataclasses import dataclass
 from torch import nn
 
+from latentood import plugins
 from latentood.data import Digits, GaussianNoise, Rademacher
-from latentood.detectors.families.score_taps.adascale import scale_ratio
-from latentood.detectors.families.score_taps.base import Column, Network, ScoreTap
-from latentood.detectors.families.score_taps.rankfeat import find_maps, without_largest
+from latentood.detectors.families.score_taps.base import SCORE_TAPS, Column, ScoreTap
+from latentood.detectors.families.score_taps.rankfeat import without_largest
 from latentood.detectors.fitted import fit as fit_detector
-from latentood.detectors.registry import detector, registry
-from latentood.detectors.registry import registry as detectors
-from latentood.errors import ConfigError, DataError, ModelError, UnknownName
+from latentood.detectors.registry import DETECTORS, detector, registry
+from latentood.errors import ConfigError, DataError, DetectorError, ModelError, UnknownName
 from latentood.extraction.passes.plan import make_plan
+from latentood.extraction.scores.network import TappedModel
 from latentood.latents import Latents
 from latentood.models import digits_resnet
 from latentood.pipeline.schema import parse_pipeline
+from latentood.plugins import plugin
+from latentood.stats.activations import concentration_by_row
 from latentood.testing.blobs import auroc
 from latentood.training.classifier import train_classifier
 from tests.extraction.nets import Conv, NoHead, ReluTail, inputs
 from tests.references.score_taps import REFERENCES, body
 
-NAMES = [cls.name for cls in BUILT_IN]
+NAMES = list(SCORE_TAPS.built_in)
 LAYER = {"rankfeat": {"layer": "conv2"}}
 """Hyperparameters without which a tap says nothing about the small network."""
 
 
-def network_of(model, rows, layers=("penultimate",), head=None) -> Network:
+def network_of(model, rows, layers=("penultimate",), head=None) -> TappedModel:
     """A model as taps see it, without a cache."""
     model = model.eval().requires_grad_(False)
     raw = {"name": "x", "model": {"target": "x"}, "splits": {"t": {"role": "fit", "target": "x"}}}
     pipeline = parse_pipeline(raw | {"layers": list(layers), "head": head})
-    return Network(make_plan(model, pipeline, rows[:2]), rows[:2])
+    return TappedModel(make_plan(model, pipeline, rows[:2]), rows[:2])
 
 
 def relu_tail() -> ReluTail:
@@ -50,12 +50,12 @@ def relu_tail() -> ReluTail:
     return model
 
 
-def prepared(tap: ScoreTap, network: Network, rows, labels):
+def prepared(tap: ScoreTap, network: TappedModel, rows, labels):
     """The state of a tap, from fit rows."""
     if not tap.needs_fit:
         return None
     with torch.no_grad():
-        features, logits = network.features(network.kept("penultimate", ""), rows)
+        features, logits = network.features("penultimate", rows), network.logits(rows)
     columns = {}
     if (companion := tap.companion()) is not None:
         columns[companion.name] = companion.score(network, rows, None)
@@ -85,7 +85,7 @@ def score(small):
     network, rows, fit_rows, labels = small
 
     def run(name, rows=rows, **hyperparameters):
-        tap = score_tap(name, **(LAYER.get(name, {}) | hyperparameters)).settle(network)
+        tap = SCORE_TAPS.build(name, **(LAYER.get(name, {}) | hyperparameters)).settle(network)
         return tap.score(network, rows, prepared(tap, network, fit_rows, labels))
 
     return run
@@ -110,10 +110,10 @@ def score(small):
 )
 def test_a_tap_is_its_formula_row_by_row(small, score, name, hyperparameters):
     network, rows, fit_rows, labels = small
-    tap = score_tap(name, **(LAYER.get(name, {}) | hyperparameters))
+    tap = SCORE_TAPS.build(name, **(LAYER.get(name, {}) | hyperparameters))
     net = copy.deepcopy(network.model)
     with torch.no_grad():
-        features = net(fit_rows), network.features(network.kept("penultimate", ""), fit_rows)[0]
+        features = net(fit_rows), network.features("penultimate", fit_rows)
     fit = {"inputs": fit_rows, "labels": labels, "logits": features[0], "features": features[1]}
     expected = [REFERENCES[name](tap, net, row[None], fit) for row in rows]
     found = score(name, **hyperparameters)
@@ -126,9 +126,9 @@ def test_a_tap_is_its_formula_row_by_row(small, score, name, hyperparameters):
 
 def test_every_tap_has_a_slow_formula_and_a_detector_that_reads_its_column():
     assert set(NAMES) == set(REFERENCES)
-    columns = {n: cls for n, cls in detectors().items() if issubclass(cls, Column)}
+    columns = {n: cls for n, cls in registry().items() if issubclass(cls, Column)}
     assert set(columns) == set(NAMES)
-    for cls in BUILT_IN:
+    for cls in SCORE_TAPS.built_in.values():
         assert columns[cls.name]().needs().score == (cls().column,)
         assert columns[cls.name].paper == cls.paper
 
@@ -159,7 +159,7 @@ def test_model_and_inputs_are_left_as_they_were(small, score, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_hooks_are_gone_after_an_error(small, name, monkeypatch):
     network, rows, fit_rows, labels = small
-    tap = score_tap(name, **LAYER.get(name, {})).settle(network)
+    tap = SCORE_TAPS.build(name, **LAYER.get(name, {})).settle(network)
     state = prepared(tap, network, fit_rows, labels)
 
     def fail(x):
@@ -182,10 +182,11 @@ def test_odin_without_a_step_is_the_detector_that_reads_the_logits(small, score)
 
 def test_mahalanobis_without_a_step_is_the_detector_that_reads_the_features(small, score):
     network, rows, fit_rows, labels = small
-    tap = network.kept("penultimate", "")
     with torch.no_grad():
-        train = Latents(features={"penultimate": network.features(tap, fit_rows)[0]}, labels=labels)
-        latents = Latents(features={"penultimate": network.features(tap, rows)[0]})
+        train = Latents(
+            features={"penultimate": network.features("penultimate", fit_rows)}, labels=labels
+        )
+        latents = Latents(features={"penultimate": network.features("penultimate", rows)})
     expected = fit_detector(detector("mahalanobis"), train).score(latents)
     found = score("mahalanobis_perturbed", epsilon=0)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
@@ -218,9 +219,9 @@ def test_what_loses_its_largest_part_has_one_singular_value_less():
 
 def test_rankfeat_takes_the_last_map_unless_it_is_told(small):
     network, rows, *_ = small
-    assert find_maps(network) == ["conv1", "bn", "conv2"]
-    assert score_tap("rankfeat").settle(network).layer == "conv2"
-    named = score_tap("rankfeat", layer="bn").settle(network)
+    assert network.maps == ["conv1", "bn", "conv2"]
+    assert SCORE_TAPS.build("rankfeat").settle(network).layer == "conv2"
+    named = SCORE_TAPS.build("rankfeat", layer="bn").settle(network)
     net = network.model
     with torch.no_grad():
         changed = without_largest(net.bn(net.conv1(rows)))
@@ -232,8 +233,8 @@ def test_rankfeat_takes_the_last_map_unless_it_is_told(small):
 
 def test_activations_that_are_never_positive_are_not_scaled():
     activations = torch.tensor([[-1.0, -2.0, 0.0], [3.0, 1.0, 0.0]])
-    found = scale_ratio(activations, torch.tensor([50.0, 60.0]))
-    torch.testing.assert_close(found, torch.tensor([1.0, 4 / 3]))
+    found = concentration_by_row(activations.relu(), torch.tensor([50.0, 60.0]))
+    torch.testing.assert_close(found, torch.tensor([[1.0], [4 / 3]]))
 
 
 class ChannelsLast(ReluTail):
@@ -257,7 +258,7 @@ class Pair(nn.Module):
 def test_maps_with_channels_last_are_matrices_of_the_same_parts():
     rows = inputs(3).double()
     network = network_of(ChannelsLast().double(), rows)
-    net, tap = network.model, score_tap("rankfeat").settle(network)
+    net, tap = network.model, SCORE_TAPS.build("rankfeat").settle(network)
     assert tap.layer == "split"
     with torch.no_grad():
         maps = net.norm(net.conv2(net.bn(net.conv1(rows))).permute(0, 2, 3, 1))
@@ -278,9 +279,9 @@ class InPlace(Conv):
 def test_a_model_that_changes_its_input_in_place_is_given_a_copy():
     rows = inputs(3)
     network, kept = network_of(InPlace(), rows.clone()), rows.clone()
-    tap = score_tap("odin").settle(replace(network, probe=rows[:2].clone()))
+    tap = SCORE_TAPS.build("odin").settle(replace(network, probe=rows[:2].clone()))
     with torch.no_grad():
-        expected = score_tap("odin", epsilon=0).score(network, rows.clone(), None)
+        expected = SCORE_TAPS.build("odin", epsilon=0).score(network, rows.clone(), None)
     found = tap.score(network, rows, None)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
     assert torch.equal(rows, kept)
@@ -331,7 +332,7 @@ def digits():
 )
 def test_higher_is_more_ood_on_a_trained_network(digits, name, hyperparameters, far, least):
     network, fit_rows, labels, known, ood = digits
-    tap = score_tap(name, **hyperparameters).settle(network)
+    tap = SCORE_TAPS.build(name, **hyperparameters).settle(network)
     state = prepared(tap, network, fit_rows, labels)
     id_scores, ood_scores = (tap.score(network, rows, state) for rows in (known, ood[far]))
     assert auroc(id_scores, ood_scores) > least
@@ -342,33 +343,37 @@ def test_higher_is_more_ood_on_a_trained_network(digits, name, hyperparameters, 
 
 def test_unknown_taps_and_hyperparameters_name_the_nearest():
     with pytest.raises(UnknownName, match="no score tap named 'odn'; did you mean 'odin'"):
-        score_tap("odn")
+        SCORE_TAPS.build("odn")
     with pytest.raises(UnknownName, match="hyperparameter of score tap odin named 'epsilom'; did"):
-        score_tap("odin", epsilom=1)
+        SCORE_TAPS.build("odin", epsilom=1)
 
 
 @pytest.mark.parametrize(
     ("name", "hyperparameters", "message"),
     [
-        ("odin", {"epsilon": -1}, "epsilon: input should be greater than or equal to 0, got -1"),
-        ("odin", {"epsilon": float("nan")}, "epsilon: input should be a finite number, got nan"),
-        ("odin", {"temperature": 0}, "temperature: input should be greater than 0, got 0"),
-        ("odin", {"std": [0.5, 0]}, r"std: each must be > 0, got \[0.5, 0\]"),
-        ("iodin", {"values": 0}, "values: input should be greater than or equal to 1, got 0"),
-        ("rankfeat", {"layer": 3}, "layer: input should be a valid string, got 3"),
-        ("adascale", {"scaled": "both"}, "scaled: input should be 'activations' or 'logits', got"),
-        ("adascale", {"low": 90}, "low must be ≤ high, got"),
-        ("grood", {"share": 2}, "share: input should be less than or equal to 1, got 2"),
+        ("odin", {"epsilon": -1}, "epsilon must be ≥ 0, got -1"),
+        ("odin", {"epsilon": float("nan")}, "epsilon must be finite, got nan"),
+        ("odin", {"temperature": 0}, "temperature must be > 0, got 0"),
+        ("odin", {"std": [0.5, 0]}, r"std: each must be > 0, got \(0.5, 0\)"),
+        ("iodin", {"values": 0}, "values must be ≥ 1, got 0"),
+        ("rankfeat", {"layer": 3}, "layer must be of type str, got 3"),
+        (
+            "adascale",
+            {"scaled": "both"},
+            r"scaled must be one of \[\'activations\', \'logits\'\], got \'both\'",
+        ),
+        ("adascale", {"low": 90}, "low must be ≤ high, got low=90.0 and high=85.0"),
+        ("grood", {"share": 2}, "share must be ≤ 1, got 2"),
     ],
 )
 def test_a_value_outside_its_range_is_named(name, hyperparameters, message):
     ending = ".*; change it under scores: in the pipeline$"
     with pytest.raises(ConfigError, match=f"^score tap {name}: .*{message}{ending}"):
-        score_tap(name, **hyperparameters)
+        SCORE_TAPS.build(name, **hyperparameters)
 
 
 def test_numbers_may_be_written_as_yaml_reads_them():
-    assert score_tap("odin", epsilon="2e-3", std=[1, 2]).epsilon == 0.002
+    assert SCORE_TAPS.build("odin", epsilon="2e-3", std=[1, 2]).epsilon == 0.002
 
 
 class NoGradient(Conv):
@@ -381,7 +386,7 @@ class NoGradient(Conv):
 def test_a_model_without_gradients_is_refused_before_anything_is_written(name):
     network = network_of(NoGradient(), inputs(2))
     with pytest.raises(ModelError, match=f"^score tap {name}: the logits must depend on the inp"):
-        score_tap(name).settle(network)
+        SCORE_TAPS.build(name).settle(network)
 
 
 @pytest.mark.parametrize("name", ["odin", "grood"])
@@ -389,7 +394,7 @@ def test_inputs_that_are_no_floats_are_refused(name):
     network = network_of(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 3)),
                          torch.arange(6).view(2, 3))  # fmt: skip
     with pytest.raises(ModelError, match=rf"^score tap {name}: inputs must be floats.*torch.int64"):
-        score_tap(name).settle(network)
+        SCORE_TAPS.build(name).settle(network)
 
 
 @pytest.mark.parametrize(
@@ -406,58 +411,65 @@ def test_inputs_that_are_no_floats_are_refused(name):
 def test_a_tap_that_does_not_fit_the_model_is_refused(name, hyperparameters, layers, message):
     network = network_of(ReluTail(), inputs(2), layers)
     with pytest.raises(ModelError, match=f"^score tap {name}: .*{message}"):
-        score_tap(name, **hyperparameters).settle(network)
+        SCORE_TAPS.build(name, **hyperparameters).settle(network)
 
 
 def test_models_without_a_head_or_without_maps_are_refused():
     with pytest.raises(ModelError, match=r"^score tap adascale: must know the head, .*; name the"):
-        score_tap("adascale").settle(network_of(NoHead(), inputs(2), ["conv"]))
+        SCORE_TAPS.build("adascale").settle(network_of(NoHead(), inputs(2), ["conv"]))
     flat = network_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), inputs(2), ["1"])
     with pytest.raises(ModelError, match=r"^score tap rankfeat: the model must have a module that"):
-        score_tap("rankfeat").settle(flat)
+        SCORE_TAPS.build("rankfeat").settle(flat)
 
 
 def test_fit_rows_that_cannot_do_are_named(small):
     network, _, fit_rows, labels = small
-    few = score_tap("grood", k=50)
+    few = SCORE_TAPS.build("grood", k=50)
     with pytest.raises(DataError, match=r'k must be ≤ the \d+ correctly .* of "train", got 50; lo'):
         prepared(few, network, fit_rows, labels)
     same = fit_rows[:1].expand(20, -1, -1, -1)
-    with pytest.raises(DataError, match=r"must vary in all 9 dimensions .* rank 0 from 20 rows of"):
-        prepared(score_tap("mahalanobis_perturbed"), network, same, labels[:20])
+    with pytest.raises(
+        DetectorError, match=r"^score tap mahal.* must vary between .*, got 20 rows of"
+    ):
+        prepared(SCORE_TAPS.build("mahalanobis_perturbed"), network, same, labels[:20])
 
 
 # other packages
 
 
-@dataclass(frozen=True)
+@plugin
 class Brightness(ScoreTap):
     """Mean of the input."""
 
     name = "brightness"
-    paper = "textbook"
+    paper = works = fails = cost = "textbook"
 
     def score(self, network, inputs, state):
         """Average."""
         return inputs.double().flatten(1).mean(dim=1)
 
 
-def test_another_package_can_bring_a_tap(monkeypatch):
-    here = EntryPoint("brightness", f"{__name__}:Brightness", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [here])
-    score_taps.cache_clear()
-    assert score_tap("brightness") == Brightness()
-    taken = EntryPoint("odin", f"{__name__}:Brightness", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [taken])
-    score_taps.cache_clear()
-    with pytest.raises(ConfigError, match="plug-in 'odin': must be a subclass of ScoreTap with a"):
-        score_taps()
-    score_taps.cache_clear()
+def test_another_package_can_bring_a_tap_and_its_detector(monkeypatch):
+    def install(*points):
+        listed = [EntryPoint(name, f"{__name__}:Brightness", SCORE_TAPS.group) for name in points]
+        monkeypatch.setattr(
+            plugins, "entry_points", lambda group: listed if group == SCORE_TAPS.group else []
+        )
+        for each in (SCORE_TAPS, DETECTORS):
+            monkeypatch.setattr(each, "_known", None)
+
+    install("brightness")
+    assert SCORE_TAPS.build("brightness") == Brightness()
+    assert detector("brightness").needs().score == ("scores/brightness",)
+    assert registry()["brightness"].paper == "textbook"
+    install("odin")
+    with pytest.raises(ConfigError, match="^plug-in 'odin': must have a name that is not in use"):
+        SCORE_TAPS.known()
 
 
 def test_the_docs_show_every_tap_with_its_hyperparameters_and_defaults(repository):
     page = (repository / "docs" / "score-taps.md").read_text(encoding="utf-8")
-    for cls in BUILT_IN:
+    for cls in SCORE_TAPS.built_in.values():
         section = page.partition(f"\n### {cls.name}\n")[2].partition("\n##")[0]
         shown = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) ?\| ", section, re.MULTILINE))
         given = cls().hyperparameters()

@@ -7,7 +7,7 @@ from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, MissingInput
 from latentood.latents import Latents
 from latentood.latents.key import HEAD
-from latentood.testing.detectors import assert_close
+from latentood.testing.detector_contract import assert_close
 from tests.parity.agreement import assert_agrees
 
 

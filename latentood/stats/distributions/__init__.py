@@ -1,0 +1,1 @@
+"""Densities and distributions on tensors."""
