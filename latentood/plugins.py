@@ -261,7 +261,9 @@ def _explained(cls: type[Plugin], error: ValidationError) -> LatentOODError:
     name = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "unexpected_keyword_argument":
         return unknown(
-            f"hyperparameter of {_who(cls)}", name, [one.name for one in hyperparameters_of(cls)]
+            f"hyperparameter of {_who(cls)}",
+            name,
+            [one.name for one in fields(cls)],  # type: ignore[arg-type]
         )
     remedy = f"; {cls.remedy}" if cls.remedy else ""
     lead = f"{_who(cls)}: {name}".removesuffix(": ")

@@ -268,7 +268,7 @@ def test_a_planted_wrong_import_is_caught(file, source):
         ("detectors/families/neighbours/knn.py", "from latentood.stats.neighbours import search"),
         ("detectors/checks.py", "from . import base\nfrom .base import Detector\nimport torch"),
         ("stats/neighbours/search.py", "import faiss"),
-        ("store/shards.py", "from zarr.codecs import BloscCodec\nfrom latentood.store import schema"),
+        ("store/shards.py", "from zarr.codecs import BloscCodec\nfrom . import schema"),
         ("report/tracking.py", "import mlflow"),
         ("cli/demo.py", "from latentood import workflows\nfrom latentood import __version__"),
         ("detectors/families/shaping/base.py",

@@ -1,4 +1,4 @@
-"""What detectors require of the rows and of the head they are given, as errors that say what to do."""
+"""What detectors require of their rows and of the head, as errors that say what to do."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """How well scores tell OOD from ID.
 
 One convention everywhere: a higher score means more OOD, and OOD is the positive class. All
-functions take scores of ID rows (n,) first and of OOD rows (m,) second, as NumPy arrays, torch tensors
-or lists; they compute in float64, in O(n log n), and equal scores are counted exactly. Scores that
-are not 1-D, empty or not finite are a :class:`DataError`.
+functions take scores of ID rows (n,) first and of OOD rows (m,) second, as NumPy arrays, torch
+tensors or lists; they compute in float64, in O(n log n), and equal scores are counted exactly.
+Scores that are not 1-D, empty or not finite are a :class:`DataError`.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def score_all(
         device: Where to compute; default the GPU if there is one. Fitted detectors bring theirs.
         memory: Bytes that arrays of the fit and val splits may occupy once they were read;
             default a quarter of what is free, at most 4 GiB. No number depends on it.
-        progress: Called for every fitted detector (``fit``) and for rows scored (``score <split>``).
+        progress: Called for every fitted detector (``fit``) and rows scored (``score <split>``).
 
     Returns:
         The comparison; detectors that raised an error are in ``failed``.

@@ -1,1 +1,1 @@
-"""Model and data in, arrays out: the model and its layers, stochastic passes, score taps, the run."""
+"""Model and data in, arrays out: the model, stochastic passes, score taps, the run."""

@@ -48,7 +48,8 @@ def find(dotted: str) -> Any:
         for name in parts[cut:]:
             if not hasattr(reached, name):
                 raise ConfigError(
-                    f"target {dotted!r}: no {name!r} in {module_name}; {suggest(name, dir(reached))}"
+                    f"target {dotted!r}: no {name!r} in {module_name}; "
+                    f"{suggest(name, dir(reached))}"
                 )
             reached = getattr(reached, name)
         return reached

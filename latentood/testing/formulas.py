@@ -8,9 +8,9 @@ NumPy in float64, no code of the detector. It is a function of four arguments::
         mean, spread = h.mean(axis=0), h.std(axis=0)
         return np.array([np.linalg.norm((x - mean) / spread) for x in rows[detector.key]])
 
-``detector`` brings the hyperparameters; ``fit`` and ``rows`` map keys to float64 arrays, ``head`` to
-(weight, bias), and ``fit["val"]`` to the arrays of the ID val rows; ``same`` says whether the rows to
-score are the fit rows themselves, whose own entry in a bank does not count.
+``detector`` brings the hyperparameters; ``fit`` and ``rows`` map keys to float64 arrays, ``head``
+to (weight, bias), and ``fit["val"]`` to the arrays of the ID val rows; ``same`` says whether the
+rows to score are the fit rows themselves, whose own entry in a bank does not count.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from latentood.cli import terminal
+from latentood.cli.terminal import human_time
 
 
 @pytest.fixture
@@ -45,3 +46,17 @@ def test_a_single_split_needs_no_sum(screen):
         advance("train", 0, 400, 0)
         advance("train", 400, 400, 10)
     assert "to do in all" not in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (61, "1 min 01 s"),
+        (3599.6, "1 h 00 min"),
+        (7260, "2 h 01 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert human_time(seconds) == text

@@ -17,7 +17,8 @@ model: {target: latentood.models.digits_resnet, args: {num_classes: 7}}
 layers: [{layer1: quantile}, penultimate]
 scores: [{gradient_length: {scale: 3.0}}]
 splits:
-  train: {role: fit, target: latentood.data.Digits, args: {classes: [0, 1, 2, 4, 6, 7, 9], size: 16}}
+  train: {role: fit, target: latentood.data.Digits,
+          args: {classes: [0, 1, 2, 4, 6, 7, 9], size: 16}}
   id_test: {role: id, target: latentood.data.Digits,
             args: {classes: [0, 1, 2, 4, 6, 7, 9], part: test, size: 16}}
   noise: {role: far, target: latentood.data.GaussianNoise, args: {length: 60, shape: [1, 16, 16]}}
@@ -67,16 +68,21 @@ def test_the_contracts_catch_a_plugin_that_breaks_them(installed, tmp_path):
             "return -self.scale * len(inputs) * ",
         ),
     }
-    for (name, fault), number in zip(faults.items(), range(len(faults)), strict=True):
+    for number, (name, fault) in enumerate(faults.items()):
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "tiny_plugins.py").write_text(source.replace(*fault), encoding="utf-8")
         (folder / "test_it.py").write_text(tests, encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+        path = os.pathsep.join(map(str, (folder, installed)))
         done = subprocess.run(
-            command, cwd=folder, env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{installed}"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 1, done.stdout
         assert name in done.stdout, done.stdout
 

@@ -19,17 +19,17 @@ from tests.references import (
 
 __all__ = [
     "density",
-    "prototypes",
     "evidential",
     "fusion",
     "gaussian",
     "gram",
-    "neighbours",
     "head",
     "latent_entropy",
     "logits",
     "monte_carlo",
+    "neighbours",
     "one_class",
+    "prototypes",
     "shaping",
     "subspace",
 ]

@@ -1,7 +1,7 @@
 """The engines that run a model over a batch: without noise, or with T stochastic passes as well.
 
-All noisy engines draw the same masks (see :mod:`latentood.extraction.passes.noise`), so they agree to
-rounding; they differ in what they repeat:
+All noisy engines draw the same masks (see :mod:`latentood.extraction.passes.noise`), so they agree
+to rounding; they differ in what they repeat:
 
 ===================  ==========================================  ===========================
 engine               repeats per pass                            where it applies

@@ -21,7 +21,8 @@ class Perturbing(ScoreTap):
     epsilon: float = hyper(0.0014, "ε, length of the step", low=0)
     std: tuple[float, ...] = hyper(
         (),
-        "standard deviations by which the transform divides the channels, so that ε is in the units of the pixels before it; empty: ε is in the units of the network's input",
+        "standard deviations by which the transform divides the channels, so that ε is in the "
+        "units of the pixels before it; empty: ε is in the units of the network's input",
     )
 
     @field_validator("std")

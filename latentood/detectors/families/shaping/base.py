@@ -1,8 +1,7 @@
 """Activation shaping: reshape the penultimate features, then score the logits they give.
 
-A detector is a chain of steps (:mod:`latentood.detectors.families.shaping.steps`) followed by one of the
-logit scores. Those whose steps learn from fit or ID val rows are in ``shaping_learned``, those
-that look at a row alone in ``shaping_rows``.
+A detector is a chain of :mod:`~latentood.detectors.families.shaping.steps` before a logit score.
+Those in ``learned`` learn from fit or ID val rows, those in ``by_row`` look at a row alone.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ LAYERS = ("penultimate", "mc.entropy/penultimate")
     ],
     ids=str,
 )
-def test_every_fusion_agrees_with_the_slow_formula(blobs, options):  # noqa: F811
+def test_every_fusion_agrees_with_the_slow_formula(blobs, options):
     assert_agrees(blobs, "mahalanobis_layers", layers=LAYERS, **options)
 
 
@@ -40,7 +40,7 @@ class TestStandardised(DetectorContract):
         return REFERENCES["mahalanobis_layers"]
 
 
-def test_one_layer_is_mahalanobis(blobs):  # noqa: F811
+def test_one_layer_is_mahalanobis(blobs):
     one, plain = (
         fit(detector(name), blobs.train.latents()).score(blobs.far.latents())
         for name in ("mahalanobis_layers", "mahalanobis")
@@ -48,7 +48,7 @@ def test_one_layer_is_mahalanobis(blobs):  # noqa: F811
     assert torch.equal(one, plain)
 
 
-def test_standardised_distances_of_val_rows_have_mean_zero_and_variance_one(blobs):  # noqa: F811
+def test_standardised_distances_of_val_rows_have_mean_zero_and_variance_one(blobs):
     val = blobs.id.latents("val")
     for layer in LAYERS:
         chosen = detector("mahalanobis_layers", layers=(layer,), fusion="standardised")
@@ -57,7 +57,7 @@ def test_standardised_distances_of_val_rows_have_mean_zero_and_variance_one(blob
         assert abs(float(scores.std(correction=0)) - 1) < 1e-12
 
 
-def test_ranks_and_weights_are_told_by_layer(blobs):  # noqa: F811
+def test_ranks_and_weights_are_told_by_layer(blobs):
     chosen = detector("mahalanobis_layers", layers=LAYERS, fusion="weighted", alpha=(1.0, 0.5))
     told = fit(chosen, blobs.train.rows(slice(12)).latents()).provenance["diagnostics"]
     assert told == {
@@ -66,14 +66,14 @@ def test_ranks_and_weights_are_told_by_layer(blobs):  # noqa: F811
     }
 
 
-def test_only_standardising_needs_val_rows(blobs):  # noqa: F811
+def test_only_standardising_needs_val_rows(blobs):
     assert detector("mahalanobis_layers").needs().val == ()
     chosen = detector("mahalanobis_layers", fusion="standardised")
     with pytest.raises(MissingInput, match=r"^mahalanobis_layers: needs 'features/penultimate' of"):
         fit(chosen, blobs.train.latents())
 
 
-def test_val_rows_of_one_distance_cannot_standardise(blobs):  # noqa: F811
+def test_val_rows_of_one_distance_cannot_standardise(blobs):
     chosen = detector("mahalanobis_layers", fusion="standardised")
     same = Latents(features={"penultimate": blobs.id.features[:1].repeat(7, 1)}, name="val")
     with pytest.raises(DetectorError) as caught:

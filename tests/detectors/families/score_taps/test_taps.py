@@ -463,7 +463,7 @@ def test_another_package_can_bring_a_tap_and_its_detector(monkeypatch):
     assert detector("brightness").needs().score == ("scores/brightness",)
     assert registry()["brightness"].paper == "textbook"
     install("odin")
-    with pytest.raises(ConfigError, match="^plug-in 'odin': must have a name that is not in use"):
+    with pytest.raises(ConfigError, match=r"^plug-in 'odin': must have a name that is not in use"):
         SCORE_TAPS.known()
 
 
