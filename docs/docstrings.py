@@ -37,7 +37,7 @@ class Docstrings(griffe.Extension):
 def _link(obj: griffe.Object, name: str) -> str:
     try:
         path = obj.resolve(name)
-    except griffe.NameResolutionError:  # of a class that has no base here, or not imported there
+    except griffe.NameResolutionError:  # the module of the docstring does not import it
         path = f"latentood.{name}"
     shown = re.sub(r"^[a-z_.]*\.(?=[A-Z])", "", name)
     return f'<autoref identifier="{path}" optional><code>{shown}</code></autoref>'

@@ -147,6 +147,7 @@ def test_signs_that_markdown_knows_are_shown_as_they_are(site: Path) -> None:
     assert "layer whose features are read; mc.entropy/<layer> works too" in page["knn"]
     assert "energy | msp | max_logit | entropy | gen" in page["react"]
     assert "ID val rows predicted as k" in page["kl_matching"]
+    assert not any("\\|" in text or "**" in text for text in page.values())
 
 
 def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
