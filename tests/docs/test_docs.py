@@ -294,6 +294,7 @@ def test_the_python_code_of_a_page_runs_from_top_to_bottom(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workplace)
+    monkeypatch.syspath_prepend(ROOT / "tests" / "extension" / "tiny")  # shown on a page
     module = types.ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look there
     for block in blocks(page, "python"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 
 TINY = Path(__file__).with_name("tiny")
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "test_tiny_plugins.py"]
 
 PIPELINE = """
 name: tiny
 model: {target: latentood.models.digits_resnet, args: {num_classes: 7}}
 layers: [{layer1: quantile}, penultimate]
-scores: [{gradient_length: {scale: 3.0}}]
+scores: [{gradient_length: {temperature: 3.0}}]
 splits:
   train: {role: fit, target: latentood.data.Digits,
           args: {classes: [0, 1, 2, 4, 6, 7, 9], size: 16}}
@@ -30,72 +32,81 @@ def installed(tmp_path_factory):
     """Folder in which the package is installed, with its entry points."""
     folder = tmp_path_factory.mktemp("tiny")
     isolation = ["--no-isolation"] if find_spec("hatchling") else []
-    run("-m", "build", "--wheel", *isolation, "--outdir", folder, TINY)
+    output("-m", "build", "--wheel", *isolation, "--outdir", folder, TINY)
     (wheel,) = folder.glob("*.whl")
     pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
-    run(*pip, folder / "site", wheel)
+    output(*pip, folder / "site", wheel)
     return folder / "site"
 
 
-def run(*arguments, site=None, cwd=None):
-    """Run Python, with the packages of a folder; gives what it prints."""
-    path = os.pathsep.join(filter(None, [str(site or ""), os.environ.get("PYTHONPATH", "")]))
+def python(*arguments, path=(), cwd=None):
+    """Run Python with some folders on its path."""
+    before = filter(None, [os.environ.get("PYTHONPATH")])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, path), *before])}
     command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=cwd, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def output(*arguments, path=(), cwd=None):
+    """Run Python, which must succeed; gives what it prints."""
+    done = python(*arguments, path=path, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_the_plugins_keep_the_contracts_that_ship(installed):
-    printed = run("-m", "pytest", "test_tiny_plugins.py", site=installed, cwd=TINY)
+    printed = output(*PYTEST, path=[installed], cwd=TINY)
     assert " passed" in printed
 
 
-def test_the_contracts_catch_a_plugin_that_breaks_them(installed, tmp_path):
-    source = (TINY / "tiny_plugins.py").read_text(encoding="utf-8")
-    tests = (TINY / "test_tiny_plugins.py").read_text(encoding="utf-8")
-    faults = {
-        "test_higher_is_more_ood": ("return scaled.norm(", "return -scaled.norm("),
-        "test_each_row_is_reduced_by_itself": (
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "test"),
+    [
+        (
+            "detector.py",
+            "return scaled.norm(",
+            "return -scaled.norm(",
+            "test_higher_is_more_ood",
+        ),
+        (
+            "reduction.py",
             "return x.flatten(2)",
             "x = x - x.mean(dim=0)\n        return x.flatten(2)",
+            "test_each_row_is_reduced_by_itself",
         ),
-        "test_a_score_does_not_depend_on_the_other_rows": (
-            "return -self.scale * ",
-            "return -self.scale * len(inputs) * ",
+        (
+            "score_tap.py",
+            "return network.gradient(",
+            "return len(inputs) * network.gradient(",
+            "test_a_score_does_not_depend_on_the_other_rows",
         ),
-    }
-    for number, (name, fault) in enumerate(faults.items()):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        (folder / "tiny_plugins.py").write_text(source.replace(*fault), encoding="utf-8")
-        (folder / "test_it.py").write_text(tests, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
-        path = os.pathsep.join(map(str, (folder, installed)))
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 1, done.stdout
-        assert name in done.stdout, done.stdout
+    ],
+    ids=["detector", "reduction", "score tap"],
+)
+def test_the_contracts_catch_a_plugin_that_breaks_them(
+    installed, tmp_path, file, right, wrong, test
+):
+    shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
+    source = (tmp_path / "tiny_plugins" / file).read_text(encoding="utf-8")
+    assert source.count(right) == 1
+    broken = source.replace(right, wrong)
+    (tmp_path / "tiny_plugins" / file).write_text(broken, encoding="utf-8")
+    done = python(*PYTEST, path=[tmp_path, installed], cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert test in done.stdout
 
 
 def test_the_command_line_extracts_and_scores_with_them(installed, tmp_path):
     (tmp_path / "tiny.yaml").write_text(PIPELINE, encoding="utf-8")
     cli = ["-m", "latentood.cli"]
     store = tmp_path / "tiny.zarr"
-    run(*cli, "extract", "tiny.yaml", "--store", store, "--limit", "60", site=installed,
-        cwd=tmp_path)  # fmt: skip
-    printed = run(*cli, "score", store, "--detectors", "centroid,gradient_length",
-                  "--set", "centroid.order=1,2", "--tracking", "none", "--json", site=installed,
-                  cwd=tmp_path)  # fmt: skip
+    extract = ["extract", "tiny.yaml", "--store", store, "--limit", "60"]
+    output(*cli, *extract, path=[installed], cwd=tmp_path)
+    score = ["score", store, "--detectors", "centroid,gradient_length", "--json"]
+    options = ["--set", "centroid.order=1,2", "--tracking", "none"]
+    printed = output(*cli, *score, *options, path=[installed], cwd=tmp_path)
     rows = json.loads(printed)["rows"]
     assert {(row["detector"], row["layer"]) for row in rows} == {
         ("centroid", "penultimate"),
@@ -103,5 +114,5 @@ def test_the_command_line_extracts_and_scores_with_them(installed, tmp_path):
     }
     orders = {row["hyperparameters"].get("order") for row in rows}
     assert orders == {None, 1.0, 2.0}
-    names = json.loads(run(*cli, "detectors", "--json", site=installed))
+    names = json.loads(output(*cli, "detectors", "--json", path=[installed]))
     assert {"centroid", "gradient_length"} <= {one["name"] for one in names}

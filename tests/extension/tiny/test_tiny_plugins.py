@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
-from tiny_plugins import Centroid, GradientLength, Quantile
+from tiny_plugins.detector import Centroid
+from tiny_plugins.reduction import Quantile
+from tiny_plugins.score_tap import GradientLength
 
 from latentood.testing import DetectorContract, ReductionContract, ScoreTapContract
 
 
 def centroid(detector, fit, rows, same):
+    """Compute the distance as its definition says, one number after the other."""
     h = fit[detector.key]
     scores = []
     for x in rows[detector.key]:
@@ -39,4 +42,4 @@ class TestQuantile(ReductionContract):
 class TestGradientLength(ScoreTapContract):
     @pytest.fixture
     def tap(self):
-        return GradientLength(scale=2.0)
+        return GradientLength(temperature=2.0)
