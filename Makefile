@@ -32,9 +32,11 @@ demo: $(BASE) ## install, train a small network, compare the detectors on it
 test: $(TEST) $(PEERS) ## run the tests
 	$(BIN)/python -m pytest
 
-lint: $(TEST) ## check style and formatting
+lint: $(TEST) ## check style and formatting; name files beyond 450 lines
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@find latentood tests docs -name '*.py' | xargs wc -l | \
+	    awk '$$2 != "total" && $$1 > 450 {print "long: " $$2 " has " $$1 " lines"}'
 
 format: $(TEST) ## mend style and formatting where a tool can
 	$(BIN)/ruff check --fix .

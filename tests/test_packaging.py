@@ -51,6 +51,14 @@ def test_the_wheel_holds_every_module_the_type_marker_and_the_demo(wheel, reposi
     assert outside == set(), "tests or other files would land beside the package"
 
 
+def test_what_users_cite_and_read_of_a_version_is_that_version(repository, project):
+    citation = yaml.safe_load((repository / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    changes = (repository / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {project['version']}\n" in changes
+
+
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
     """A folder with the wheel installed in it."""

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from fragments.detectors import detector_cards, detector_overview
 from fragments.pipeline import path_arguments, pipeline_keys, reduction_table
-from fragments.readme import readme
+from fragments.root import changelog, contributing, readme
 from latentood.cli import typer_app
 
 FRAGMENTS: dict[str, Callable[[], str]] = {
+    "changelog": changelog,
+    "contributing": contributing,
     "detector-cards": detector_cards,
     "detector-overview": detector_overview,
     "path-arguments": path_arguments,
