@@ -44,7 +44,7 @@ def test_a_file_is_synced_before_it_gets_its_name_and_its_folder_after(tmp_path,
 
 
 def test_a_kill_at_any_operation_leaves_the_old_file_or_the_new_one(tmp_path):
-    found = []
+    names = []
     for k in range(4):
         folder = tmp_path / str(k)
         folder.mkdir()
@@ -52,9 +52,9 @@ def test_a_kill_at_any_operation_leaves_the_old_file_or_the_new_one(tmp_path):
         with attached(Disk(fail_at=k)), pytest.raises(Died):
             files.write_file(folder / "x", b"new")
         there = content(folder)
-        found.append(there.pop("x"))
+        names.append(there.pop("x"))
         assert all(f"{folder / name}" == draft_of(folder / "x") for name in there)
-    assert found == [b"old", b"old", b"old", b"new"]
+    assert names == [b"old", b"old", b"old", b"new"]
 
 
 @pytest.mark.parametrize("k", range(3))

@@ -375,6 +375,24 @@ def test_a_request_for_several_detectors_cannot_be_fitted(rows, store):
             lo.fit("knn,msp", source)
 
 
+@pytest.mark.parametrize("source", ["latents", "cache"])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"layer": "conv1"}, "layer='conv1' beside"),
+        ({"settings": ["knn.k=5"]}, r"settings=\['knn.k=5'\] beside"),
+        (
+            {"layer": "conv1", "settings": ("knn.k=5", "knn.k=6")},
+            r"layer='conv1', settings=\['knn.k=5', 'knn.k=6'\] beside",
+        ),
+    ],
+)
+def test_a_layer_or_settings_beside_an_object_are_refused(rows, store, source, options, named):
+    train = store if source == "cache" else rows["train"]
+    with pytest.raises(ConfigError, match=f"got {named} an object of knn; set them on the object"):
+        lo.fit(detector("knn", k=5), train, **options)
+
+
 def test_wrong_names_settings_and_devices_are_refused(rows, store):
     with pytest.raises(UnknownName, match=r"^no detector named 'mahalanobs'; did you mean"):
         lo.fit("mahalanobs", rows["train"])

@@ -32,10 +32,10 @@ def test_grey_patches_are_the_luma_of_the_colour_ones():
 def test_a_patch_is_shrunk_by_averaging(monkeypatch):
     board = 1.0 - 2 * (np.indices((427, 640)).sum(axis=0) % 2)
     monkeypatch.setattr("latentood.data.photos.photos", lambda grey: (board[None],))
-    found = torch.stack(list(PhotoPatches(100, (1, 32, 32)))).abs().unique().tolist()
+    values = torch.stack(list(PhotoPatches(100, (1, 32, 32)))).abs().unique().tolist()
     # s × s fields of a chess board of ±1 average to 0 for even s and to ±1/s² for odd s
     expected = [0, *(1 / step**2 for step in range(13, 0, -2))]
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert values == pytest.approx(expected, abs=1e-6)
 
 
 def test_patches_are_textures_and_not_one_colour():

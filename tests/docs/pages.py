@@ -39,15 +39,15 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     """Find the blocks of some languages on a page; files that they include are filled in."""
     source = page.read_text(encoding="utf-8")
     return [
-        Block(page.name, source[: found.start()].count("\n") + 2, found[1], included(found[2]))
-        for found in _BLOCK.finditer(source)
-        if found[1] in languages
+        Block(page.name, source[: match.start()].count("\n") + 2, match[1], included(match[2]))
+        for match in _BLOCK.finditer(source)
+        if match[1] in languages
     ]
 
 
 def included(text: str) -> str:
     """Fill in the files that a text includes."""
-    return _SNIPPET.sub(lambda found: (ROOT / found[1]).read_text(encoding="utf-8"), text)
+    return _SNIPPET.sub(lambda match: (ROOT / match[1]).read_text(encoding="utf-8"), text)
 
 
 def all_blocks(*languages: str) -> list[Block]:
@@ -58,8 +58,8 @@ def all_blocks(*languages: str) -> list[Block]:
 def commands() -> Iterator[tuple[str, str]]:
     """Find every command line of ours: where it is, and the line without its comment."""
     for block in all_blocks("console", "bash"):
-        for found in _COMMAND.finditer(block.text):
-            yield str(block), found[1]
+        for line in _COMMAND.finditer(block.text):
+            yield str(block), line[1]
 
 
 def prose(text: str) -> str:
@@ -98,12 +98,12 @@ def sections(page: Path) -> dict[str, str]:
     """Cut a built page: anchor of a heading → the text below it, that of deeper headings too."""
     source = page.read_text(encoding="utf-8")
     headings = list(_HEADING.finditer(source))
-    found = {}
+    texts = {}
     for number, heading in enumerate(headings):
         after = (h.start() for h in headings[number + 1 :] if h[1] <= heading[1])
         end = next(after, source.find("</article>"))
-        found[heading[2]] = visible(source[heading.start() : end])
-    return found
+        texts[heading[2]] = visible(source[heading.start() : end])
+    return texts
 
 
 def visible(source: str) -> str:

@@ -262,19 +262,19 @@ def test_every_fragment_is_used_and_every_marker_has_one() -> None:
 def test_every_link_within_the_project_has_a_target(page: Path) -> None:
     for target in links(page.read_text(encoding="utf-8")):
         file, _, anchor = target.partition("#")
-        found = (page.parent / file).resolve() if file else page
-        assert found.is_file(), target
-        text = rendered(found.name) if found.parent == DOCS else found.read_text(encoding="utf-8")
+        path = (page.parent / file).resolve() if file else page
+        assert path.is_file(), target
+        text = rendered(path.name) if path.parent == DOCS else path.read_text(encoding="utf-8")
         assert not anchor or anchor in anchors(text), target
 
 
 def anchors(text: str) -> set[str]:
     """List the anchors of the headings of a page, as MkDocs names them."""
-    found = set(directives(text))
+    names = set(directives(text))
     for heading in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE):
         given = re.search(r"\{ #(\S+) \}$", heading)
-        found.add(given[1] if given else re.sub(r"[^\w]+", "-", heading.lower()).strip("-"))
-    return found
+        names.add(given[1] if given else re.sub(r"[^\w]+", "-", heading.lower()).strip("-"))
+    return names
 
 
 @pytest.fixture(scope="module")

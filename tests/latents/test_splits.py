@@ -1,5 +1,6 @@
 """Arrays that are already there, as named rows with roles."""
 
+import pytest
 import torch
 
 from latentood.latents import Latents
@@ -18,6 +19,14 @@ def test_splits_are_built_from_roles_and_latents():
     assert list(splits.latents) == ["train", "noise"]
     assert splits["train"] is train
     assert splits["noise"] is noise
+
+
+@pytest.mark.parametrize("name", ["cls", "self", "splits", "latents", "header"])
+def test_a_split_may_have_any_name(name):
+    train = rows(2)
+    splits = SplitsInMemory.of(**{name: ("fit", train)})
+    assert splits.splits == {name: SplitFacts("fit")}
+    assert splits[name] is train
 
 
 def test_rows_are_named_by_their_numbers():

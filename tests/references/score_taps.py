@@ -159,6 +159,6 @@ def grood(tap, net, x, fit):
     kept = [i for i in range(len(h)) if int((i + 1) * tap.share) > int(i * tap.share)]
     right = [i for i in kept if int(z[i].argmax()) == int(y[i])]
     bank = [prototype_slope(h[i], means, ood, int(y[i])) for i in right]
-    found = prototype_slope(penultimate(net, x)[0], means, ood, int(net(x).argmax()))
-    distances = sorted(float(torch.linalg.vector_norm(found - other)) for other in bank)
+    slope = prototype_slope(penultimate(net, x)[0], means, ood, int(net(x).argmax()))
+    distances = sorted(float(torch.linalg.vector_norm(slope - other)) for other in bank)
     return distances[tap.k - 1]

@@ -11,8 +11,8 @@ from latentood.stats.combination import brown_scale, chi2_surprise, log_p_values
 def test_p_values_count_what_is_as_large_and_the_row_itself():
     reference = torch.tensor([[1.0], [2.0], [2.0], [5.0]], dtype=torch.float64)
     scores = torch.tensor([[0.0], [2.0], [3.0], [9.0]], dtype=torch.float64)
-    found = log_p_values(scores, reference).exp().squeeze(1) * 5
-    assert found.tolist() == pytest.approx([5, 4, 2, 1], rel=1e-14)
+    ranks = log_p_values(scores, reference).exp().squeeze(1) * 5
+    assert ranks.tolist() == pytest.approx([5, 4, 2, 1], rel=1e-14)
 
 
 def test_rounding_does_not_break_a_tie():

@@ -13,8 +13,8 @@ def test_a_whitener_gives_the_mahalanobis_distance():
     covariance = covariance_of(rows)
     x = torch.randn(9, 6, dtype=torch.float64)
     expected = (x @ torch.linalg.inv(covariance.matrix) * x).sum(dim=1)
-    found = (x @ covariance.whitener(0.0)).square().sum(dim=1)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+    squared = (x @ covariance.whitener(0.0)).square().sum(dim=1)
+    torch.testing.assert_close(squared, expected, rtol=1e-10, atol=0)
 
 
 def test_the_ridge_is_a_share_of_the_mean_variance_at_every_scale():

@@ -40,10 +40,10 @@ def test_an_underflowing_probability_still_counts():
 def test_a_complement_is_exact_where_the_probability_rounds_to_one():
     logits = torch.tensor([[50.0, 0.0, 0.0], [0.3, 0.2, -1.0]], dtype=torch.float64)
     log_p = torch.log_softmax(logits, dim=1)
-    found = log_complement(log_p)
-    assert math.isclose(float(found[0, 0]), math.log(2) - 50, rel_tol=1e-14)
-    torch.testing.assert_close(found[1], (1 - log_p[1].exp()).log(), rtol=1e-14, atol=0)
-    assert bool((found <= 0).all())
+    complement = log_complement(log_p)
+    assert math.isclose(float(complement[0, 0]), math.log(2) - 50, rel_tol=1e-14)
+    torch.testing.assert_close(complement[1], (1 - log_p[1].exp()).log(), rtol=1e-14, atol=0)
+    assert bool((complement <= 0).all())
 
 
 def test_the_complement_of_the_only_class_is_nothing():

@@ -43,9 +43,9 @@ def test_columns_of_different_scale_do_not_disturb_each_other():
     st.floats(0, 100),
 )
 def test_a_percentile_is_that_of_numpy(values, percent):
-    found = float(percentile(torch.from_numpy(values), percent))
+    value = float(percentile(torch.from_numpy(values), percent))
     expected = np.percentile(values / 4, percent) * 4  # its difference would overflow
-    assert np.isclose(found / 4, expected / 4, rtol=1e-12, atol=1e-12)
+    assert np.isclose(value / 4, expected / 4, rtol=1e-12, atol=1e-12)
 
 
 def test_more_values_than_torch_can_sort_in_a_quantile():

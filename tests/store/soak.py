@@ -49,15 +49,15 @@ def fork(stage: Pipeline, store: Path) -> tuple[int, int]:
         Its id, and the end of a pipe from which a byte comes when the store is open.
     """
     assert len(os.listdir("/proc/self/task")) == 1, "only a process of one thread may fork"
-    opened, tell = os.pipe()
+    opened, ready = os.pipe()
     child = os.fork()
     if child:
-        os.close(tell)
+        os.close(ready)
         return child, opened
     try:
         # A kill takes nothing from the system's own buffers, so syncing would only be slow.
         os.fsync = lambda descriptor: None
-        extract(stage, store, progress=lambda *_: os.write(tell, b"."))
+        extract(stage, store, progress=lambda *_: os.write(ready, b"."))
         os._exit(0)
     except BaseException:
         traceback.print_exc()

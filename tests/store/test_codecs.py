@@ -75,9 +75,9 @@ def assert_rounded(patterns: list[int], dtype: str, bits: int) -> None:
     """Compare bit for bit with the slow formula."""
     raw = np.array(patterns, f"u{WIDTHS[dtype] // 8}")
     given = raw.copy()
-    found = keep_mantissa(given.view(dtype), bits)
-    assert found.dtype == dtype
-    assert found.view(raw.dtype).tolist() == [slow(pattern, dtype, bits) for pattern in patterns]
+    rounded = keep_mantissa(given.view(dtype), bits)
+    assert rounded.dtype == dtype
+    assert rounded.view(raw.dtype).tolist() == [slow(pattern, dtype, bits) for pattern in patterns]
     assert np.array_equal(given, raw), "the values given are left as they were"
 
 
@@ -122,10 +122,10 @@ def test_any_bits_are_rounded_bit_for_bit_by_the_formula(data, dtype):
 def test_the_largest_number_of_a_dtype_stays_finite_and_zeros_keep_their_sign(dtype):
     largest = np.finfo(dtype).max
     values = np.array([largest, -largest, 0.0, -0.0, np.inf, -np.inf], dtype)
-    found = keep_mantissa(values, 3)
+    rounded = keep_mantissa(values, 3)
     cut = largest / (2 - 2.0 ** -MANTISSA[dtype]) * (2 - 2.0**-3)
-    assert found[:2].tolist() == [cut, -cut]
-    assert found[2:].tobytes() == values[2:].tobytes()
+    assert rounded[:2].tolist() == [cut, -cut]
+    assert rounded[2:].tobytes() == values[2:].tobytes()
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (4, 3), (2, 3, 4)])
@@ -134,9 +134,9 @@ def test_any_layout_is_rounded_like_a_plain_one(shape):
     values[..., :1] = np.inf
     expected = keep_mantissa(values.ravel(), 5).reshape(shape)
     for given_ in (values, np.asfortranarray(values), np.repeat(values, 2, axis=0)[::2]):
-        found = keep_mantissa(given_, 5)
-        assert found.shape == shape
-        assert found.tobytes() == expected.tobytes()
+        rounded = keep_mantissa(given_, 5)
+        assert rounded.shape == shape
+        assert rounded.tobytes() == expected.tobytes()
 
 
 @given(
@@ -146,20 +146,20 @@ def test_any_layout_is_rounded_like_a_plain_one(shape):
     bits=st.integers(1, 9),
 )
 def test_the_nearest_number_is_taken_and_what_is_not_finite_stays(values, bits):
-    found = keep_mantissa(values, bits)
-    assert found.dtype == values.dtype
+    rounded = keep_mantissa(values, bits)
+    assert rounded.dtype == values.dtype
     finite = np.isfinite(values)
-    np.testing.assert_array_equal(np.isfinite(found), finite)
-    assert found[~finite].tobytes() == values[~finite].tobytes()
+    np.testing.assert_array_equal(np.isfinite(rounded), finite)
+    assert rounded[~finite].tobytes() == values[~finite].tobytes()
     tiny = np.finfo(values.dtype).smallest_normal
     normal = finite & (np.abs(values) >= tiny) & (np.abs(values) < np.finfo(values.dtype).max / 2)
     with np.errstate(under="ignore"):
-        error = np.abs(found[normal].astype("f8") - values[normal])
+        error = np.abs(rounded[normal].astype("f8") - values[normal])
         assert (error <= np.abs(values[normal].astype("f8")) * 2.0 ** -(bits + 1)).all()
     drop = MANTISSA[values.dtype.name] - bits
-    raw = found[finite].view(f"u{values.dtype.itemsize}")
+    raw = rounded[finite].view(f"u{values.dtype.itemsize}")
     assert (raw & raw.dtype.type((1 << drop) - 1) == 0).all()
-    assert keep_mantissa(found, bits).tobytes() == found.tobytes()
+    assert keep_mantissa(rounded, bits).tobytes() == rounded.tobytes()
 
 
 @pytest.mark.parametrize("dtype", list(WIDTHS))

@@ -67,11 +67,11 @@ def check_state(path, problems_allowed=()):
             open_cache(path)
         return
     cache = open_cache(path)
-    found = verify(path)
+    problems = verify(path)
     if cache.splits:
-        assert found == []
+        assert problems == []
     else:  # the head is written first, then the splits
-        assert {problem.array for problem in found} <= {"head"}
+        assert {problem.array for problem in problems} <= {"head"}
     for name, info in cache.splits.items():
         digests = load_split(path, name).groups[0].digests()
         (spec,) = [spec for spec in SMALL if spec.name == name]

@@ -27,20 +27,20 @@ def test_the_golden_cache_is_read_value_by_value():
     np.testing.assert_array_equal(latents["logits"][:2], np.float32([[-50, -13], [24, -40]]) / 7)
     for array in WHOLE.arrays:
         if array.key != "ids":
-            found = latents[array.key].numpy()
-            assert found.dtype == array.dtype
-            assert found.tobytes() == values(array).tobytes()
+            stored = latents[array.key].numpy()
+            assert stored.dtype == array.dtype
+            assert stored.tobytes() == values(array).tobytes()
     assert cache.ids("train") == IDS
-    for found, expected in zip(latents.head, HEAD, strict=True):
-        np.testing.assert_array_equal(found.numpy(), expected)
+    for stored, expected in zip(latents.head, HEAD, strict=True):
+        np.testing.assert_array_equal(stored.numpy(), expected)
 
 
 def test_rounded_values_are_within_their_bits():
     (array,) = [array for array in WHOLE.arrays if array.keep_bits]
-    found = open_cache(GOLDEN)["train"][array.key].double().numpy().ravel()
+    values = open_cache(GOLDEN)["train"][array.key].double().numpy().ravel()
     exact = ((37 * np.arange(40)) % 101 - 50) / 7
-    assert (np.abs(found - exact) <= np.abs(exact) * 2.0**-8 * 1.0001).all()
-    assert not np.array_equal(found, exact)
+    assert (np.abs(values - exact) <= np.abs(exact) * 2.0**-8 * 1.0001).all()
+    assert not np.array_equal(values, exact)
 
 
 def test_the_golden_cache_is_intact():

@@ -159,11 +159,11 @@ def test_damage_to_an_added_array_is_found_and_repaired_alone(copy):
     for name in ("features/layer1.0#2/c.1.0", "committed.1/c.0"):
         file = copy / "splits/train" / name
         file.write_bytes(file.read_bytes()[:-1])
-    found = verify(copy)
-    assert [(p.group, p.block, p.array) for p in found] == [
+    problems = verify(copy)
+    assert [(p.group, p.block, p.array) for p in problems] == [
         (1, 0, "committed.1"), (1, 1, "features/layer1.0#2"),
     ]  # fmt: skip
-    discard(copy, found)
+    discard(copy, problems)
     assert extract(copy, MORE) == [("train", 0, ADDED), ("train", 1, ADDED)]
     assert tree(copy) == expected
 
@@ -173,9 +173,9 @@ def test_swapped_shards_of_an_added_array_are_found(copy):
     first, second = (log.read_bytes() for log in logs)
     logs[0].write_bytes(second)
     logs[1].write_bytes(first)
-    found = verify(copy)
-    assert [(p.group, p.block, p.array) for p in found] == [(1, 0, None), (1, 1, None)]
-    discard(copy, found)
+    problems = verify(copy)
+    assert [(p.group, p.block, p.array) for p in problems] == [(1, 0, None), (1, 1, None)]
+    discard(copy, problems)
     assert len(extract(copy, MORE)) == 2
     assert verify(copy) == []
 

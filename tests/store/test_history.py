@@ -61,12 +61,12 @@ class Histories(RuleBasedStateMachine):
         except Died:
             pass
         self.grow(asked)
-        found = self.on_disk()
-        keys = [keys for keys, _ in found]
+        stored = self.on_disk()
+        keys = [keys for keys, _ in stored]
         assert keys in ([keys for keys, _ in old], [keys for keys, _ in self.groups])
-        for (of, there), before in zip(found, [*(b for _, b in old), set()], strict=False):
+        for (of, there), before in zip(stored, [*(b for _, b in old), set()], strict=False):
             assert before <= there <= before | (BLOCKS if of & asked else set())
-        self.groups = found
+        self.groups = stored
 
     @precondition(lambda self: any(there for _, there in self.groups))
     @rule(data=st.data())
@@ -77,9 +77,9 @@ class Histories(RuleBasedStateMachine):
         (array,) = [array for array in SPLIT.arrays if array.key == key]
         shard = self.path / "splits/train" / array.key.path / f"c.{block}{'.0' * len(array.tail)}"
         shard.write_bytes(shard.read_bytes()[:-1])
-        found = verify(self.path)
-        assert [(p.group, p.block, p.array) for p in found] == [(group, block, key)]
-        discard(self.path, found)
+        problems = verify(self.path)
+        assert [(p.group, p.block, p.array) for p in problems] == [(group, block, key)]
+        discard(self.path, problems)
         self.groups[group][1].discard(block)
         assert self.on_disk() == self.groups
 

@@ -89,18 +89,18 @@ def test_discard_and_extract_repair_exactly_what_is_damaged(copy, how, first):
     inner = [name for name in damageable(expected) if name.count("/") > 2 or name[0] == "h"]
     for name in inner[first::9]:
         harm(copy / name, how)
-    found = verify(copy)
-    discard(copy, found)
+    problems = verify(copy)
+    discard(copy, problems)
     with open_writer(copy, HEADER, head=HEAD) as store:
         pending = {(s.name, b) for s in (TRAIN, FAR) for b in store.split(s)[0].pending()}
-    assert pending == {(p.split, p.block) for p in found if p.block is not None}
+    assert pending == {(p.split, p.block) for p in problems if p.block is not None}
     assert len(pending) < 5, "some blocks must be left alone"
     assert tree(fill(copy)) == expected
 
 
-def check_names(found, parts):
-    assert len(found) == 1, (parts, found)
-    (problem,) = found
+def check_names(problems, parts):
+    assert len(problems) == 1, (parts, problems)
+    (problem,) = problems
     if parts[0] == "head":
         assert (problem.split, problem.block, problem.array) == (None, None, "head")
         return
@@ -126,10 +126,10 @@ def test_swapped_files_are_found(copy, one, other, blocks):
     contents = [file.read_bytes() for file in files]
     for file, content in zip(files, reversed(contents), strict=True):
         file.write_bytes(content)
-    found = verify(copy)
-    assert [(problem.split, problem.block) for problem in found] == blocks
+    problems = verify(copy)
+    assert [(problem.split, problem.block) for problem in problems] == blocks
     before = tree(copy)
-    discard(copy, found)
+    discard(copy, problems)
     assert tree(fill(copy)) != before
     assert verify(copy) == []
 
@@ -138,8 +138,8 @@ def test_swapped_arrays_are_found_in_every_block(copy):
     features = copy / "splits/train"
     (features / "labels").rename(features / "was_labels")
     shutil.copytree(features / "scores/odin", features / "labels")
-    found = verify(copy)
-    assert {problem.block for problem in found} == {None, 0, 1, 2}
+    problems = verify(copy)
+    assert {problem.block for problem in problems} == {None, 0, 1, 2}
 
 
 def test_an_older_copy_of_a_block_is_found(copy, path):

@@ -58,9 +58,9 @@ def test_a_trained_model_is_left_in_eval_mode():
 
 
 def test_progress_counts_the_epochs():
-    told = []
-    trained(progress=lambda done, of: told.append((done, of)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    messages = []
+    trained(progress=lambda done, of: messages.append((done, of)))
+    assert messages == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_accuracy_is_the_share_of_right_rows_whatever_the_batch_size():

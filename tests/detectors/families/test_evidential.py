@@ -81,8 +81,8 @@ def test_dissonance_counts_beliefs_far_below_the_largest():
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_of_any_size_give_numbers(name, evidence):
     logits = [[1e4, -1e4, 0.0], [-1e38, 1e38, 1e38], [-1e38, -1e38, -1e38], [800.0, 799.0, 0.0]]
-    found = scores(name, logits, evidence)
-    assert bool(found.isfinite().all())
+    scored = scores(name, logits, evidence)
+    assert bool(scored.isfinite().all())
 
 
 def test_max_prob_by_exp_evidence_is_near_the_softmax_where_logits_are_large():
@@ -97,5 +97,5 @@ def test_differential_entropy_of_no_evidence_is_that_of_the_flat_distribution():
 
 def test_softplus_evidence_is_exact_beyond_where_torch_approximates_it():
     evidence = 21 + math.log1p(math.exp(-21))
-    found = float(scores("vacuity", [[21.0, -800.0]], "softplus"))
-    assert found == pytest.approx(2 / (2 + evidence), rel=1e-14, abs=0)
+    scored = float(scores("vacuity", [[21.0, -800.0]], "softplus"))
+    assert scored == pytest.approx(2 / (2 + evidence), rel=1e-14, abs=0)

@@ -63,8 +63,8 @@ def test_a_fusion_of_fusions_is_saved_and_loaded(blobs, tmp_path):
 
 def test_members_tell_their_diagnostics(blobs):
     fused = fit(detector("fusion_mean", members=TWO), blobs.train.latents(), blobs.id.latents())
-    told = json.loads(json.dumps(fused.provenance["diagnostics"]))
-    assert told["knn:penultimate:k=7"]["bank"] == 240
+    diagnostics = json.loads(json.dumps(fused.provenance["diagnostics"]))
+    assert diagnostics["knn:penultimate:k=7"]["bank"] == 240
 
 
 def test_statistics_of_all_members_are_declared(blobs):

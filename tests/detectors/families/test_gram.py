@@ -30,8 +30,8 @@ def test_deviation_is_relative_to_the_bound_that_is_passed():
 
 def test_a_unit_that_never_fired_makes_a_large_number_not_an_infinite_one():
     zero = torch.zeros(1, 5, dtype=torch.float64)
-    found = deviations(zero + 1e-3, zero, zero)
-    assert float(found) == pytest.approx(5e3)
+    scored = deviations(zero + 1e-3, zero, zero)
+    assert float(scored) == pytest.approx(5e3)
 
 
 def test_every_layer_is_measured_by_its_own_expected_deviation(blobs):

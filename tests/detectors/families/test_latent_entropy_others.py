@@ -108,5 +108,5 @@ def test_the_layer_names_the_entropies(blobs):
 def test_classes_leave_fewer_directions_than_there_are_components(blobs, rows, pca):
     """Rows of four classes vary within them in four directions less, also once whitened."""
     chosen = detector("larem_classwise", pca=pca)
-    told = fit(chosen, blobs.train.rows(slice(rows)).latents()).provenance["diagnostics"]
-    assert told == {"rank": rows - 4, "width": pca, "classes": 4}
+    diagnostics = fit(chosen, blobs.train.rows(slice(rows)).latents()).provenance["diagnostics"]
+    assert diagnostics == {"rank": rows - 4, "width": pca, "classes": 4}

@@ -18,24 +18,24 @@ def streamed(blobs, monkeypatch, statistic):
 
 
 def test_the_mean_is_that_of_all_rows(blobs, monkeypatch):
-    found = streamed(blobs, monkeypatch, Mean(KEY))
-    assert torch.allclose(found, blobs.train.features.mean(dim=0), atol=1e-14)
+    mean = streamed(blobs, monkeypatch, Mean(KEY))
+    assert torch.allclose(mean, blobs.train.features.mean(dim=0), atol=1e-14)
 
 
 def test_the_unit_scatter_is_about_zero(blobs, monkeypatch):
     unit = torch.nn.functional.normalize(blobs.train.features)
-    found = streamed(blobs, monkeypatch, UnitScatter(KEY))
-    assert torch.allclose(found.matrix, unit.T @ unit, rtol=1e-9)
+    scatter = streamed(blobs, monkeypatch, UnitScatter(KEY))
+    assert torch.allclose(scatter.matrix, unit.T @ unit, rtol=1e-9)
 
 
 def test_bounds_are_those_of_the_predicted_class(blobs, monkeypatch):
-    found = streamed(blobs, monkeypatch, PredictedBounds(KEY))
+    bounds = streamed(blobs, monkeypatch, PredictedBounds(KEY))
     predicted = blobs.train.logits.argmax(dim=1)
     for c in range(4):
         own = blobs.train.features[predicted == c]
-        assert torch.equal(found.low[c], own.amin(dim=0))
-        assert torch.equal(found.high[c], own.amax(dim=0))
-    assert found.unseen == ()
+        assert torch.equal(bounds.low[c], own.amin(dim=0))
+        assert torch.equal(bounds.high[c], own.amax(dim=0))
+    assert bounds.unseen == ()
 
 
 def test_a_class_bank_keeps_the_same_rows_of_every_array(blobs, monkeypatch):

@@ -19,16 +19,16 @@ def test_streamed_percentiles_are_those_of_numpy(dtype):
     percents = (0.0, 60.0, 90.0, 99.9, 100.0)
     rows = latents(values)
     together = np.percentile(values.double().numpy(), percents)
-    found = rows.compute(Percentiles(KEY, percents))
-    np.testing.assert_allclose(found[:, 0].numpy(), together, rtol=1e-12, atol=0)
+    streamed = rows.compute(Percentiles(KEY, percents))
+    np.testing.assert_allclose(streamed[:, 0].numpy(), together, rtol=1e-12, atol=0)
     apart = np.percentile(values.double().numpy(), percents, axis=0)
-    found = rows.compute(Percentiles(KEY, percents, per_unit=True))
-    np.testing.assert_allclose(found.numpy(), apart, rtol=1e-12, atol=0)
+    streamed = rows.compute(Percentiles(KEY, percents, per_unit=True))
+    np.testing.assert_allclose(streamed.numpy(), apart, rtol=1e-12, atol=0)
 
 
 def test_one_value_is_all_percentiles():
-    found = latents(torch.tensor([[3.5]])).compute(Percentiles(KEY, (0.0, 37.0, 100.0)))
-    assert found.flatten().tolist() == [3.5] * 3
+    values = latents(torch.tensor([[3.5]])).compute(Percentiles(KEY, (0.0, 37.0, 100.0)))
+    assert values.flatten().tolist() == [3.5] * 3
 
 
 def test_rows_go_by_as_often_as_stated():

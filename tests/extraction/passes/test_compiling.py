@@ -22,14 +22,14 @@ def staged(**changes):
 @pytest.fixture
 def compiled(monkeypatch):
     """Trace as the compiler does, generate nothing; lists what was compiled."""
-    found, real = [], torch.compile
+    compiled, real = [], torch.compile
 
     def traced(function):
-        found.append(function.__self__)
+        compiled.append(function.__self__)
         return real(function, backend="eager")
 
     monkeypatch.setattr(torch, "compile", traced)
-    return found
+    return compiled
 
 
 def test_a_compiled_model_fills_the_same_cache(compiled, tmp_path):

@@ -34,11 +34,11 @@ def unchanged(before, path):
 
 def same_numbers(path, other):
     """Compare with a cache that was written in one go; engines may differ in the last bits."""
-    found, expected = open_cache(path), open_cache(other)
+    grown, expected = open_cache(path), open_cache(other)
     for split in expected.splits:
         for key in set(expected[split].keys()) - {"head"}:
             tolerance = 1e-3 if "entropy" in key else 1e-5
-            a, b = found[split][key], expected[split][key]
+            a, b = grown[split][key], expected[split][key]
             torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
@@ -114,17 +114,17 @@ def test_what_decides_the_numbers_may_not_change(small, changes, message):
 
 def test_a_layer_without_passes_needs_none():
     engine = prepare(pipeline()).plan.engine
-    found = narrowed(engine, {"features/conv1"})
-    assert isinstance(found, Plain)
-    assert [tap.layer for tap in found.taps] == ["conv1"]
+    narrow = narrowed(engine, {"features/conv1"})
+    assert isinstance(narrow, Plain)
+    assert [tap.layer for tap in narrow.taps] == ["conv1"]
 
 
 def test_only_the_layers_of_wanted_entropies_are_followed():
     engine = prepare(pipeline()).plan.engine
-    found = narrowed(engine, {"mc.entropy/conv2", "features/conv1"})
-    assert type(found) is type(engine)
-    assert found.varying == {"conv2"}
-    assert [tap.layer for tap in found.taps] == ["conv1", "conv2"]
+    narrow = narrowed(engine, {"mc.entropy/conv2", "features/conv1"})
+    assert type(narrow) is type(engine)
+    assert narrow.varying == {"conv2"}
+    assert [tap.layer for tap in narrow.taps] == ["conv1", "conv2"]
     assert isinstance(narrowed(engine, {"mc.logits"}), type(engine))
 
 

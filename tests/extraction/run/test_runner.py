@@ -362,13 +362,13 @@ def test_errors_in_the_model_come_before_the_store_is_made(tmp_path):
 
 
 def test_an_estimate_counts_rows_blocks_and_bytes(tmp_path):
-    found = estimate(prepare(pipeline()), tmp_path / "s")
-    assert found.rows == {"train": 50, "id": 23, "far": 17}
-    assert found.blocks == {"train": 4, "id": 2, "far": 2}
-    assert found.array_bytes["train"]["features/conv2"] == 50 * 6 * 4
-    assert found.array_bytes["train"]["mc.features/conv2"] == 50 * 4 * 6 * 4
-    assert found.seconds_per_row > 0
-    assert found.free_bytes > 0
+    cost = estimate(prepare(pipeline()), tmp_path / "s")
+    assert cost.rows == {"train": 50, "id": 23, "far": 17}
+    assert cost.blocks == {"train": 4, "id": 2, "far": 2}
+    assert cost.array_bytes["train"]["features/conv2"] == 50 * 6 * 4
+    assert cost.array_bytes["train"]["mc.features/conv2"] == 50 * 4 * 6 * 4
+    assert cost.seconds_per_row > 0
+    assert cost.free_bytes > 0
     assert not (tmp_path / "s").exists()
 
 

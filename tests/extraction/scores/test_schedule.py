@@ -96,8 +96,8 @@ def test_the_settings_of_a_column_are_beside_it(store):
 
 def test_comparisons_read_the_columns_as_detectors(store):
     cache = open_cache(store)
-    found = select("all", splits=cache)
-    assert set(SCORE_TAPS.built_in) <= {one.name for one in found.detectors}
+    selection = select("all", splits=cache)
+    assert set(SCORE_TAPS.built_in) <= {one.name for one in selection.detectors}
     fitted = fit(detector("grood"), cache["train"])
     assert torch.equal(fitted.score(cache["far"]), cache.column("far", "grood"))
     with pytest.raises(MissingInput, match="needs 'scores/grood', but train has"):

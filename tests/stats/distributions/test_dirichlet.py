@@ -84,8 +84,8 @@ def test_mutual_information_is_what_sampling_finds():
         inner = torch.special.entr(drawn).sum(dim=1)
         sampled = torch.special.entr(drawn.mean(dim=0)).sum() - inner.mean()
         spread = float(inner.std()) / 200_000**0.5
-        found = float(Dirichlet(log_alpha).mutual_information())
-        assert abs(found - float(sampled)) < 6 * spread
+        information = float(Dirichlet(log_alpha).mutual_information())
+        assert abs(information - float(sampled)) < 6 * spread
 
 
 def test_concentrations_beyond_the_floats_stay_finite():

@@ -27,22 +27,22 @@ def test_the_density_is_the_brute_force_sum(bandwidth, width, monkeypatch):
     expected = torch.tensor(brute_force(bank, rows, bandwidth), dtype=torch.float64)
     for elements in (1 << 22, 7 * 8, 1):  # whole bank at once, in parts, row by row
         monkeypatch.setattr(kernel, "_ELEMENTS", elements)
-        found = KernelDensity(bank, bandwidth).log_density(rows)
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-11)
+        density = KernelDensity(bank, bandwidth).log_density(rows)
+        torch.testing.assert_close(density, expected, rtol=1e-12, atol=1e-11)
 
 
 def test_a_row_far_from_all_others_has_a_finite_density():
-    found = KernelDensity(torch.zeros(3, 2), 1.0).log_density(torch.full((1, 2), 1e6))
-    assert math.isclose(float(found[0]), -1e12, rel_tol=1e-9)
+    density = KernelDensity(torch.zeros(3, 2), 1.0).log_density(torch.full((1, 2), 1e6))
+    assert math.isclose(float(density[0]), -1e12, rel_tol=1e-9)
 
 
 def test_a_row_does_not_count_towards_its_own_density():
     bank = torch.randn(20, 3)
     rows, own = bank[[4, 11]], torch.tensor([4, -1])
-    found = KernelDensity(bank, 1.0).log_density(rows, own)
+    density = KernelDensity(bank, 1.0).log_density(rows, own)
     without = brute_force(bank[[i for i in range(20) if i != 4]], rows[:1], 1.0)
     expected = torch.tensor(without + brute_force(bank, rows[1:], 1.0), dtype=torch.float64)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(density, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_an_offset_common_to_all_rows_changes_nothing():

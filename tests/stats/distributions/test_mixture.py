@@ -32,17 +32,17 @@ def test_the_density_is_the_weighted_sum_of_normal_ones(kind):
     if kind == "diagonal":
         covs = torch.diag_embed(covs.diagonal(dim1=1, dim2=2))
         factors = covs.diagonal(dim1=1, dim2=2).rsqrt()
-    found = mixture_log_density(rows, weights.log(), means, factors)
+    density = mixture_log_density(rows, weights.log(), means, factors)
     expected = log_density(rows, weights, means, covs.expand(3, 4, 4))
-    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(density, expected, rtol=1e-11, atol=1e-11)
 
 
 def test_a_row_far_from_all_components_has_a_finite_density():
     means, factors = torch.zeros(2, 3).double(), torch.eye(3).double().expand(2, 3, 3)
     rows = torch.full((1, 3), 1e6, dtype=torch.float64)
-    found = mixture_log_density(rows, torch.zeros(2).double(), means, factors)
+    density = mixture_log_density(rows, torch.zeros(2).double(), means, factors)
     torch.testing.assert_close(
-        found, torch.tensor([-1.5e12], dtype=torch.float64), rtol=1e-9, atol=0
+        density, torch.tensor([-1.5e12], dtype=torch.float64), rtol=1e-9, atol=0
     )
 
 

@@ -10,17 +10,17 @@ from latentood.stats.distributions.weibull import fit_weibulls
 def test_scipy_finds_the_same_parameters_and_no_better_ones(shape):
     tail = np.sort(weibull_min.rvs(shape, scale=5.0, size=20, random_state=3))
     fitted = fit_weibulls(torch.from_numpy(tail).unsqueeze(0))
-    found = float(fitted.shape), float(fitted.log_scale.exp())
+    parameters = float(fitted.shape), float(fitted.log_scale.exp())
     c, _, scale = weibull_min.fit(tail, floc=0)
-    assert found == pytest.approx((c, scale), rel=1e-3)
+    assert parameters == pytest.approx((c, scale), rel=1e-3)
 
     def likelihood(c: float, scale: float) -> float:
         return weibull_min.logpdf(tail, c, scale=scale).sum()
 
-    assert likelihood(*found) >= likelihood(c, scale) - 1e-12
+    assert likelihood(*parameters) >= likelihood(c, scale) - 1e-12
     for factor in (0.999, 1.001):
-        assert likelihood(*found) > likelihood(found[0] * factor, found[1])
-        assert likelihood(*found) > likelihood(found[0], found[1] * factor)
+        assert likelihood(*parameters) > likelihood(parameters[0] * factor, parameters[1])
+        assert likelihood(*parameters) > likelihood(parameters[0], parameters[1] * factor)
 
 
 def test_samples_are_fitted_each_by_itself_whatever_their_unit():

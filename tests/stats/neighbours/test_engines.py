@@ -26,8 +26,8 @@ def true_recall(bank, search, k, sample):
     distances[torch.arange(len(sample)), sample] = torch.inf
     truth = distances.topk(k, largest=False).indices
     queries = bank[sample].double() - search._centre
-    found = search._candidates(queries.float(), k, sample)[1]
-    hits = [len(set(a) & set(b)) for a, b in zip(truth.tolist(), found.tolist(), strict=True)]
+    candidates = search._candidates(queries.float(), k, sample)[1]
+    hits = [len(set(a) & set(b)) for a, b in zip(truth.tolist(), candidates.tolist(), strict=True)]
     return sum(hits) / truth.numel()
 
 

@@ -91,6 +91,6 @@ def test_a_gpu_finds_the_neighbours_of_the_cpu_and_says_by_which_engine(engine):
         there = Neighbours(bank.cuda(), engine=engine)
         assert there.engine in (engine, "torch", "faiss")
         expected = Neighbours(bank).kth_distance(rows, k)
-        found = there.kth_distance(rows.cuda(), k).cpu()
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+        distances = there.kth_distance(rows.cuda(), k).cpu()
+        torch.testing.assert_close(distances, expected, rtol=1e-9, atol=0)
     assert engine == "auto" or there.engine == engine

@@ -36,8 +36,8 @@ def test_the_kth_distance_is_that_of_a_float64_search(
     bank = torch.randint(levels, (size, width), generator=draw).double() / 7 + offset
     rows = torch.randint(levels, (9, width), generator=draw).double() / 7 + offset
     k = data.draw(st.integers(1, size))
-    found = Neighbours(bank, engine=engine).kth_distance(rows, k)
-    torch.testing.assert_close(found, brute_force(bank, rows, k), rtol=1e-12, atol=1e-12)
+    distances = Neighbours(bank, engine=engine).kth_distance(rows, k)
+    torch.testing.assert_close(distances, brute_force(bank, rows, k), rtol=1e-12, atol=1e-12)
 
 
 def test_both_engines_give_the_same_bits_over_many_chunks(monkeypatch):
@@ -54,8 +54,8 @@ def test_both_engines_give_the_same_bits_over_many_chunks(monkeypatch):
 @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-20, 1e18, 1e30])
 def test_scales_beyond_float32_are_searched_in_float64(engine, scale):
     bank, rows = torch.randn(400, 3).double() * scale, torch.randn(5, 3).double() * scale
-    found = Neighbours(bank, engine=engine).kth_distance(rows, 3)
-    torch.testing.assert_close(found, brute_force(bank, rows, 3), rtol=1e-12, atol=0)
+    distances = Neighbours(bank, engine=engine).kth_distance(rows, 3)
+    torch.testing.assert_close(distances, brute_force(bank, rows, 3), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("engine", BOTH)
@@ -68,8 +68,10 @@ def test_neighbours_that_differ_below_float32_are_told_apart(engine):
     for k in (1, 7, 60, 199):
         assert torch.equal(search.kth_distance(rows, k), brute_force(bank, rows, k))
         own = torch.arange(200)
-        found = search.kth_distance(bank, k, own)
-        torch.testing.assert_close(found, brute_force(bank, bank, k, own), rtol=1e-12, atol=1e-15)
+        distances = search.kth_distance(bank, k, own)
+        torch.testing.assert_close(
+            distances, brute_force(bank, bank, k, own), rtol=1e-12, atol=1e-15
+        )
 
 
 @pytest.mark.parametrize("engine", BOTH)
@@ -80,8 +82,10 @@ def test_a_row_is_not_its_own_neighbour(engine):
     own[7] = -1
     search = Neighbours(bank, engine=engine)
     for k in (1, 5, 59):
-        found = search.kth_distance(bank, k, own)
-        torch.testing.assert_close(found, brute_force(bank, bank, k, own), rtol=1e-12, atol=1e-12)
+        distances = search.kth_distance(bank, k, own)
+        torch.testing.assert_close(
+            distances, brute_force(bank, bank, k, own), rtol=1e-12, atol=1e-12
+        )
     nearest = search.kth_distance(bank, 1, own)
     assert nearest[5] == nearest[33] == nearest[7] == 0.0
     assert (nearest > 0).sum() == 57
@@ -91,8 +95,8 @@ def test_a_row_is_not_its_own_neighbour(engine):
 def test_own_rows_among_many_equal_ones_are_left_out_once(engine):
     bank = torch.cat([torch.zeros(90, 2), torch.ones(10, 2)])
     search = Neighbours(bank, engine=engine)
-    found = search.kth_distance(bank[:3], 90, torch.arange(3))
-    torch.testing.assert_close(found, torch.full((3,), 2.0, dtype=torch.float64).sqrt())
+    distances = search.kth_distance(bank[:3], 90, torch.arange(3))
+    torch.testing.assert_close(distances, torch.full((3,), 2.0, dtype=torch.float64).sqrt())
     assert search.kth_distance(bank[:3], 89, torch.arange(3)).tolist() == [0.0] * 3
 
 
@@ -107,9 +111,9 @@ def test_rows_are_compared_as_vectors_made_from_them():
 
 
 def test_no_queries_give_no_distances():
-    found = Neighbours(torch.randn(5, 2)).kth_distance(torch.empty(0, 2), 1)
-    assert found.shape == (0,)
-    assert found.dtype == torch.float64
+    distances = Neighbours(torch.randn(5, 2)).kth_distance(torch.empty(0, 2), 1)
+    assert distances.shape == (0,)
+    assert distances.dtype == torch.float64
 
 
 def test_faiss_is_chosen_on_the_cpu_and_torch_elsewhere():

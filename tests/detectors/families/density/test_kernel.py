@@ -50,9 +50,9 @@ def test_scotts_rule_follows_the_scale_of_the_features(blobs):
         for scale in (1.0, 1e3)
     )
     torch.testing.assert_close(far - far[0], near - near[0], rtol=1e-8, atol=1e-8)
-    told = fit(detector("kde"), blobs.train.latents()).provenance["diagnostics"]
+    diagnostics = fit(detector("kde"), blobs.train.latents()).provenance["diagnostics"]
     sigma = float(blobs.train.features.var(dim=0, correction=0).mean().sqrt())
-    assert told == {"bank": 240, "bandwidth": pytest.approx(sigma * 240 ** (-1 / 20))}
+    assert diagnostics == {"bank": 240, "bandwidth": pytest.approx(sigma * 240 ** (-1 / 20))}
 
 
 def test_scotts_rule_needs_spread_and_a_bandwidth_does_not():

@@ -55,9 +55,9 @@ def test_fitting_again_gives_the_same_and_another_seed_another(blobs, name):
 
 def test_a_support_vector_machine_sees_no_more_rows_than_asked_for(blobs):
     fitted = fit(detector("one_class_svm", rows=60, nu=0.5), blobs.train.latents())
-    told = fitted.provenance["diagnostics"]
-    assert told["rows"] == 60
-    assert 30 <= told["support_vectors"] <= 60
+    diagnostics = fitted.provenance["diagnostics"]
+    assert diagnostics["rows"] == 60
+    assert 30 <= diagnostics["support_vectors"] <= 60
     bank = {tuple(row) for row in blobs.train.features.tolist()}
     assert all(tuple(row) in bank for row in fitted.state["support"].tolist())
 

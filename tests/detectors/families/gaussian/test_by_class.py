@@ -86,13 +86,13 @@ def test_where_all_classes_have_full_rank_nothing_is_added(blobs, caplog):
 def test_too_few_rows_per_class_are_told_by_rank_jitter_and_a_warning(blobs, caplog, rows):
     with caplog.at_level(logging.WARNING):
         fitted = fit(detector("ddu"), blobs.train.rows(slice(rows)).latents())
-    told = fitted.provenance["diagnostics"]
+    diagnostics = fitted.provenance["diagnostics"]
     fewest = int(
         torch.bincount(blobs.train.labels[:rows])[blobs.train.labels[:rows].unique()].min()
     )
-    assert told["rank"] == fewest - 1
-    assert told["fewest_rows"] == fewest
-    assert told["jitter"] == 1e-6
+    assert diagnostics["rank"] == fewest - 1
+    assert diagnostics["fewest_rows"] == fewest
+    assert diagnostics["jitter"] == 1e-6
     assert f"rank {fewest - 1} in 16 dimensions over the {rows} rows of 'train'" in caplog.text
     scores = fitted.score(blobs.far.latents())
     assert bool(scores.isfinite().all())

@@ -59,8 +59,8 @@ def test_standardised_distances_of_val_rows_have_mean_zero_and_variance_one(blob
 
 def test_ranks_and_weights_are_told_by_layer(blobs):
     chosen = detector("mahalanobis_layers", layers=LAYERS, fusion="weighted", alpha=(1.0, 0.5))
-    told = fit(chosen, blobs.train.rows(slice(12)).latents()).provenance["diagnostics"]
-    assert told == {
+    diagnostics = fit(chosen, blobs.train.rows(slice(12)).latents()).provenance["diagnostics"]
+    assert diagnostics == {
         "alpha": {LAYERS[0]: 1.0, LAYERS[1]: 0.5},
         "rank": {LAYERS[0]: 8, LAYERS[1]: 8},
     }

@@ -52,12 +52,14 @@ def test_a_large_fit_gives_the_same_bits_again():
 
 
 def test_the_fit_is_told_by_its_diagnostics(blobs):
-    told = fit(detector("gmm", components=3), blobs.train.latents()).provenance["diagnostics"]
-    assert told["components"] == 3
-    assert told["rank"] == told["width"] == 16
-    assert told["converged"] is True
-    assert told["iterations"] >= 1
-    assert 1 < told["fewest_rows"] <= 80
+    diagnostics = fit(detector("gmm", components=3), blobs.train.latents()).provenance[
+        "diagnostics"
+    ]
+    assert diagnostics["components"] == 3
+    assert diagnostics["rank"] == diagnostics["width"] == 16
+    assert diagnostics["converged"] is True
+    assert diagnostics["iterations"] >= 1
+    assert 1 < diagnostics["fewest_rows"] <= 80
 
 
 @pytest.mark.parametrize(("covariance", "rank"), [("full", 14), ("diag", 14), ("tied", 14)])
@@ -67,8 +69,8 @@ def test_a_component_of_short_rank_is_told_and_logged(blobs, caplog, covariance,
     train = Latents(features={"penultimate": features}, name="train")
     chosen = detector("gmm", components=2, covariance=covariance)
     with caplog.at_level(logging.WARNING):
-        told = fit(chosen, train).provenance["diagnostics"]
-    assert told["rank"] == rank
+        diagnostics = fit(chosen, train).provenance["diagnostics"]
+    assert diagnostics["rank"] == rank
     assert f"gmm: a component has a covariance of rank {rank} in 16 dimensions" in caplog.text
     assert "of 240 rows): the ridge decides in the others" in caplog.text
 
@@ -116,8 +118,8 @@ def test_singular_components_without_a_ridge_are_refused(blobs):
 
 
 def test_a_share_of_the_rows_is_fitted_to(blobs):
-    told = fit(detector("gmm", components=1, share=0.5), blobs.train.latents())
-    assert told.provenance["diagnostics"]["fewest_rows"] == 120.0
+    mixture = fit(detector("gmm", components=1, share=0.5), blobs.train.latents())
+    assert mixture.provenance["diagnostics"]["fewest_rows"] == 120.0
 
 
 def test_scoring_needs_no_scikit_learn(blobs, monkeypatch):

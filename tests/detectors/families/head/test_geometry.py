@@ -28,8 +28,8 @@ def test_gradnorm_is_the_norm_of_the_gradient_that_autograd_finds(blobs):
         loss = -(x @ weight.T + bias).log_softmax(dim=0).sum()
         (gradient,) = torch.autograd.grad(loss, weight)
         expected.append(-gradient.abs().sum())
-    found = fit(detector("gradnorm"), blobs.train.latents()).score(blobs.far.latents())
-    assert torch.allclose(found[:10], torch.stack(expected), rtol=1e-12)
+    scores = fit(detector("gradnorm"), blobs.train.latents()).score(blobs.far.latents())
+    assert torch.allclose(scores[:10], torch.stack(expected), rtol=1e-12)
 
 
 def test_a_uniform_prediction_has_no_gradient():

@@ -38,8 +38,8 @@ def test_the_slope_is_that_of_the_divergence_from_uniform():
     logits = h @ weight.T + bias
     divergence = (-torch.log(torch.tensor(3.0)) - logits.log_softmax(dim=1)).mean(dim=1)
     (slope,) = torch.autograd.grad(divergence.sum(), h)
-    found = activation_states(h.detach(), logits.detach(), weight, 2.0)
-    assert torch.allclose(found, torch.sigmoid(2.0 * h.detach() * slope), atol=1e-14)
+    states = activation_states(h.detach(), logits.detach(), weight, 2.0)
+    assert torch.allclose(states, torch.sigmoid(2.0 * h.detach() * slope), atol=1e-14)
 
 
 def test_states_fall_into_bins_of_equal_width():

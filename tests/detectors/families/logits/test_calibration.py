@@ -17,8 +17,8 @@ def fitted(name: str, logits: torch.Tensor, labels: torch.Tensor | None = None):
 def test_the_temperature_makes_overconfident_logits_calibrated():
     honest = 2 * torch.randn(4000, 5, dtype=torch.float64)
     labels = torch.multinomial(torch.softmax(honest, dim=1), 1).squeeze(1)
-    told = fitted("temp_scaling", 3 * honest, labels).provenance["diagnostics"]
-    assert told["temperature"] == pytest.approx(3, rel=0.1)
+    diagnostics = fitted("temp_scaling", 3 * honest, labels).provenance["diagnostics"]
+    assert diagnostics["temperature"] == pytest.approx(3, rel=0.1)
 
 
 def test_scores_are_msp_at_the_best_temperature(blobs):

@@ -18,8 +18,8 @@ def test_rows_that_occur_twice_agree_too(blobs):
     train, far = twice.latents(), blobs.far.latents()
     assert len(fit(detector("cfood"), train).score(far)) == 80
     single = fit(detector("cfood", rho=0.1), blobs.train.rows(slice(120)).latents())
-    found = fit(detector("cfood", rho=0.1), train).score(far)
-    assert torch.corrcoef(torch.stack([found, single.score(far)]))[0, 1] > 0.99
+    scores = fit(detector("cfood", rho=0.1), train).score(far)
+    assert torch.corrcoef(torch.stack([scores, single.score(far)]))[0, 1] > 0.99
 
 
 def on_a_circle(degrees: list[float]) -> Latents:

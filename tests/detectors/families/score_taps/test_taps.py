@@ -116,11 +116,11 @@ def test_a_tap_is_its_formula_row_by_row(small, score, name, hyperparameters):
         features = net(fit_rows), network.features("penultimate", fit_rows)
     fit = {"inputs": fit_rows, "labels": labels, "logits": features[0], "features": features[1]}
     expected = [REFERENCES[name](tap, net, row[None], fit) for row in rows]
-    found = score(name, **hyperparameters)
-    assert found.dtype == torch.float64
+    scored = score(name, **hyperparameters)
+    assert scored.dtype == torch.float64
     assert len(set(expected)) == len(rows)
     torch.testing.assert_close(
-        found, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12
+        scored, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12
     )
 
 
@@ -188,8 +188,8 @@ def test_mahalanobis_without_a_step_is_the_detector_that_reads_the_features(smal
         )
         latents = Latents(features={"penultimate": network.features("penultimate", rows)})
     expected = fit_detector(detector("mahalanobis"), train).score(latents)
-    found = score("mahalanobis_perturbed", epsilon=0)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    scored = score("mahalanobis_perturbed", epsilon=0)
+    torch.testing.assert_close(scored, expected, rtol=1e-9, atol=0)
 
 
 def test_iodin_that_moves_every_value_is_odin(score):
@@ -233,8 +233,8 @@ def test_rankfeat_takes_the_last_map_unless_it_is_told(small):
 
 def test_activations_that_are_never_positive_are_not_scaled():
     activations = torch.tensor([[-1.0, -2.0, 0.0], [3.0, 1.0, 0.0]])
-    found = concentration_by_row(activations.relu(), torch.tensor([50.0, 60.0]))
-    torch.testing.assert_close(found, torch.tensor([[1.0], [4 / 3]]))
+    concentration = concentration_by_row(activations.relu(), torch.tensor([50.0, 60.0]))
+    torch.testing.assert_close(concentration, torch.tensor([[1.0], [4 / 3]]))
 
 
 class ChannelsLast(ReluTail):
@@ -282,8 +282,8 @@ def test_a_model_that_changes_its_input_in_place_is_given_a_copy():
     tap = SCORE_TAPS.build("odin").settle(replace(network, probe=rows[:2].clone()))
     with torch.no_grad():
         expected = SCORE_TAPS.build("odin", epsilon=0).score(network, rows.clone(), None)
-    found = tap.score(network, rows, None)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
+    scored = tap.score(network, rows, None)
+    torch.testing.assert_close(scored, expected, rtol=1e-3, atol=0)
     assert torch.equal(rows, kept)
 
 

@@ -96,10 +96,10 @@ def test_a_chain_does_what_its_links_do_one_after_the_other(blobs):
 
 def test_thresholds_come_from_val_rows_and_are_told(blobs):
     val = blobs.id.latents("val")
-    told = fit(detector("react"), blobs.train.latents(), val).provenance["diagnostics"]
-    assert told["clip"] == pytest.approx(float(blobs.id.features.quantile(0.9)), rel=1e-12)
-    told = fit(detector("dice"), blobs.train.latents()).provenance["diagnostics"]
-    assert told["weights_kept"] == 4 / 64  # of each class the unit of its own alone
+    diagnostics = fit(detector("react"), blobs.train.latents(), val).provenance["diagnostics"]
+    assert diagnostics["clip"] == pytest.approx(float(blobs.id.features.quantile(0.9)), rel=1e-12)
+    diagnostics = fit(detector("dice"), blobs.train.latents()).provenance["diagnostics"]
+    assert diagnostics["weights_kept"] == 4 / 64  # of each class the unit of its own alone
     with pytest.raises(MissingInput, match="vra: needs 'features/penultimate' of an ID validation"):
         fit(detector("vra"), blobs.train.latents())
 

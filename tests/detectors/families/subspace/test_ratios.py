@@ -79,8 +79,8 @@ def test_a_head_of_zeros_is_refused():
 
 
 def test_neco_takes_one_axis_less_than_classes(blobs):
-    told = fit(detector("neco"), blobs.train.latents()).provenance["diagnostics"]
-    assert told == {"dim": 3, "rank": 16, "width": 16}
+    diagnostics = fit(detector("neco"), blobs.train.latents()).provenance["diagnostics"]
+    assert diagnostics == {"dim": 3, "rank": 16, "width": 16}
 
 
 def test_standardised_neco_does_not_depend_on_the_units_of_a_dimension(blobs):
