@@ -70,7 +70,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for."""
+    """Import a public name on first use."""
     name = _ALIASES.get(name, name)
     if name in _MODULES:
         return import_module(f"latentood.{_MODULES[name]}")

@@ -1,4 +1,4 @@
-"""Where to compute, and how much memory there is to keep what was read."""
+"""The device to compute on, and the memory for data that was read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIZE = re.compile(r"\d+(?:\.\d+)?\s*(?:[kmgt]i?b|b)?", re.IGNORECASE | re.ASCII
 
 
 def resolve_device(name: str) -> torch.device:
-    """Find the device to run on; ``auto`` is the first GPU, else the CPU.
+    """Give the device to run on; ``auto`` is the first GPU, else the CPU.
 
     Raises:
         ConfigError: No such device here.
@@ -37,14 +37,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def parse_memory(text: str) -> int:
-    """Read a size such as ``2GiB``, ``512 MB`` or ``0``.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        ConfigError: It is no such size.
-    """
+    """Read a size such as ``2GiB``, ``512 MB`` or ``0`` in bytes; ConfigError for anything else."""
     if _SIZE.fullmatch(text.strip()) is None:
         raise ConfigError(
             f"memory: must be a number with a unit from B to TiB, got {text!r}; e.g. 512MiB or 2GiB"
@@ -54,17 +47,12 @@ def parse_memory(text: str) -> int:
 
 def default_memory() -> int:
     """Give a quarter of the memory that is free now, at most 4 GiB, in bytes."""
-    return min(_MOST, int(_SHARE * _available()))
-
-
-def _available() -> int:
-    """Bytes that this process could use; of a container, those of its limit."""
-    sizes = [psutil.virtual_memory().available, _of_container()]
-    return min(size for size in sizes if size is not None)
+    limits = [psutil.virtual_memory().available, _of_container()]
+    return min(_MOST, int(_SHARE * min(size for size in limits if size is not None)))
 
 
 def _of_container() -> int | None:
-    """Bytes that a control group leaves, which the system's own figure does not know of."""
+    """Bytes that a control group leaves, which are not in the figure of the system."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit, used = ((folder / f"memory.{name}").read_text() for name in ("max", "current"))

@@ -86,15 +86,7 @@ class TrackingError(LatentOODError, OSError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Say which known names are near a wrong one.
-
-    Args:
-        name: What was given.
-        known: What would have been right.
-
-    Returns:
-        ``did you mean 'x' or 'y'?`` when something is near, else ``known: 'a', 'b', …``.
-    """
+    """List the known names that are near a wrong one, or else all of them, to end a message."""
     options = sorted(set(known))
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
     if near:
@@ -108,3 +100,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """Build the error for a name that does not exist, with the nearest ones that do."""
     return UnknownName(f"no {kind} named {name!r}; {suggest(name, known)}")
+
+
+def one_line(error: Exception) -> str:
+    """Write the message of any error on one line."""
+    return " ".join(str(error).split())

@@ -1,8 +1,8 @@
-"""The one way to write: files and folders that are there whole or not at all.
+"""Writing of files and folders that are there whole or not at all.
 
-A file or a folder in the making carries the suffix ``~partial`` and gets its name by one rename
-when it is finished and on the disk; then the folder it lies in is synced, so that the name is on
-the disk as well. Whatever a killed process leaves behind is either finished or recognisable.
+An unfinished file or folder has the suffix ``~partial`` and gets its name by one rename when it is
+finished and on the disk; then its parent folder is synced, so that the name is on the disk as well.
+Whatever a killed process leaves behind is either finished or has that suffix.
 """
 
 from __future__ import annotations
@@ -17,13 +17,9 @@ UNFINISHED = "~partial"
 
 
 def write_file(path: Path, data: bytes | memoryview, *, sync: bool = True) -> None:
-    """Put a whole file in place.
+    """Put a whole file in place, instead of one that is there.
 
-    Args:
-        path: The file; one that is there is replaced.
-        data: Its bytes.
-        sync: Whether to sync the folder too; else that is left to the caller, who has more to
-            write there.
+    Without ``sync`` the caller syncs the folder, once for several files.
     """
     with new_file(path, sync=sync) as draft, open(draft, "wb") as file:
         file.write(data)
@@ -31,14 +27,16 @@ def write_file(path: Path, data: bytes | memoryview, *, sync: bool = True) -> No
 
 @contextmanager
 def new_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Give the path of a draft to write to; it is put in place when the context ends well."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")  # others may write it, too
+    """Give the path of a draft to write to; without an error it is put in place at the end."""
+    draft = path.with_name(
+        f"{path.name}.{os.getpid()}{UNFINISHED}"
+    )  # another process may write it, too
     try:
         yield draft
         _sync(draft)
         os.replace(draft, path)
     except BaseException:
-        with suppress(OSError):  # a full disk wants its room back
+        with suppress(OSError):  # frees the space on a full disk
             os.unlink(draft)
         raise
     if sync:

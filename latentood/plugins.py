@@ -1,4 +1,4 @@
-"""Plug-ins: classes with a name and hyperparameters, built in or brought by other packages.
+"""Plug-ins: classes with a name and hyperparameters, built in or of other packages.
 
 Detectors, score taps and reductions are all made alike. A class derives from the base of its kind
 and is decorated with :func:`plugin`, which makes it a frozen pydantic dataclass: its fields are
@@ -9,7 +9,7 @@ hyperparameters, checked against their types and ranges when an object is made.
         name = "knn"
         k: int = hyper(50, "which neighbour", low=1)
 
-A :class:`Registry` knows the classes of one kind by name. Other packages add theirs by an entry
+A :class:`Registry` holds the classes of one kind by name. Other packages add theirs by an entry
 point of the registry's group; the name of the entry point is the name of the class.
 """
 
@@ -49,7 +49,7 @@ class Plugin:
     """A class with a name and hyperparameters; the base of the base of each kind."""
 
     kind: ClassVar[str]
-    """What it is called in messages, e.g. ``score tap``; empty where its name says it all."""
+    """What it is called in messages, e.g. ``score tap``; empty where its name suffices."""
     refusal: ClassVar[type[LatentOODError]] = ConfigError
     """The error that a wrong hyperparameter raises."""
     remedy: ClassVar[str] = ""
@@ -58,7 +58,7 @@ class Plugin:
 
     @property
     def who(self) -> str:
-        """Begin messages."""
+        """The beginning of messages about it."""
         return _who(type(self))
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -68,19 +68,11 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """What a class says of one hyperparameter.
-
-    Attributes:
-        name: Its name.
-        default: The value it has unless another is given.
-        allowed: Type and range, as ``int ≥ 1`` or ``a | b``.
-        doc: Its meaning in one line.
-        is_sequence: Whether its values are sequences.
-    """
+    """What a class declares of one hyperparameter."""
 
     name: str
     default: Any
-    allowed: str
+    allowed: str  # type and range: "int ≥ 1" or "a | b"
     doc: str
     is_sequence: bool
 
@@ -194,23 +186,14 @@ class Registry(Generic[P]):
         return self._known
 
     def __getitem__(self, name: str) -> type[P]:
-        """Find a class.
-
-        Raises:
-            UnknownName: There is none of that name (names the nearest).
-        """
+        """Give the class of a name; an :class:`UnknownName` where there is none."""
         known = self.known()
         if name not in known:
             raise unknown(self.noun, name, known)
         return known[name]
 
     def build(self, name: str, **hyperparameters: Any) -> P:
-        """Make an object by name; hyperparameters that are not given keep their defaults.
-
-        Raises:
-            UnknownName: There is no such class or hyperparameter (names the nearest).
-            LatentOODError: A hyperparameter is outside its range.
-        """
+        """Make an object by name, with the errors of its name and of its hyperparameters."""
         return self[name](**hyperparameters)
 
     def _loaded(self, point: Any, known: Mapping[str, type[P]]) -> type[P]:
@@ -252,7 +235,7 @@ def _read(value: Any) -> Any:
 
 
 def _explained(cls: type[Plugin], error: ValidationError) -> LatentOODError:
-    """Say in one sentence what is wrong with the first bad hyperparameter."""
+    """Describe in one sentence what is wrong with the first bad hyperparameter."""
     problem = error.errors()[0]
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, LatentOODError):
@@ -260,11 +243,8 @@ def _explained(cls: type[Plugin], error: ValidationError) -> LatentOODError:
     types = get_type_hints(cls)
     name = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "unexpected_keyword_argument":
-        return unknown(
-            f"hyperparameter of {_who(cls)}",
-            name,
-            [one.name for one in fields(cls)],  # type: ignore[arg-type]
-        )
+        known = [one.name for one in fields(cls)]  # type: ignore[arg-type]
+        return unknown(f"hyperparameter of {_who(cls)}", name, known)
     remedy = f"; {cls.remedy}" if cls.remedy else ""
     lead = f"{_who(cls)}: {name}".removesuffix(": ")
     if cause is not None:  # of a validator
@@ -277,7 +257,7 @@ def _explained(cls: type[Plugin], error: ValidationError) -> LatentOODError:
 
 
 def _must_be(problem: str, bounds: Mapping[str, Any], kind: Any) -> str:
-    """Say what a value must be, from the kind of problem that pydantic reports."""
+    """Describe what a value must be, from the kind of problem that pydantic reports."""
     if problem == "literal_error":
         return f"one of {list(get_args(kind))}"
     if problem == "finite_number":

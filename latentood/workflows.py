@@ -1,8 +1,4 @@
-"""One function per verb: what the command line and Python both call.
-
-Each takes paths or values, calls the rooms below in order, and gives values back; nothing is
-printed here.
-"""
+"""One function per verb, called by the command line and from Python; nothing is printed here."""
 
 from __future__ import annotations
 
@@ -37,10 +33,15 @@ from latentood.latents.facts import Role
 from latentood.latents.splits import Splits, SplitsInMemory
 from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
 from latentood.pipeline.targets import import_beside
+from latentood.report.mlflow_ui import default_uri
 from latentood.report.results import write_results
+from latentood.report.tracking import track
 from latentood.store.cache import open_cache
 
 NO_TRACKING = "none"
+
+PipelineSource = Pipeline | Mapping[str, Any] | Path | str
+"""A pipeline, or the file that holds it."""
 
 Arrays = Latents | Mapping[str, Any]
 """Rows: latents, or the keyword arguments that make them."""
@@ -48,21 +49,15 @@ Arrays = Latents | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Files:
-    """Where a comparison went.
-
-    Attributes:
-        results: kind → file.
-        tracking: MLflow store; ``None`` if it was not tracked.
-        tracking_error: Why it could not be tracked.
-    """
+    """Where a comparison was written: its files by kind, and the MLflow store if it is tracked."""
 
     results: dict[str, Path]
     tracking: str | None = None
-    tracking_error: str | None = None
+    tracking_error: str | None = None  # why it could not be tracked
 
 
 def layers(
-    pipeline: Pipeline | Mapping[str, Any] | Path | str,
+    pipeline: PipelineSource,
     *,
     device: str | None = None,
     overrides: Sequence[str] = (),
@@ -81,14 +76,14 @@ def layers(
     where = resolve_device(device or given.extract.device)
     model = load_model(given.model, given.seed).to(where)
     row = open_inputs(given, next(iter(given.splits)), limit=1).first(1)
-    # Twice the row: what has another first axis, such as windows of it, is nothing by row.
+    # The row twice: an output with another first axis, such as one per window, is not per row.
     batch = row.expand(2, *row.shape[1:]).to(where)
     head = find_head(model, batch, named=given.head, output=given.model.output)
     return describe(model, batch, head, stochastic_modules(model))
 
 
 def extract(
-    pipeline: Pipeline | Mapping[str, Any] | Path | str,
+    pipeline: PipelineSource,
     store: Path | str,
     *,
     splits: Sequence[str] | None = None,
@@ -102,7 +97,7 @@ def extract(
     """Run a model once over the splits of a pipeline and keep the result in a cache.
 
     An existing cache of the same run is resumed; layers, scores and splits that it lacks are
-    added to it, and only they are computed. SIGINT and SIGTERM finish the block in hand.
+    added to it, and only they are computed. SIGINT and SIGTERM stop it after a block.
 
     Args:
         pipeline: What to run: a pipeline, or the file that holds it.
@@ -131,10 +126,8 @@ def extract(
     return run(job, store, overwrite=overwrite, progress=progress)
 
 
-def estimate(
-    pipeline: Pipeline | Mapping[str, Any] | Path | str, store: Path | str, **options: Any
-) -> Estimate:
-    """Say what :func:`extract` with the same arguments will cost; nothing is written.
+def estimate(pipeline: PipelineSource, store: Path | str, **options: Any) -> Estimate:
+    """Estimate what :func:`extract` with the same arguments will cost; nothing is written.
 
     Raises:
         LatentOODError: As :func:`extract`.
@@ -156,10 +149,10 @@ def fit(
     Args:
         detector: What to fit, or its name.
         train: Rows of the fit split; or a cache (or its folder) with a split of role ``fit``, and
-            ``val`` for some: the fitted detector then knows which cache it was fitted on.
-        val: Rows of the ID validation split, for detectors that declare it; a cache brings its own.
-        layer: Its layer, where it is given by name.
-        settings: ``detector.hyperparameter=value`` each, where it is given by name.
+            ``val`` for some: the fitted detector then records the cache it was fitted on.
+        val: Rows of the ID validation split, for detectors that declare it; a cache has its own.
+        layer: Its layer; only where it is given by name.
+        settings: ``detector.hyperparameter=value`` each; only where it is given by name.
         device: Where to compute; by default where the latents are, for a cache the GPU if there is
             one.
 
@@ -170,7 +163,8 @@ def fit(
         MissingInput: An array the detector declares is not there.
         DataError: No rows, a value that is not finite, a shape or a label that cannot be.
         DetectorError: The hyperparameters do not fit these rows.
-        ConfigError: The request is not for one detector, or the cache lacks a role.
+        ConfigError: The request is not for one detector, sets something beside an object, or the
+            cache lacks a role.
     """
     if isinstance(train, Latents):
         given: dict[str, tuple[Role, Latents]] = {"train": ("fit", train)}
@@ -209,14 +203,15 @@ def score(
         source: A cache, or its folder.
         detectors: ``all``, names (a list, or separated by commas) or detectors; default: all, or
             with ``fitted`` none but those.
-        layers: Layers or globs, for detectors that can look at any layer.
+        layers: Layers or globs, for detectors that can read any layer.
         settings: ``detector.hyperparameter=value`` each.
         fitted: Detectors that were fitted before, or their files; no fit rows are needed for them.
         any_cache: Score them even where they belong to another run.
         train: Instead of a cache: rows to fit on.
         val: ID rows not seen in training, for detectors that calibrate on them.
         id: ID rows to score.
-        near: name → OOD rows close to the classes.
+        near: name → OOD rows close to the classes; ``fit``, ``val`` and ``id`` are the names of
+            the rows above, and every name may occur once.
         far: name → OOD rows far from the classes.
         device: Where to compute; default: the GPU if there is one.
         memory: Bytes, or a size such as ``2GiB``, that arrays may occupy once they were read; no
@@ -267,8 +262,6 @@ def publish(comparison: Comparison, folder: Path | str, *, tracking: str | None 
     results = write_results(comparison, folder)
     if tracking == NO_TRACKING:
         return Files(results)
-    from latentood.report.tracking import default_uri, track
-
     uri = tracking or default_uri()
     try:
         track(comparison, uri=uri, results=results)
@@ -283,9 +276,7 @@ def results_folder(store: Path | str) -> Path:
     return path.with_name(path.stem + "-results")
 
 
-def _pipeline(
-    given: Pipeline | Mapping[str, Any] | Path | str, overrides: Sequence[str]
-) -> Pipeline:
+def _pipeline(given: PipelineSource, overrides: Sequence[str]) -> Pipeline:
     if isinstance(given, Pipeline):
         return given
     if isinstance(given, Mapping):
@@ -295,7 +286,7 @@ def _pipeline(
 
 
 def _job(
-    pipeline: Pipeline | Mapping[str, Any] | Path | str,
+    pipeline: PipelineSource,
     store: Path | str,
     *,
     overwrite: bool = False,
@@ -315,7 +306,7 @@ def _given(
     single: Mapping[Role, Arrays | None],
     several: Mapping[Role, Mapping[str, Arrays] | None],
 ) -> Splits:
-    """Take a cache, or arrays with the roles they were given for."""
+    """Open a cache, or give arrays the roles of their arguments."""
     given = {role: [(str(role), rows)] for role, rows in single.items() if rows is not None}
     given |= {role: list(rows.items()) for role, rows in several.items() if rows}
     if (source is None) == (not given):
@@ -341,7 +332,7 @@ def _given(
 def _asked(
     detectors: str | Sequence[str | Detector] | None,
 ) -> tuple[str | list[str] | None, list[Detector]]:
-    """Part what was asked for into names and detectors."""
+    """Separate names from detectors."""
     if detectors is None or isinstance(detectors, str):
         return detectors, []
     for one in detectors:
@@ -357,15 +348,18 @@ def _asked(
 def _one(
     given: Detector | str, splits: Splits, layer: str | None, settings: Sequence[str]
 ) -> Detector:
-    """Give the one detector that is meant."""
+    """Give the detector, or build it by its name."""
     if isinstance(given, Detector):
+        options = {"layer": layer, "settings": list(settings)}
+        ignored = ", ".join(f"{name}={value!r}" for name, value in options.items() if value)
+        if ignored:
+            raise ConfigError(
+                f"fit: layer= and settings= must be given with the name of a detector, got "
+                f"{ignored} beside an object of {given.name}; set them on the object"
+            )
         return given
     chosen = select(
-        given,
-        layers=None if layer is None else [layer],
-        settings=settings,
-        splits=splits,
-        scores=False,
+        given, layers=[layer] if layer else None, settings=settings, splits=splits, scores=False
     ).detectors
     if len(chosen) != 1:
         raise ConfigError(

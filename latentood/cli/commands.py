@@ -113,7 +113,7 @@ def extract(
         return
     with terminal.extraction_progress() as progress:
         summary = workflows.extract(pipeline, store, **asked, progress=progress)
-    render.summary(summary, as_json=as_json)
+    render.show(summary, render.summary, as_json=as_json)
     if not summary.finished:
         terminal.note("stopped; everything finished is kept: run the same command again to resume")
         raise typer.Exit(STOPPED)
@@ -136,7 +136,10 @@ def layers(
     from latentood import workflows
 
     facts = workflows.layers(pipeline, device=device, overrides=overrides)
-    (render.suggestion if suggest else render.layers)(facts, as_json=as_json)
+    if suggest:
+        render.suggestion(facts, as_json=as_json)
+    else:
+        render.show(facts, render.layers, as_json=as_json)
 
 
 @app.command()
@@ -147,7 +150,7 @@ def inspect(store: StorePath, as_json: AsJson = False) -> None:
     """
     from latentood.store.cache import inspect as look
 
-    render.contents(look(store), as_json=as_json)
+    render.show(look(store), render.contents, as_json=as_json)
 
 
 @app.command()
@@ -167,7 +170,7 @@ def verify(
 
     with terminal.row_progress() as progress:
         problems = check(store, progress=lambda done, total: progress("blocks", done, total))
-    render.problems(problems, as_json=as_json)
+    render.show(problems, render.problems, as_json=as_json)
     if not problems:
         return
     if discard:
@@ -184,7 +187,7 @@ def detectors(as_json: AsJson = False) -> None:
     """
     from latentood.detectors.registry import detector_table
 
-    render.detectors(detector_table(), as_json=as_json)
+    render.show(detector_table(), render.detectors, as_json=as_json)
 
 
 @app.command()
@@ -257,7 +260,7 @@ def ui(
 
     Example: `latentood ui --tracking sqlite:///latentood-demo/mlflow.db`
     """
-    from latentood.report.serving import default_uri, page, serve
+    from latentood.report.mlflow_ui import default_uri, page, serve
 
     terminal.note(f"{page(port)}  (Ctrl-C stops it)")
     raise typer.Exit(serve(tracking or default_uri(), port))
@@ -271,7 +274,7 @@ def doctor(as_json: AsJson = False) -> None:
     """
     from latentood.cli.doctor import diagnose
 
-    render.diagnosis(diagnose(Path.cwd()), as_json=as_json)
+    render.show(diagnose(Path.cwd()), render.diagnosis, as_json=as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

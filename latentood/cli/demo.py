@@ -1,7 +1,7 @@
 """The demo: a small network on scikit-learn's digits, from training to the comparison.
 
-Training aside, it is the ordinary path: the pipeline file ``pipelines/demo.yaml`` goes through
-the same extraction and comparison as a user's own.
+Apart from training, the pipeline file ``pipelines/demo.yaml`` runs through the same extraction
+and comparison as a user's own.
 
 Seven digits are the classes. The other three are near-OOD: 3, 5 and 8, which share strokes with
 each other and with those that stay.
@@ -24,8 +24,7 @@ from latentood.cli import terminal
 from latentood.errors import FingerprintMismatch
 from latentood.files import write_file
 from latentood.pipeline.schema import load_pipeline
-from latentood.training.classifier import Progress, accuracy, train_classifier
-from latentood.training.weights import save_weights
+from latentood.training.classifier import Progress, accuracy, save_weights, train_classifier
 
 if TYPE_CHECKING:
     from latentood.evaluation.comparison import Comparison
@@ -47,12 +46,7 @@ RECIPE: dict[str, Any] = {
 def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison, Files]:
     """Train, extract, score all detectors and compare them, with progress on stderr.
 
-    Args:
-        out_dir: Folder of the demo; whatever is there already is used again.
-        tracking: MLflow store; default: ``mlflow.db`` in that folder.
-
-    Returns:
-        The comparison, and where it was written.
+    What is already in the folder is used again; ``tracking`` defaults to ``mlflow.db`` in it.
     """
     from latentood import workflows
 
@@ -74,7 +68,7 @@ def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison
 
 
 def pipeline_file() -> Path:
-    """Find the demo's pipeline: in the package when installed, beside it in a checkout."""
+    """The path of the demo's pipeline: in the package, or beside it in a checkout."""
     inside = Path(__file__).with_name("demo.yaml")
     return inside if inside.is_file() else inside.parents[2] / "pipelines" / "demo.yaml"
 
@@ -84,13 +78,6 @@ def prepare(out_dir: Path | str, progress: Progress | None = None) -> Path:
 
     Writes ``weights/digits.safetensors`` and, last, ``weights/digits.json``: the recipe with its
     digest, the accuracy on the ID test split, and the digest of the weights file.
-
-    Args:
-        out_dir: Folder of the demo; made if it is not there.
-        progress: Called after every epoch with (epochs done, epochs in all).
-
-    Returns:
-        Path of the weights.
     """
     weights = Path(out_dir) / "weights" / "digits.safetensors"
     record = weights.with_suffix(".json")
@@ -128,11 +115,7 @@ def recipe_digest() -> str:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch use one thread, as fast as several for a network this small.
-
-    The weights then do not depend on the number of cores, and busy cores slow it down no more
-    than they must.
-    """
+    """Limit torch to one thread, so that the weights do not depend on the number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -142,7 +125,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _is_current(weights: Path, record: Path) -> bool:
-    """Tell whether the weights there are whole and of this recipe."""
+    """Whether the weights there are whole and of this recipe."""
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))
         return bool(

@@ -17,14 +17,9 @@ _LOW_DISK = 5 * 2**30
 
 
 def diagnose(folder: Path) -> dict[str, Any]:
-    """Look around.
+    """Describe this installation, and the disk of a folder, as JSON values.
 
-    Args:
-        folder: Where caches would go; its disk is checked.
-
-    Returns:
-        JSON-able: ``python``, ``cores``, ``packages`` (name → version or None), ``gpu``, ``faiss``,
-        ``disk_free_bytes`` and ``advice`` (sentences; empty if all is well).
+    ``packages`` is name → version or None; ``advice`` is sentences, empty if all is well.
     """
     packages = {name: _version(name) for name in _PACKAGES}
     gpu, faiss = _gpu(), _faiss()

@@ -1,14 +1,13 @@
-"""How each command's result looks, as text or as JSON."""
+"""The results of commands, as text or as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentood.cli import terminal
-from latentood.cli.terminal import human_time
 from latentood.files import human_bytes
 
 if TYPE_CHECKING:
@@ -19,6 +18,14 @@ if TYPE_CHECKING:
     from latentood.extraction.run.runner import Summary
     from latentood.store.verify import Problem
     from latentood.workflows import Files
+
+
+def show(result: Any, as_text: Callable[[Any], None], *, as_json: bool) -> None:
+    """Print a result as JSON, or as text by another function of this module."""
+    if as_json:
+        terminal.show_json(result)
+    else:
+        as_text(result)
 
 
 def estimate(result: Estimate, *, as_json: bool) -> None:
@@ -32,35 +39,30 @@ def estimate(result: Estimate, *, as_json: bool) -> None:
         for split, arrays in result.array_bytes.items()
         for key, size in arrays.items()
     ]
-    terminal.table("", ("split", "array", "rows", "blocks", "size"), rows)
+    terminal.table(("split", "array", "rows", "blocks", "size"), rows)
     terminal.say(
         f"in all {human_bytes(result.total_bytes)} before compression; "
         f"{human_bytes(result.free_bytes)} free; "
-        f"about {human_time(result.total_seconds)} in the model, {result.batch_size} rows at a time"
+        f"about {terminal.human_time(result.total_seconds)} in the model, "
+        f"{result.batch_size} rows at a time"
     )
 
 
-def summary(done: Summary, *, as_json: bool) -> None:
+def summary(done: Summary) -> None:
     """Show what an extraction did."""
-    if as_json:
-        terminal.show_json(asdict(done))
-        return
     rows = [
         (name, size, done.computed[name], human_bytes(done.written[name]))
         for name, size in done.rows.items()
     ]
-    terminal.table("", ("split", "rows", "computed now", "written now"), rows)
+    terminal.table(("split", "rows", "computed now", "written now"), rows)
     if done.finished:
         terminal.say(f"run in batches of {done.batch_size} rows")
         terminal.say(f"cache: {done.store}")
         terminal.say(f"next:  latentood score {done.store}")
 
 
-def layers(result: Sequence[LayerFacts], *, as_json: bool) -> None:
+def layers(result: Sequence[LayerFacts]) -> None:
     """Show the modules of a model."""
-    if as_json:
-        terminal.show_json([asdict(layer) for layer in result])
-        return
     rows = [
         (
             layer.name,
@@ -76,11 +78,11 @@ def layers(result: Sequence[LayerFacts], *, as_json: bool) -> None:
         for layer in result
     ]
     columns = ("layer", "module", "output", "reduction", "width", "size", "calls", "stochastic", "")
-    terminal.table("", columns, rows)
+    terminal.table(columns, rows)
 
 
 def _part(layer: LayerFacts) -> str:
-    """Say what a module is to the whole model."""
+    """Describe the role of a module in the model."""
     if layer.head:
         return "head; its input is penultimate"
     return "suggested" if layer.suggested else ""
@@ -97,11 +99,8 @@ def suggestion(result: Sequence[LayerFacts], *, as_json: bool) -> None:
         terminal.say(line(result))
 
 
-def contents(result: dict[str, Any], *, as_json: bool) -> None:
+def contents(result: dict[str, Any]) -> None:
     """Show what a cache holds."""
-    if as_json:
-        terminal.show_json(result)
-        return
     fingerprint, versions = result["fingerprint"], result["versions"]
     terminal.say(f"schema {result['schema']}, run {result['digest'][:16]}")
     terminal.say(f"pipeline {result['pipeline'].get('name', '')}, seed {fingerprint.get('seed')}")
@@ -123,27 +122,21 @@ def contents(result: dict[str, Any], *, as_json: bool) -> None:
         for array in facts["arrays"]
     ]
     columns = ("split", "role", "rows", "blocks", "array", "shape", "dtype", "on disk", "ratio")
-    terminal.table("", columns, rows)
+    terminal.table(columns, rows)
     terminal.say(f"in all {human_bytes(result['total']['stored'])} on disk")
 
 
-def problems(result: Sequence[Problem], *, as_json: bool) -> None:
+def problems(result: Sequence[Problem]) -> None:
     """Show the damage in a cache."""
-    if as_json:
-        terminal.show_json([asdict(problem) for problem in result])
-        return
     if not result:
         terminal.say("all blocks are as they were written")
         return
     rows = [(problem.split, problem.block, problem.array, problem.what) for problem in result]
-    terminal.table("", ("split", "block", "array", "problem"), rows)
+    terminal.table(("split", "block", "array", "problem"), rows)
 
 
-def detectors(result: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+def detectors(result: Sequence[dict[str, Any]]) -> None:
     """Show the registry."""
-    if as_json:
-        terminal.show_json(result)
-        return
     rows = [
         (
             one["name"],
@@ -154,7 +147,7 @@ def detectors(result: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         )
         for one in result
     ]
-    terminal.table("", ("detector", "family", "reads", "hyperparameters", "paper"), rows)
+    terminal.table(("detector", "family", "reads", "hyperparameters", "paper"), rows)
 
 
 def fitted(result: Fitted, path: Path, *, as_json: bool) -> None:
@@ -177,7 +170,7 @@ def fitted(result: Fitted, path: Path, *, as_json: bool) -> None:
 
 
 def comparison(result: Comparison, files: Files, *, as_json: bool) -> None:
-    """Show which detector is best, and where the rest went."""
+    """Show the detectors, best first, their warnings, and the files of the results."""
     from latentood.report.results import as_json as result_json
     from latentood.report.table import render
 
@@ -196,7 +189,7 @@ def comparison(result: Comparison, files: Files, *, as_json: bool) -> None:
 
 
 def failures(result: Comparison, tracking_error: str | None) -> bool:
-    """Report what went wrong on stderr; says whether anything did."""
+    """Print the errors of a comparison on stderr; True if there are any."""
     for one in result.failed:
         terminal.note(f"error: {one.request.detector} on {one.request.layer}: {one.reason}")
     if tracking_error:
@@ -204,19 +197,16 @@ def failures(result: Comparison, tracking_error: str | None) -> bool:
     return bool(result.failed or tracking_error)
 
 
-def diagnosis(result: dict[str, Any], *, as_json: bool) -> None:
+def diagnosis(result: dict[str, Any]) -> None:
     """Show what this installation can do."""
-    if as_json:
-        terminal.show_json(result)
-        return
-    rows: list[tuple[str, str]] = [("python", result["python"]), ("platform", result["platform"])]
-    rows += [("cores", str(result["cores"]))]
-    rows += [(name, number or "not installed") for name, number in result["packages"].items()]
-    gpu = result["gpu"]
-    rows.append(("GPU", ", ".join(gpu["names"]) if gpu["available"] else "none that torch can use"))
-    faiss = result["faiss"]
-    rows.append(("FAISS", f"{faiss['gpus']} GPUs" if faiss["available"] else "not installed"))
-    rows.append(("disk", f"{human_bytes(result['disk_free_bytes'])} free"))
-    terminal.table("", ("what", "is"), rows)
+    gpu, faiss, packages = result["gpu"], result["faiss"], result["packages"]
+    rows = [
+        *((name, result[name]) for name in ("python", "platform", "cores")),
+        *((name, number or "not installed") for name, number in packages.items()),
+        ("GPU", ", ".join(gpu["names"]) if gpu["available"] else "none that torch can use"),
+        ("FAISS", f"{faiss['gpus']} GPUs" if faiss["available"] else "not installed"),
+        ("disk", f"{human_bytes(result['disk_free_bytes'])} free"),
+    ]
+    terminal.table(("what", "is"), rows)
     for sentence in result["advice"]:
         terminal.say(f"advice: {sentence}")

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress, tables, sizes. Plain text when piped."""
+"""Output in the terminal: progress, tables, JSON. Plain text when piped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def extraction_progress() -> Iterator[Callable[[str, int, int, int], None]]:
     with Progress(*columns, *timing, console=err) as bars:
         tasks: dict[str, Any] = {}
         now: dict[str, tuple[int, int, int]] = {}  # of each split: rows done, to do, bytes written
-        there: dict[str, int] = {}  # rows of earlier calls, which are no part of the rate
+        there: dict[str, int] = {}  # rows of earlier calls, which are not part of the rate
         whole = bars.add_task("to do in all", visible=False)
 
         def advance(name: str, done: int, total: int, written: int) -> None:
@@ -89,19 +90,18 @@ def row_progress(unit: str = "rows") -> Iterator[Callable[[str, int, int], None]
         yield advance
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table: drawn on a terminal, aligned plain text elsewhere."""
     cells = [[("" if cell is None else str(cell)) for cell in row] for row in rows]
     if out.is_terminal:
-        drawn = Table(*columns, title=title or None, title_justify="left")
+        drawn = Table(*columns)
         for row in cells:
             drawn.add_row(*row)
         out.print(drawn)
         return
-    if title:
-        out.print(title, highlight=False)
-    widths = [max(len(r[i]) for r in [list(columns), *cells]) for i in range(len(columns))]
-    for row in [list(columns), *cells]:
+    lines = [list(columns), *cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         out.print(line.rstrip(), highlight=False, markup=False)
 
@@ -122,11 +122,10 @@ def show_json(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
+    """Give a path or a dataclass as JSON can hold it."""
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return {spec.name: getattr(value, spec.name) for spec in fields(value)}
 
 
 def human_time(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """Data sets, data sets made of others, and transforms, to be named in a pipeline file.
 
 All data sets are map-style. A row is ``image`` or ``(image, label)`` with an ``int`` label;
-``ids``, where there is one, names the rows. ``model_space = True`` says that images already are
-what a model sees, so that a pipeline's transform is not applied to them.
+``ids``, where there is one, names the rows. ``model_space = True`` marks images that are ready for
+a model, so that a pipeline's transform is not applied to them.
 """
 
 from latentood.data.arrays import Arrays

@@ -22,8 +22,8 @@ class Arrays:
     """Images, and labels where there are some, from array files.
 
     An image comes out as a (C, H, W) tensor in the file's own values (uint8 or float32), so
-    that torchvision's v2 transforms take it as they take a photograph; resizing and grey → RGB
-    are theirs to do. Files are never unpickled.
+    that torchvision's v2 transforms take it as they take a photograph, e.g. to resize it or to
+    convert grey to RGB. Files are never unpickled.
 
     Args:
         path: ``.npz`` with the images under ``images_key``, or ``.npy`` with the images alone:
@@ -32,8 +32,8 @@ class Arrays:
             ``.npz``, where there are any.
         images_key: Name of the images in an ``.npz``.
         labels_key: Name of the labels in an ``.npz``.
-        layout: ``hwc`` or ``chw`` for four-dimensional images; ``auto`` sees it where only one
-            of the two can be.
+        layout: ``hwc`` or ``chw`` for four-dimensional images; ``auto`` chooses where only
+            one of the two is possible.
 
     Raises:
         DataError: A file is missing, damaged, or does not hold what it should.
@@ -63,11 +63,9 @@ class Arrays:
             _check_labels(self.labels, len(self.images), path)
 
     def __len__(self) -> int:
-        """Count the images."""
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
-        """Give one image, with its label where there are labels."""
         pixels = self.images[index]
         kept = np.uint8 if pixels.dtype == np.uint8 else np.float32
         image = torch.from_numpy(np.array(pixels, dtype=kept))

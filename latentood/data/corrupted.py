@@ -1,4 +1,4 @@
-"""Data sets whose images went through a function: shuffled, turned, or whatever is given.
+"""Data sets whose images are changed by a function: shuffled, turned, or any that is given.
 
 They take images as files and arrays give them, PIL images or tensors (C, H, W), and give the same
 kind back, before the pipeline's transform. Every image comes from (seed, index) alone.
@@ -70,22 +70,13 @@ class Corrupted(Derived):
 
 @dataclass(frozen=True)
 class OnPixels:
-    """A function of a tensor (C, H, W), made to take PIL images too and to give them back.
+    """A function of a tensor (C, H, W) that takes PIL images too, and then gives them back."""
 
-    Attributes:
-        function: Tensor (C, H, W) → tensor (C, H, W).
-        whole: Take whole numbers from 0 to 255 only.
-    """
-
-    function: Callable[[Tensor], Tensor]
-    whole: bool = False
+    function: Callable[[Tensor], Tensor]  # (C, H, W) → (C, H, W)
+    whole: bool = False  # take whole numbers from 0 to 255 only
 
     def __call__(self, image: Any) -> Any:
-        """Apply it.
-
-        Raises:
-            DataError: Not an image that it can take.
-        """
+        """Apply it; DataError for what is no such image."""
         from torchvision.transforms.v2 import functional as F  # slow to import
 
         if isinstance(image, Image.Image):  # a palette has no pixels to average: RGB
@@ -102,7 +93,7 @@ class OnPixels:
 
 
 class PixelPermutation(Corrupted):
-    """Images whose pixels are shuffled, each in its own way: their colours, without any shape.
+    """Images whose pixels are shuffled, each differently: their colours, without any shape.
 
     Args:
         source: A map-style data set of images; labels are dropped.
@@ -141,11 +132,7 @@ class PatchShuffle(Corrupted):
 
 
 def shuffle_patches(image: Tensor, patches: int) -> Tensor:
-    """Move every patch of a ``patches`` × ``patches`` grid of (C, H, W) to another place.
-
-    Raises:
-        DataError: The image is smaller than the grid.
-    """
+    """Move every patch of a ``patches`` × ``patches`` grid of (C, H, W) to another place."""
     channels, *sides = image.shape
     height, width = (side // patches for side in sides)
     if height < 1 or width < 1:

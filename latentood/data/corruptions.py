@@ -54,7 +54,7 @@ class Severe(Corrupted):
 def blur(image: Tensor, strength: float) -> Tensor:
     """Blur with a Gaussian of standard deviation ``strength`` in pixels, cut at 4 of them.
 
-    What lies beyond the border is mirrored, where the paper's images repeat the last pixel.
+    The border is mirrored, where the images of the paper repeat the last pixel.
     """
     from torchvision.transforms.v2 import functional as F
 

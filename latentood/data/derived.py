@@ -29,7 +29,7 @@ class Derived:
 
     Attributes:
         rows: Which of its rows, in order; all, until a subclass chooses.
-        model_space: Whether inputs already are what a model sees, as in the source.
+        model_space: Whether inputs are ready for a model, as in the source.
 
     Raises:
         ConfigError: The source has no length.
@@ -50,11 +50,9 @@ class Derived:
         self.model_space = bool(getattr(source, "model_space", False))
 
     def __len__(self) -> int:
-        """Count the rows."""
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
-        """Give one input, with its label where it has one."""
         if not 0 <= index < len(self):
             raise IndexError(f"{type(self).__name__}: no row {index} of {len(self)}")
         value, label = split_item(self.source[self.rows[index]], self.input, self.label)
@@ -62,11 +60,11 @@ class Derived:
         return value if label == NO_LABEL else (value, label)
 
     def change(self, value: Any, index: int) -> Any:
-        """Make the input of a row out of the source's."""
+        """Make the input of a row from that of the source."""
         return value
 
     def relabel(self, label: Any) -> Any:
-        """Make the label of a row out of the source's; ``NO_LABEL`` drops it."""
+        """Make the label of a row from that of the source; ``NO_LABEL`` drops it."""
         return label
 
     @cached_property

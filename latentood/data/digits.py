@@ -20,7 +20,7 @@ class Digits:
     """Digits of some classes as (1, size, size) float32 images in [-1, 1].
 
     The 8×8 originals are enlarged bilinearly. The split is stratified by digit and depends on
-    ``seed`` alone, so an image is in the same part whichever classes are asked for.
+    ``seed`` alone, so an image is in the same part whichever classes are kept.
 
     Args:
         classes: Digits to keep; a label is the position of its digit in this list.
@@ -59,11 +59,9 @@ class Digits:
         self.ids = [f"digit-{row:04d}" for row in rows]
 
     def __len__(self) -> int:
-        """Count the images."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
-        """Give one image, with its label if labelled."""
         image = self.images[index]
         return (image, self.labels[index]) if self.labelled else image
 

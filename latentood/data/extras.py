@@ -1,4 +1,4 @@
-"""What the adapters to packages of other people share."""
+"""Optional packages and alternative arguments of the adapters to them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from latentood.errors import ConfigError
 
 
 def require(package: str, *, extra: str, who: str) -> Any:
-    """Import a package of an extra.
-
-    Args:
-        package: Its name.
-        extra: The extra of latentood that brings it.
-        who: What needs it.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
+    """Import a package of an extra; ConfigError if it is not installed."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -31,11 +22,7 @@ def require(package: str, *, extra: str, who: str) -> Any:
 
 
 def one_of(who: str, **given: str | None) -> str:
-    """Give the one argument of several that is set.
-
-    Raises:
-        ConfigError: None is, or more than one.
-    """
+    """Give the one argument of several that is set; ConfigError if there is not exactly one."""
     values = [value for value in given.values() if value is not None]
     if len(values) != 1:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What is in an item of a data set: an input, and a label where there is one."""
+"""The input of an item of a data set, and its label where there is one."""
 
 from __future__ import annotations
 
@@ -58,10 +58,6 @@ def _field(item: Mapping[str, Any], what: str, name: str | None, usual: Sequence
 def labels_of(source: Any, label_field: str | None = None) -> list[int]:
     """Read the labels of all items, without their inputs where the data set lists labels.
 
-    Args:
-        source: A map-style data set.
-        label_field: Name of the label, for items that are mappings.
-
     Raises:
         DataError: An item has no label.
     """
@@ -77,7 +73,7 @@ def labels_of(source: Any, label_field: str | None = None) -> list[int]:
 
 
 def _listed(source: Any, label_field: str | None) -> list[int] | None:
-    """Find a list of labels that agrees with the items: some data sets keep several kinds."""
+    """Choose a list of labels that agrees with the items: some data sets have several kinds."""
     size = len(source)
     for candidate in _candidates(source, label_field):
         try:
@@ -108,11 +104,7 @@ def _candidates(source: Any, label_field: str | None) -> list[Any]:
 
 
 def class_numbers(source: Any, classes: Sequence[int | str]) -> list[int]:
-    """Find the labels of classes that are given by label or by name.
-
-    Raises:
-        ConfigError: A name is not that of a class (names the nearest), or there are no names.
-    """
+    """Look up the labels of classes that are given by label or by name."""
     known = names_of_classes(source)
     numbers = []
     for one in classes:
@@ -127,7 +119,7 @@ def class_numbers(source: Any, classes: Sequence[int | str]) -> list[int]:
 
 
 def names_of_classes(source: Any, label_field: str | None = None) -> dict[str, int]:
-    """Find which label each name of a class stands for; empty where classes have no names."""
+    """Give name of a class → label; empty where classes have no names."""
     known = getattr(source, "class_to_idx", None)
     if isinstance(known, dict):
         return dict(known)

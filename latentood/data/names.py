@@ -17,13 +17,8 @@ def names_of(source: Any) -> Sequence[str]:
     """Name every item.
 
     By the data set's own ``ids`` where there are any; else by its image files, relative to its
-    ``root`` or else to the folder that they share; else by number.
-
-    Args:
-        source: A map-style data set, one of ours, torchvision's or Hugging Face's.
-
-    Returns:
-        As many names as items.
+    ``root`` or else to the folder that they share; else by number. The data set is map-style, one
+    of ours, torchvision's or Hugging Face's.
     """
     size = len(source)
     ids = getattr(source, "ids", None)
@@ -40,19 +35,13 @@ def names_of(source: Any) -> Sequence[str]:
 
 
 class Picked(Sequence[str]):
-    """Names at some places of a longer list, made only when asked for.
-
-    Args:
-        names: All of them.
-        places: Which of them, in order.
-    """
+    """Names at some places of a longer list, made only when they are read."""
 
     def __init__(self, names: Sequence[Any], places: Sequence[int]) -> None:
         self.names = names
         self.places = places
 
     def __len__(self) -> int:
-        """Count them."""
         return len(self.places)
 
     @overload
@@ -60,14 +49,13 @@ class Picked(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[str]: ...
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        """Give one name, or those of a slice."""
         if isinstance(index, slice):
             return Picked(self.names, self.places[index])
         return str(self.names[self.places[index]])
 
 
 def _listed_files(source: Any, size: int) -> list[str]:
-    """Find the files of torchvision's data sets, and of others made like them."""
+    """List the files of torchvision's data sets, and of others with the same attributes."""
     for attribute in FILE_LISTS:
         listed = getattr(source, attribute, None)
         if isinstance(listed, list) and len(listed) == size:
@@ -87,13 +75,13 @@ def _hugging_face_files(source: Any) -> list[str]:
             undecoded = type(feature)(decode=False)
             table = source.select_columns([field]).cast_column(field, undecoded).flatten()
             paths = table.select_columns([f"{field}.path"])[:][f"{field}.path"]
-            # Those that lie within a table keep but their last part, or nothing.
+            # Paths of images within a table have only their last part, or are None.
             return paths if None not in paths and len(set(paths)) == len(paths) else []
     return []
 
 
 def _shortened(files: list[str], root: Any) -> list[str]:
-    """Leave out what says only where a data set lies, and would change if it moved."""
+    """Remove the common folder of paths, which would change if the data set moved."""
     above = os.path.join(str(root), "") if root is not None else ""
     if not above or not all(file.startswith(above) for file in files):
         ends = [os.path.dirname(file) for file in (min(files), max(files))]

@@ -51,11 +51,9 @@ class Synthetic(ABC):
         self.seed = seed
 
     def __len__(self) -> int:
-        """Count the images."""
         return self.length
 
     def __getitem__(self, index: int) -> Tensor:
-        """Make one image."""
         if not 0 <= index < self.length:
             raise IndexError(f"{type(self).__name__}: no image {index} of {self.length}")
         stream = np.random.Philox(np.random.SeedSequence(self.seed, spawn_key=(index,)))

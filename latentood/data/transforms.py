@@ -1,7 +1,7 @@
 """The transform that published weights were trained for, by the name of the weights.
 
-Each takes what our data sets give, PIL images and tensors, grey ones too, and gives the tensor
-that the model sees. Name one under ``transform:`` in a pipeline file.
+Each takes PIL images and tensors, grey ones too, and gives the input tensor of the model. Name one
+under ``transform:`` in a pipeline file.
 """
 
 from __future__ import annotations
@@ -86,13 +86,9 @@ def hugging_face_transform(name: str | None = None, folder: str | None = None) -
 
 @dataclass(frozen=True)
 class Processed:
-    """An image processor as a transform of one image.
+    """An image processor as a transform of one image."""
 
-    Attributes:
-        processor: Gives ``pixel_values`` (1, C, H, W).
-    """
-
-    processor: Any
+    processor: Any  # gives pixel_values (1, C, H, W)
 
     def __call__(self, image: Any) -> Tensor:
         """Turn one image into (C, H, W)."""

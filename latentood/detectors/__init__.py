@@ -1,6 +1,6 @@
-"""Latents become a state, a state and latents become scores.
+"""Detectors: fit latents into a state, then score latents with it.
 
-Importing this package makes every family of :mod:`latentood.detectors.families` known to the
+Importing this package adds every family of :mod:`latentood.detectors.families` to the
 registry. The order of the families is that of lists and tables.
 """
 

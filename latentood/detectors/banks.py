@@ -19,7 +19,7 @@ class BankDetector(FeatureDetector):
     seed: Seed = 0
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for the bank."""
+        """Declare the bank."""
         return (Bank(self.key, self.share, self.seed),)
 
     def diagnostics(self, state: State) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from latentood.latents import PENULTIMATE, Key, Latents, Statistic
 from latentood.plugins import Plugin, hyper, hyperparameters_of, plugin
 
 State = dict[str, Tensor]
-"""What fitting leaves behind: named tensors, nothing else."""
+"""The result of fitting: named tensors, nothing else."""
 
 AwkwardRows = Literal[
     "one row", "few rows", "one class", "absent class", "constant columns", "negative features"
@@ -68,7 +68,7 @@ class Detector(Plugin, ABC):
     per_layer: ClassVar[bool] = False
     """Whether ``layer`` may name any cached layer, so that a sweep over layers makes sense."""
     reads_bank: ClassVar[bool] = False
-    """Whether scoring goes through all fit rows, so that many rows should share one way through."""
+    """Whether scoring goes through all fit rows, so that chunks should have many rows."""
     cannot_fit_on: ClassVar[tuple[AwkwardRows, ...]] = ()
     """Fit rows on which fitting, or scoring after it, is an error by its mathematics."""
 
@@ -84,7 +84,7 @@ class Detector(Plugin, ABC):
         return Needs(self.reads, self.fit_reads, self.val_reads)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Declare what fitting asks of the fit split, so that many detectors share one read."""
+        """Declare statistics of the fit split that fitting uses; detectors share one read."""
         return ()
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
@@ -121,7 +121,7 @@ class Detector(Plugin, ABC):
         return state
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Report what is worth knowing of a fitted state beside its scores, such as a rank."""
+        """Report facts of a fitted state, such as a rank."""
         return {}
 
     def measure(self, state: State, ready: Callable[[], Any]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class FeatureDetector(Detector):
 
     per_layer = True
     asks: ClassVar[tuple[Callable[[str], Statistic[Any]], ...]] = ()
-    """Statistics of that array that fitting asks of the fit split."""
+    """Statistics of that array over the fit split that fitting uses."""
     layer: str = hyper(PENULTIMATE, "layer whose features are read; mc.entropy/<layer> works too")
     source: Source = hyper("features", "whether features or their entropies over passes are read")
 
@@ -190,5 +190,5 @@ class FeatureDetector(Detector):
         return Needs((self.key, *self.reads), (self.key, *self.fit_reads), val)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
-        """Ask for ``asks`` of the features."""
+        """Declare ``asks`` of the features."""
         return tuple(ask(self.key) for ask in self.asks)

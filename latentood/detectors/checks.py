@@ -1,4 +1,4 @@
-"""What detectors require of their rows and of the head, as errors that say what to do."""
+"""What detectors require of their rows and of the head, as errors that name a remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def checked_head(who: str, train: Latents) -> tuple[Tensor, Tensor]:
-    """Give weight (C, D) and bias (C,), if they tell classes apart by the penultimate features.
+    """Give weight (C, D) and bias (C,) of a head over the penultimate features.
 
     Raises:
         DetectorError: The head reads another width, or has one class.
@@ -33,23 +33,14 @@ def checked_head(who: str, train: Latents) -> tuple[Tensor, Tensor]:
 
 
 def one_class(who: str) -> DetectorError:
-    """With one class every softmax is 1, and scores made of it are all the same."""
+    """Build the error for a single class, where every softmax is 1 and all scores are equal."""
     return DetectorError(
         f"{who}: the model must have ≥ 2 classes, got 1; use a detector of features alone"
     )
 
 
 def checked_whitener(who: str, covariance: Covariance, ridge: float, train: Latents) -> Tensor:
-    """Whiten with a covariance, after saying what its rank means.
-
-    Args:
-        who: ``<detector>: <key>``, to begin messages with.
-        covariance: Of the fit rows.
-        ridge: Share of trace/D.
-        train: The fit rows.
-
-    Returns:
-        (D, D), see :meth:`Covariance.whitener`.
+    """Give the whitener (D, D) of the covariance of fit rows; a ridge is a share of trace/D.
 
     Raises:
         DetectorError: The rows do not vary, or the rank is short and there is no ridge.
@@ -73,11 +64,7 @@ def checked_whitener(who: str, covariance: Covariance, ridge: float, train: Late
 
 
 def check_passes(who: str, key: str, passes: int) -> None:
-    """Refuse a single pass, which disagrees with nothing: every score would be the same.
-
-    Raises:
-        DetectorError: There is one pass.
-    """
+    """Refuse a single pass: it has no spread, and every score would be the same."""
     if passes < 2:
         raise DetectorError(
             f"{who}: {key} must have ≥ 2 passes, got {passes}; re-run extract with "
@@ -129,7 +116,7 @@ def _check_labels(rows: Latents) -> None:
 
 
 def _class_count(rows: Latents) -> int | None:
-    """Count the classes of the model, if the arrays say."""
+    """Count the classes of the model; ``None`` without logits and head."""
     if LOGITS in rows:
         return rows.shape(LOGITS)[1]
     return len(rows.head[1]) if HEAD in rows else None
@@ -141,13 +128,7 @@ def too_many_neighbours(who: str, k: int, rows: int, remedy: str) -> DetectorErr
 
 
 def no_spread(who: str, rows: int, train: Latents) -> DetectorError:
-    """Build the error for fit rows that are all the same.
-
-    Args:
-        who: ``<detector>: <key>``, to begin the message with.
-        rows: How many of them were looked at.
-        train: The fit rows.
-    """
+    """Build the error for ``rows`` fit rows that are all the same."""
     return DetectorError(
         f"{who} must vary between the rows of a fit, got {rows} rows of "
         f'"{train.name}" without spread; extract more rows or choose another layer'

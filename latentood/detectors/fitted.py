@@ -93,7 +93,7 @@ class Fitted:
 
     @property
     def device(self) -> torch.device | None:
-        """Where the state lives; None where a detector has no state and follows the rows."""
+        """Device of the state; None for a detector without state, which follows the rows."""
         return next((tensor.device for tensor in self.state.values()), None)
 
     @cached_property
@@ -139,15 +139,33 @@ class Fitted:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write arrays and JSON to one safetensors file (nothing is pickled)."""
+        """Write arrays and JSON to one safetensors file (nothing is pickled).
+
+        Raises:
+            StoreError: The folder does not exist or cannot be written.
+        """
+        file = Path(path)
+        # A tensor may be a view into a larger one or share it; the file holds a copy of each.
+        state = {
+            name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()
+        }
         header = {
+            "schema": SCHEMA,
             "detector": self.detector.name,
             "hyperparameters": self.detector.hyperparameters(),
             "widths": self.widths,
             "origin": self.origin,
             "provenance": self.provenance,
+            "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
+            "digest": _digest(state),
         }
-        _write(Path(path), header, self.state)
+        try:
+            with new_file(file) as draft:
+                save_file(state, draft, metadata={_FIELD: json.dumps(header)})
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"{file}: must be in a folder that can be written, got {error}; choose another path"
+            ) from error
 
     def _score_chunk(self, chunk: Latents) -> Tensor:
         chunk.require_finite()
@@ -160,9 +178,9 @@ class Fitted:
         return scores.cpu()
 
     def _rows(self, latents: Latents) -> int:
-        """Rows of a chunk: so few that what is computed of them stays in the processor's cache.
+        """Rows of a chunk: few, so that its values stay in the processor's cache.
 
-        Where each chunk goes through a bank, as many as statistics use, or as memory allows.
+        Where each chunk goes through a bank: as many as statistics use, or as memory allows.
         """
         keys = [key for key in self.detector.needs().score if key != HEAD]
         widest = max([1, *(math.prod(latents.shape(key)[1:]) for key in keys)])
@@ -213,44 +231,8 @@ _PARTS: dict[str, type] = {
 SCHEMA = 1
 
 
-def _write(path: Path, header: dict[str, Any], state: State) -> None:
-    """Write the parts of a fitted detector; the file is there complete or not at all.
-
-    Args:
-        path: The file.
-        header: What is not an array, as JSON values.
-        state: The arrays.
-
-    Raises:
-        StoreError: The folder does not exist or cannot be written.
-    """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    header = {
-        "schema": SCHEMA,
-        **header,
-        "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
-        "digest": _digest(state),
-    }
-    try:
-        with new_file(path) as draft:
-            # A tensor may be a view into a larger one or share it; the file holds each by itself.
-            save_file(
-                {name: tensor.clone() for name, tensor in state.items()},
-                draft,
-                metadata={_FIELD: json.dumps(header)},
-            )
-    except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{path}: must be in a folder that can be written, got {error}; choose another path"
-        ) from error
-
-
 def _read(path: Path) -> tuple[dict[str, Any], State]:
-    """Read header and arrays, and check that they belong together.
-
-    Raises:
-        StoreError: No such file, not ours, damaged, or written by a newer latentood.
-    """
+    """Read header and arrays, and check that they belong together."""
     if not path.is_file():
         raise StoreError(f"{path}: must be a file that Fitted.save wrote, but there is none")
     try:
@@ -281,12 +263,8 @@ def _digest(state: State) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name} {state[name].dtype}\n".encode())
-        digest.update(_bytes(state[name]))
+        digest.update(state[name].contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _not_ours(path: Path, what: str) -> StoreError:

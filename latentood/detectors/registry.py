@@ -42,13 +42,7 @@ def detector(name: str, **hyperparameters: Any) -> Detector:
 
 
 def detector_table() -> list[dict[str, Any]]:
-    """Describe every detector, for the command line and the generated docs.
-
-    Returns:
-        One mapping per detector, in the order of the registry: name, family, summary, paper,
-        works, fails, cost, per_layer, cannot_fit_on, needs (``score``, ``fit`` and ``val``: keys)
-        and hyperparameters (each with name, default, range and doc).
-    """
+    """Describe every detector in the order of the registry, for the command line and the docs."""
     return [_described(name, cls) for name, cls in registry().items()]
 
 

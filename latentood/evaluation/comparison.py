@@ -21,7 +21,7 @@ from latentood.evaluation.metrics import (
     fpr95_id,
     fpr95_ood,
 )
-from latentood.evaluation.warning_signs import tie_rate, warnings_of
+from latentood.evaluation.warnings import tie_rate, warnings_of
 from latentood.latents import LOGITS, Key
 
 Classes = NDArray[np.int64]
@@ -71,7 +71,7 @@ class Average:
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """A split that was scored: which rows, and what the model said of them."""
+    """A split that was scored: its rows, their labels and the predictions of the model."""
 
     name: str
     role: str
@@ -88,7 +88,7 @@ class ScoredSplit:
 
 @dataclass(frozen=True)
 class Request:
-    """Which detector was asked for, with which hyperparameters, on which layer."""
+    """A requested detector: its name, its layer and its hyperparameters."""
 
     detector: str
     layer: str
@@ -106,7 +106,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """One detector × layer: its scores of every split and what they are worth."""
+    """One detector × layer: its scores of every split and their metrics."""
 
     request: Request
     scores: Mapping[str, Array]  # split → (N,)
@@ -118,7 +118,7 @@ class Result:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is suspicious about it, one sentence each."""
+        """Its warnings, one sentence each."""
         return tuple(self.provenance.get("warnings", ()))
 
     @property
@@ -177,11 +177,7 @@ class Comparison:
         return tuple(sorted(self.results, key=lambda result: -result.mean_auroc))
 
     def title(self, request: Request) -> str:
-        """Name a detector, with the hyperparameters that distinguish it from its siblings.
-
-        A grid scores one detector several times on one layer; ``knn`` alone would then not
-        say which one is meant, ``knn k=50`` does.
-        """
+        """Name a detector, as ``knn k=50`` where a grid scores it several times on a layer."""
         differing = self._differing().get((request.detector, request.layer), ())
         chosen = (f"{name}={request.hyperparameters[name]}" for name in differing)
         return " ".join((request.detector, *chosen))
@@ -209,16 +205,8 @@ def measure(
 ) -> Result:
     """Turn the scores of one detector into a result.
 
-    Args:
-        request: What was scored.
-        splits: The scored splits, ID first.
-        scores: split → (N,) scores.
-        fit_seconds: Time spent on fitting.
-        score_seconds: split → time spent on scoring.
-        provenance: What the fitted detector knows of its origin; tie rates and warnings are added.
-
-    Raises:
-        DataError: A score is not finite.
+    ``splits`` are the scored splits, ID first. Tie rates and warnings are added to ``provenance``,
+    that of the fitted detector. A score that is not finite is a :class:`DataError`.
     """
     id_scores = scores[splits[0].name]
     rows = tuple(
@@ -231,14 +219,11 @@ def measure(
         if (of_role := [s for s in splits if s.role == role])
     }
     ties = {s.name: tie_rate(id_scores, scores[s.name]) for s in splits[1:]}
-    signs = {
-        "ties": ties,
-        "warnings": [
-            *provenance.get("warnings", ()),
-            *warnings_of(provenance.get("diagnostics", {}), ties),
-        ],
-    }
-    provenance = {**provenance, **signs}
+    warnings = [
+        *provenance.get("warnings", ()),
+        *warnings_of(provenance.get("diagnostics", {}), ties),
+    ]
+    provenance = {**provenance, "ties": ties, "warnings": warnings}
     return Result(request, scores, fit_seconds, score_seconds, rows, averages, provenance)
 
 

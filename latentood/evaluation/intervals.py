@@ -1,4 +1,4 @@
-"""How sure an AUROC is: DeLong's variance by midranks, and intervals from it.
+"""The uncertainty of an AUROC: DeLong's variance by midranks, and intervals from it.
 
 DeLong, DeLong & Clarke-Pearson 1988 write the AUROC as a mean over OOD rows and as a mean over
 ID rows of the same comparisons; the spread of these two sets of "placements" gives its
@@ -7,8 +7,8 @@ midranks in O(n log n) instead of n·m comparisons; ties are counted exactly.
 
 Degenerate cases: with a single ID or OOD row the variance cannot be estimated and the
 interval is [0, 1]. Where all scores are separated perfectly (or all are equal) every placement
-is the same, the variance is 0 and the interval has no width: it then says that these rows
-cannot tell how sure the number is, not that the number is certain.
+is the same, the variance is 0 and the interval has no width: these rows then give no estimate
+of the uncertainty, which does not mean that the number is certain.
 """
 
 from __future__ import annotations
@@ -26,18 +26,10 @@ from latentood.evaluation.metrics import Array, checked, doubled_ranks
 def auroc_interval(
     id_scores: ArrayLike, ood_scores: ArrayLike, level: float = 0.95
 ) -> tuple[float, float]:
-    """Give the DeLong interval of an AUROC, clipped to [0, 1].
+    """Give the DeLong interval (low, high) of an AUROC, clipped to [0, 1].
 
-    Args:
-        id_scores: (n,) scores of ID rows.
-        ood_scores: (m,) scores of OOD rows.
-        level: Share of repeated experiments whose interval holds the true value.
-
-    Returns:
-        ``(low, high)``; see the module about degenerate cases.
-
-    Raises:
-        DataError: Scores are not 1-D, empty or not finite, or the level is not in (0, 1).
+    ``level`` is the share of repeated experiments whose interval holds the true value. Errors are
+    those of :func:`mean_auroc`; the module describes degenerate cases.
     """
     _, low, high = mean_auroc(id_scores, [ood_scores], level)
     return low, high
@@ -46,21 +38,14 @@ def auroc_interval(
 def mean_auroc(
     id_scores: ArrayLike, ood_sets: Sequence[ArrayLike], level: float = 0.95
 ) -> tuple[float, float, float]:
-    """Average the AUROC over OOD sets, each with equal weight, with its interval.
+    """Average the AUROC over OOD sets, each with equal weight: (mean, low, high) in [0, 1].
 
     The sets are compared with the same ID rows, so their AUROCs are correlated; the interval
     takes that into account.
 
-    Args:
-        id_scores: (n,) scores of ID rows.
-        ood_sets: S times (m_s,) scores of OOD rows.
-        level: As in :func:`auroc_interval`.
-
-    Returns:
-        ``(mean, low, high)``, clipped to [0, 1].
-
     Raises:
-        DataError: As :func:`auroc_interval`, or there is no OOD set.
+        DataError: Scores are not 1-D, empty or not finite, there is no OOD set, or the level is
+            not in (0, 1).
     """
     if not 0 < level < 1:
         raise DataError(f"auroc interval: level must be in (0, 1), got {level!r}; 0.95 is usual")
@@ -81,15 +66,8 @@ def delong_covariance(id_scores: ArrayLike, ood_sets: Sequence[ArrayLike]) -> tu
     V_s the (n,) placements of the ID rows among set s, the covariance of sets s and t is
     cov(V_s, V_t)/n, plus on the diagonal the variance of the OOD placements over m_s.
 
-    Args:
-        id_scores: (n,) scores of ID rows.
-        ood_sets: S times (m_s,) scores of OOD rows.
-
     Returns:
         AUROCs (S,) and covariance (S, S); NaN where one row leaves a variance undefined.
-
-    Raises:
-        DataError: Scores are not 1-D, empty or not finite, or there is no OOD set.
     """
     if not len(ood_sets):
         raise DataError("auroc interval: needs at least one OOD set, got none; give its scores")

@@ -1,4 +1,4 @@
-"""How well scores tell OOD from ID.
+"""How well scores separate OOD from ID.
 
 One convention everywhere: a higher score means more OOD, and OOD is the positive class. All
 functions take scores of ID rows (n,) first and of OOD rows (m,) second, as NumPy arrays, torch
@@ -100,16 +100,7 @@ def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
 
 
 def checked(who: str, scores: ArrayLike, side: str) -> Array:
-    """Bring scores into float64 and refuse what cannot be ranked.
-
-    Args:
-        who: What to call the caller in the message.
-        scores: (n,) scores.
-        side: Which rows they belong to, ``ID`` or ``OOD``.
-
-    Raises:
-        DataError: They are not 1-D, empty or not finite.
-    """
+    """Bring scores of one side, ``ID`` or ``OOD``, into float64 and refuse what has no rank."""
     values = _array(scores)
     if values.ndim != 1 or values.size == 0:
         raise DataError(
@@ -128,15 +119,8 @@ def checked(who: str, scores: ArrayLike, side: str) -> Array:
 def doubled_ranks(scores: Array, reference: Array) -> NDArray[np.int64]:
     """Count twice the reference values below each score, plus once those equal to it.
 
-    Twice the midrank of a score among the reference values is an integer, so that no rounding
-    enters however many ties there are.
-
-    Args:
-        scores: (m,).
-        reference: (n,).
-
-    Returns:
-        (m,) integers from 0 to 2n.
+    Twice the midrank of a score among n reference values is an integer from 0 to 2n, so that no
+    rounding enters however many ties there are.
     """
     ordered = np.sort(reference)
     # Searching sorted values walks memory in order: several times faster than in random order.

@@ -15,17 +15,7 @@ _RECORDED = ("latentood", "numpy", "scipy", "scikit-learn")
 
 
 def provenance_of(splits: Splits, device: torch.device) -> dict[str, Any]:
-    """Collect what a reader needs to trace, and to repeat, a comparison.
-
-    Args:
-        splits: What was scored.
-        device: Where it was computed.
-
-    Returns:
-        JSON values: the pipeline, what the cache's numbers depend on (``fingerprint``, weights
-        hash and seed included) with its ``digest``, each split's role, rows and data
-        fingerprint, the library versions of extraction and of scoring, device and time (UTC).
-    """
+    """Collect, as JSON values, what a reader needs to trace and to repeat a comparison."""
     header = splits.header
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -43,9 +33,5 @@ def provenance_of(splits: Splits, device: torch.device) -> dict[str, Any]:
             "score": {name: version(name) for name in _RECORDED}
             | {"python": platform.python_version(), "torch": torch.__version__},
         },
-        "device": _describe(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
     }
-
-
-def _describe(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -45,21 +45,17 @@ def select(
     splits: Splits,
     scores: bool = True,
 ) -> Selection:
-    """Expand a request into detectors.
+    """Expand a request into detectors; those of ``all`` that lack inputs are listed as skipped.
 
     Args:
         names: ``all``, or detector names (a list, or separated by commas).
-        layers: Globs over the cached layers, for detectors that can look at any layer;
+        layers: Globs over the cached layers, for detectors that can read any layer;
             ``mc.entropy/<glob>`` gives them the entropies of a layer. Default: each detector's
-            own layer; those that read entropies look at every layer that has them.
+            own layer; those that read entropies read every layer that has them.
         settings: ``detector.hyperparameter=value`` each, values in YAML; several, separated by
             commas or in brackets, are tried one by one, in all combinations.
-        splits: What will be fitted on and scored; says which layers and arrays there are.
+        splits: What will be fitted on and scored.
         scores: Whether anything will be scored; else splits to fit on are enough.
-
-    Returns:
-        The detectors. With ``all``, those whose inputs are not there are listed with the
-        reason; named explicitly, they are an error.
 
     Raises:
         UnknownName: No such detector, layer or hyperparameter (names the nearest).
@@ -73,7 +69,8 @@ def select(
     roles = Roles.of(splits, scores=scores)
     rows = roles.open(splits)
     keys = next(iter(rows.values())).keys()  # those of the fit split
-    patterns = _known_layers(_listed(layers or ()), keys)
+    patterns = _listed(layers or ())
+    _check_layers(patterns, keys)
     ready: list[Detector] = []
     skipped: list[Unscored] = []
     for name in chosen:
@@ -138,11 +135,7 @@ def _grids(settings: Iterable[str], chosen: Sequence[str]) -> dict[str, Grid]:
 
 
 def _values(setting: str, text: str, *, is_sequence: bool) -> list[Any]:
-    """Read the values to try.
-
-    In ``a,b`` and ``[a, b]`` two values are tried; only where a hyperparameter is itself a
-    sequence are brackets one value.
-    """
+    """Read the values to try: two in ``a,b`` and ``[a, b]``, but one for a sequence in brackets."""
     try:
         values = yaml.safe_load(f"[{text}]")
     except yaml.YAMLError:
@@ -157,13 +150,12 @@ def _values(setting: str, text: str, *, is_sequence: bool) -> list[Any]:
     return values
 
 
-def _known_layers(patterns: list[str], keys: Sequence[Key]) -> list[str]:
-    """Check that every glob finds some cached layer."""
+def _check_layers(patterns: Sequence[str], keys: Sequence[Key]) -> None:
+    """Refuse a glob that matches no cached layer."""
     layers = _cached_layers(keys)
     for pattern in patterns:
         if not any(_matches(layer, pattern, anywhere=True) for layer in layers):
             raise unknown("cached layer", pattern, layers)
-    return patterns
 
 
 def _cached_layers(keys: Sequence[Key]) -> list[str]:
@@ -172,7 +164,7 @@ def _cached_layers(keys: Sequence[Key]) -> list[str]:
 
 
 def _matches(layer: str, pattern: str, *, anywhere: bool = False) -> bool:
-    """Tell whether a glob means a layer; ``*`` means features unless entropies do as well."""
+    """Whether a glob matches a layer; ``*`` is for features unless ``anywhere``."""
     if anywhere:
         layer, pattern = layer.removeprefix(_ENTROPY), pattern.removeprefix(_ENTROPY)
     elif layer.startswith(_ENTROPY) != pattern.startswith(_ENTROPY):
@@ -184,9 +176,7 @@ def _expand(
     name: str, grid: Grid, patterns: Sequence[str], keys: Sequence[Key]
 ) -> Iterator[Detector]:
     """Build a detector for every layer and every combination of hyperparameters."""
-    template = detector(
-        name, **{hyperparameter: values[0] for hyperparameter, values in grid.items()}
-    )
+    template = detector(name, **{one: values[0] for one, values in grid.items()})
     if template.per_layer and "layer" not in grid:
         grid = _layers_for(template, patterns, keys) | grid
     for combination in itertools.product(*grid.values()):
@@ -194,7 +184,7 @@ def _expand(
 
 
 def _layers_for(template: Detector, patterns: Sequence[str], keys: Sequence[Key]) -> Grid:
-    """Choose the layers of a detector; nothing means its own."""
+    """Choose the layers of a detector; an empty grid leaves it its own."""
     kind = Key.parse(template.needs().score[0]).kind
     reads_entropy, reads_passes = kind == "mc.entropy", kind == "mc.features"
     layers = _cached_layers(keys)

@@ -1,8 +1,8 @@
-"""Which split plays which part in a comparison, and whether detectors find what they read there."""
+"""The splits of each role in a comparison, and checks that detectors can read them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from latentood.latents.splits import Splits
 
 @dataclass(frozen=True)
 class Roles:
-    """Which split plays which part; None where none plays it, and none has to."""
+    """The splits of each role; None where there is none and none is needed."""
 
     fit: str | None
     id: str | None
@@ -25,12 +25,7 @@ class Roles:
 
     @classmethod
     def of(cls, splits: Splits, *, fits: bool = True, scores: bool = True) -> Roles:
-        """Find them.
-
-        Args:
-            splits: All there are.
-            fits: Whether something will be fitted.
-            scores: Whether something will be scored.
+        """Sort splits by role, to fit, to score, or both.
 
         Raises:
             ConfigError: More than one ``fit``, ``id`` or ``val``; none of what is needed: ``fit``
@@ -68,7 +63,7 @@ class Roles:
         return self.ood if self.id is None else (self.id, *self.ood)
 
     def open(self, splits: Splits, device: torch.device | str = "cpu") -> dict[str, Latents]:
-        """Open every split that plays a part, once, so that statistics are remembered."""
+        """Open every split that has a role here, once, so that statistics are remembered."""
         names = [name for name in (self.fit, self.val, *self.scored) if name is not None]
         return {name: splits[name].to(device) for name in names}
 
@@ -76,45 +71,29 @@ class Roles:
 def require_inputs(
     detector: Detector, rows: Mapping[str, Latents], roles: Roles, *, fitted: bool = False
 ) -> None:
-    """Check, before anything is computed, that a detector finds all arrays it reads.
-
-    Args:
-        detector: What is going to be fitted and scored.
-        rows: split → rows, as :meth:`Roles.open` gives them.
-        roles: Which split plays which part.
-        fitted: Whether it is fitted already.
+    """Check, before anything is computed, that all arrays a detector reads are there.
 
     Raises:
-        MissingInput: One is not there; says what to add.
+        MissingInput: One is not there; names what to add.
     """
     needs = detector.needs()
     if not fitted and roles.fit is not None:
         rows[roles.fit].require(needs.fit, who=detector.name)
-        _require_val(detector, needs.val, rows, roles)
+        if roles.val is not None:
+            rows[roles.val].require(needs.val, who=detector.name)
+        elif needs.val:
+            raise MissingInput(
+                f"{detector.name}: needs a split of role val, but there are "
+                f"{', '.join(map(repr, rows))}; add one to the pipeline, e.g. "
+                "val: {role: val, target: ...}, and re-run extract"
+            )
     for split in roles.scored:
         rows[split].require(needs.score, who=detector.name)
 
 
-def _require_val(
-    detector: Detector, keys: Sequence[str], rows: Mapping[str, Latents], roles: Roles
-) -> None:
-    if keys and roles.val is None:
-        raise MissingInput(
-            f"{detector.name}: needs a split of role val, but there are "
-            f"{', '.join(map(repr, rows))}; add one to the pipeline, e.g. "
-            "val: {role: val, target: ...}, and re-run extract"
-        )
-    if roles.val is not None:
-        rows[roles.val].require(keys, who=detector.name)
-
-
 def _wrong_roles(wanted: str, example: str, role: str, splits: Splits) -> ConfigError:
+    listed = ", ".join(f"{name!r} ({facts.role})" for name, facts in splits.splits.items())
     return ConfigError(
-        f"score: needs {wanted}, got {_listed(splits)}; change the pipeline's splits, "
+        f"score: needs {wanted}, got {listed or 'no split'}; change the pipeline's splits, "
         f"e.g. {example}: {{role: {role}, target: ...}}, and re-run extract"
     )
-
-
-def _listed(splits: Splits) -> str:
-    listed = ", ".join(f"{name!r} ({facts.role})" for name, facts in splits.splits.items())
-    return listed or "no split"

@@ -1,9 +1,9 @@
 """Fit many detectors from one read of the fit split, then score every split once.
 
-The fit split is read once for the statistics of all detectors, and what a second look at it
+The fit split is read once for the statistics of all detectors, and what a second read of it
 needs stays in memory as far as a budget allows; every other split is read once for all scores, a
-few thousand rows at a time. A detector that fails is recorded with its message and does not
-disturb the others.
+few thousand rows at a time. A detector that fails is recorded with its message; the
+others go on.
 """
 
 from __future__ import annotations
@@ -58,23 +58,13 @@ def score_all(
 ) -> Comparison:
     """Fit detectors, score all ID and OOD splits, and compare.
 
-    Args:
-        splits: An open cache, or splits in memory; one of role ``id``, and at least one ``near``
-            or ``far``; to fit, one of role ``fit`` and at most one ``val``.
-        detectors: What to fit and score, each with its layer and hyperparameters.
-        fitted: What to score as it is, e.g. loaded from files.
-        any_cache: Score fitted detectors even where they belong to another run.
-        skipped: What the selection left out; recorded as it is.
-        device: Where to compute; default the GPU if there is one. Fitted detectors bring theirs.
-        memory: Bytes that arrays of the fit and val splits may occupy once they were read;
-            default a quarter of what is free, at most 4 GiB. No number depends on it.
-        progress: Called for every fitted detector (``fit``) and rows scored (``score <split>``).
-
-    Returns:
-        The comparison; detectors that raised an error are in ``failed``.
+    The arguments are those of :func:`latentood.score`, already resolved. Detectors that raised an
+    error are in ``failed`` of the comparison; ``skipped`` is recorded as it is. ``memory`` is in
+    bytes; by default a quarter of what is free, at most 4 GiB.
 
     Raises:
-        ConfigError: The splits do not have the roles above, or there is nothing to score.
+        ConfigError: There is no detector; not exactly one split of role ``id`` and, to fit, one
+            ``fit``; more than one ``val``; or neither ``near`` nor ``far``.
         FingerprintMismatch: A fitted detector belongs to another run.
         StoreError: The cache cannot be read.
     """
@@ -86,7 +76,7 @@ def score_all(
         Roles.of(splits, fits=bool(detectors)),
         torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
         Budget(default_memory() if memory is None else memory),
-        progress or _silent,
+        progress or (lambda *_: None),
     )
     runs = [_Run(detector) for detector in detectors]
     session.fit(runs)
@@ -107,7 +97,7 @@ def score_all(
 
 @dataclass
 class _Run:
-    """One detector on its way through the splits; it may come fitted."""
+    """The state of one detector during a comparison; it may be fitted from the start."""
 
     detector: Detector
     fitted: Fitted | None = None
@@ -160,12 +150,7 @@ class _Session:
     """The splits of one comparison, each opened once, and the time spent on reading them."""
 
     def __init__(
-        self,
-        splits: Splits,
-        roles: Roles,
-        device: torch.device,
-        budget: Budget,
-        progress: Progress,
+        self, splits: Splits, roles: Roles, device: torch.device, budget: Budget, progress: Progress
     ) -> None:
         self.splits = splits
         self.roles = roles
@@ -235,14 +220,14 @@ class _Session:
         )
 
     def _ids(self, split: str) -> Sequence[str]:
-        """Name the rows; by their numbers where a cache of other making has no ids."""
+        """Name the rows, by their numbers where a cache has no ids."""
         try:
             return self.splits.ids(split)
         except UnknownName:
             return [str(row) for row in range(len(self.rows[split]))]
 
     def _reads(self, chunks: Iterator[Latents]) -> Iterator[Latents]:
-        """Pass chunks on, adding up how long reading them takes."""
+        """Yield chunks, and add up how long reading them takes."""
         while True:
             start = time.perf_counter()
             chunk = next(chunks, None)
@@ -252,20 +237,20 @@ class _Session:
             yield chunk
 
     def _since(self, start: float) -> float:
-        if self.device.type == "cuda":  # a kernel may still run when the call that began it is over
+        if self.device.type == "cuda":  # a kernel may still run after the call that began it
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
 
 
 def gather(train: Latents, detectors: Sequence[Detector]) -> None:
-    """Answer what all detectors ask of the fit split from as few reads of it as can be."""
+    """Compute the statistics of all detectors from as few reads of the fit split as possible."""
     try:
         train.gather(statistic for detector in detectors for statistic in detector.statistics())
     except StoreError:
         raise
     except LatentOODError:
-        # Some layer holds a bad value. Each detector now gathers its own, so that only those
-        # that look at this layer fail, with a message of their own.
+        # Some layer holds a bad value. Each detector now gathers its own statistics, so that only
+        # those that read this layer fail, each with its own message.
         log.info("the shared read of %s failed; gathering per detector", train.name)
 
 
@@ -275,7 +260,3 @@ def _classes(chunk: Latents, key: str) -> Classes:
         return np.full(len(chunk), NO_CLASS, dtype=np.int64)
     values = chunk[key]
     return (values.argmax(dim=1) if key == LOGITS else values).cpu().numpy().astype(np.int64)
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""

@@ -20,12 +20,7 @@ _HARMLESS = ("seed", "dtype", "keep_bits", "autocast", "compile")
 
 
 def with_origin(fitted: Fitted, splits: Splits) -> Fitted:
-    """Record the cache a detector was fitted on, for its file.
-
-    Args:
-        fitted: Fitted on a split of it.
-        splits: The cache.
-    """
+    """Record the cache a detector was fitted on, for its file."""
     header = splits.header
     facts = splits.splits.get(fitted.provenance["fit"]["split"])
     cache = {
@@ -40,14 +35,8 @@ def with_origin(fitted: Fitted, splits: Splits) -> Fitted:
 def admit(fitted: Fitted, splits: Splits, *, any_cache: bool = False) -> Fitted:
     """Check that a detector may score a cache it was not fitted on.
 
-    Args:
-        fitted: The detector, as it was loaded.
-        splits: What is to be scored.
-        any_cache: Warn where it would be refused.
-
-    Returns:
-        The detector, its provenance with a sentence for all that differs without being decisive
-        (``warnings``).
+    Every difference that is not decisive is a sentence in the ``warnings`` of its provenance;
+    with ``any_cache``, decisive ones are, too.
 
     Raises:
         FingerprintMismatch: Weights, model, head, transform, or the layers, passes or reductions

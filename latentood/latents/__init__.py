@@ -1,4 +1,4 @@
-"""Named arrays of rows, what is known of them, and what can be asked of them.
+"""Named arrays of rows, their keys, and statistics of them.
 
 What needs torch is imported on first use, so that the store can be written without it.
 """
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first asked for."""
+    """Import a name on first use."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'latentood.latents' has no attribute {name!r}")
     return getattr(import_module(f"latentood.latents.{_HOME_OF[name]}"), name)

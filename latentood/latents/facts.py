@@ -24,13 +24,11 @@ ROLES: tuple[Role, ...] = get_args(Role)
 class Origin:
     """Where all numbers of a cache come from; empty for arrays of unknown origin.
 
-    Attributes:
-        pipeline: The resolved pipeline, as JSON.
-        fingerprint: Field → JSON value; two runs may share a store only if all are equal.
-        versions: Library → version at extraction; provenance, never compared.
+    Two runs may share a store only if all fields of their fingerprints are equal; the versions,
+    those of the libraries at extraction, are never compared.
     """
 
-    pipeline: Mapping[str, Any] = field(default_factory=dict)
+    pipeline: Mapping[str, Any] = field(default_factory=dict)  # resolved, as JSON
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -42,17 +40,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """One split.
-
-    Attributes:
-        role: What it is for.
-        data: Provenance of the data set, its ``fingerprint`` included.
-        made: Key → how the array was made: the reduction of a layer, the settings of a score tap.
-    """
+    """One split: its role, the provenance of its data set, and how its arrays were made."""
 
     role: Role
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)  # "fingerprint" included
     made: Mapping[str, str] = field(default_factory=dict)
+    """Key → the reduction of a layer, or the settings of a score tap."""
 
 
 def plain(value: Any) -> Any:

@@ -39,19 +39,12 @@ PENULTIMATE = "penultimate"
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of array.
+    """One kind of array."""
 
-    Attributes:
-        axes: Names of its axes for the unit ``image``, rows first.
-        made_by: What its values depend on beside the weights.
-        named: Whether a key of this kind names a layer or a score.
-        advice: What to do where it is missing; ``{layer}`` stands for the layer.
-    """
-
-    axes: tuple[str, ...]
+    axes: tuple[str, ...]  # for the unit image, rows first
     made_by: Maker
-    named: bool
-    advice: str
+    named: bool  # whether a key of this kind names a layer or a score
+    advice: str  # what to do where it is missing; {layer} stands for the layer
 
 
 _PASSES = "re-run extract with monte_carlo: {{passes: 16, keep: [%s]}}"
@@ -153,15 +146,11 @@ class Key(str):
 
     @property
     def source(self) -> str:
-        """How results name what a detector looked at: features by their layer alone."""
+        """The name of the array in results: features are named by their layer alone."""
         return self.layer if self.kind == "features" and self.unit == "image" else str(self)
 
     def advice(self, known: Collection[str]) -> str:
-        """Say what to do so that the array is there.
-
-        Args:
-            known: The keys that are there; one that is nearly the same is suggested.
-        """
+        """Say how to get the array, or suggest a known key that is nearly the same."""
         remedy = self.about.advice.format(layer=self.layer)
         if not remedy:
             return suggest(self, known)
@@ -179,13 +168,9 @@ PENULTIMATE_FEATURES = Key("features", PENULTIMATE)
 
 
 def missing(key: str, known: Collection[str], *, where: str, who: str = "") -> MissingInput:
-    """Build the error for an array that is not there, with what to do so that it is.
+    """Build the error for a key that is not among those of the rows named ``where``.
 
-    Args:
-        key: What is missing.
-        known: The keys that are there.
-        where: Name of the rows.
-        who: The detector that needs it.
+    ``who`` is the detector that needs it, if there is one.
     """
     lead = f"{who}: needs {key!r}, but" if who else f"no {key!r}:"
     listed = ", ".join(repr(name) for name in known)

@@ -1,6 +1,6 @@
 """Latents: named arrays of rows, in memory or read lazily from a cache.
 
-This is all that a detector ever sees of the outside world. Row ``i`` of every array belongs
+They are the only input of a detector. Row ``i`` of every array belongs
 to the same input. The names of the arrays are in :mod:`latentood.latents.key`.
 """
 
@@ -58,14 +58,13 @@ class Latents:
         scores: Mapping[str, Any] | None = None,
         name: str = "latents",
     ) -> None:
-        by_layer = {
-            "features": features,
-            "mc.features": mc_features,
-            "mc.entropy": mc_entropy,
-            "scores": scores,
-        }
         given = {LOGITS: logits, LABELS: labels, MC_LOGITS: mc_logits}
-        for kind, arrays in by_layer.items():
+        for kind, arrays in (
+            ("features", features),
+            ("mc.features", mc_features),
+            ("mc.entropy", mc_entropy),
+            ("scores", scores),
+        ):
             given |= {Key(kind, layer): value for layer, value in (arrays or {}).items()}
         rows: dict[Key, Rows] = {
             key: InMemory(as_tensor(value)) for key, value in given.items() if value is not None
@@ -92,7 +91,7 @@ class Latents:
             origin: Identity of the split these rows were taken from; equal origins mean the
                 same rows (a neighbour search then skips a row's match with itself).
             offset: Position of the first row within its origin.
-            device: Where tensors handed out live.
+            device: Device of the tensors that are read.
         """
         latents = cls.__new__(cls)
         keyed = {Key.parse(key): array for key, array in rows.items()}
@@ -137,7 +136,7 @@ class Latents:
         return (*self._rows, HEAD) if self._head is not None else tuple(self._rows)
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether an array is there."""
+        """Whether an array is there."""
         return key in self.keys()
 
     def shape(self, key: str) -> tuple[int, ...]:
@@ -165,7 +164,7 @@ class Latents:
         return weight.to(self.device).double(), bias.to(self.device).double()
 
     def to(self, device: torch.device | str) -> Latents:
-        """Hand out tensors on another device; nothing is read or copied yet.
+        """Give tensors on another device; nothing is read or copied yet.
 
         Statistics are remembered for each device: going there twice computes them once.
         """
@@ -227,12 +226,10 @@ class Latents:
         self._memo.gather(statistics, self)
 
     def once(self, question: Hashable, answer: Callable[[], Answer]) -> Answer:
-        """Answer a question about a chunk once, for all detectors that score it.
+        """Compute a value of a chunk once, for all detectors that score it.
 
-        Args:
-            question: Says everything that the answer depends on beside the rows.
-            answer: Works it out; called only if it was not asked before. Outside of a chunk
-                nothing is remembered.
+        The question names everything that the value depends on beside the rows. Only a chunk
+        remembers values; other rows compute them again.
         """
         return answer() if self._answers is None else self._answers.once(question, answer)
 
@@ -264,7 +261,7 @@ class Latents:
         return first_not_finite(self[key])
 
     def _view(self, rows: Mapping[Key, Rows], device: torch.device) -> Latents:
-        """Give the same rows, held or handed out in another way, with what is known of them."""
+        """Give the same rows from other arrays or on another device, with their statistics."""
         view = Latents.from_rows(
             rows,
             head=self._head,

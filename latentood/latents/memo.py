@@ -1,4 +1,4 @@
-"""What can be asked of rows, and how it is answered: from one read of them, and once."""
+"""Statistics of rows: each computed once, many of them from one read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result", covariant=True)
 
 
 class Statistic(Protocol[Result]):
-    """What a detector wants to know about the fit rows, computable in one streaming read.
+    """A value that a detector needs of the fit rows, computable in one streaming read.
 
     Statistics are hashable values (frozen dataclasses): equal statistics asked for by several
     detectors are computed once, and ``Latents.gather`` feeds any number from one read. One that
@@ -61,7 +61,7 @@ class Reading(Generic[Answer]):
 
 
 class Source(Protocol):
-    """Rows as a memo sees them: latents."""
+    """The part of :class:`~latentood.Latents` that a memo uses."""
 
     name: str
     device: torch.device
@@ -115,7 +115,7 @@ class Memo:
         return self._known.setdefault(source.device, {})
 
     def _read(self, asked: list[Statistic[Any]], source: Source) -> list[Statistic[Any]]:
-        """Read once for all that can be known after it; gives back what needs another read."""
+        """Read once for all that can start now; gives what needs another read."""
         self._starting = True
         try:
             running, waiting = start_all(asked, source)
@@ -136,22 +136,14 @@ class Memo:
 def start_all(
     asked: Iterable[Statistic[Any]], source: Source
 ) -> tuple[Running, list[Statistic[Any]]]:
-    """Start what can run in the next read.
+    """Start what can run in the next read, with all that others wait for.
 
-    Args:
-        asked: What is not known yet.
-        source: Source whose ``compute`` raises :class:`NotYet` for what is not known.
-
-    Returns:
-        What runs, with all that others wait for, and what has to wait for a later read.
-
-    Raises:
-        RuntimeError: Statistics that wait for each other.
+    Also gives what has to wait for a later read: its start raised :class:`NotYet`.
     """
     queue = list(dict.fromkeys(asked))
     running: Running = {}
     waiting = []
-    for statistic in queue:  # grows while it is walked
+    for statistic in queue:  # the loop appends to it
         try:
             running[statistic] = statistic.start(source)
         except NotYet as wait:
@@ -164,18 +156,18 @@ def start_all(
 
 
 class Answers:
-    """What was worked out of one chunk, for all detectors that score it; gone when it goes."""
+    """Values computed from one chunk, for all detectors that score it."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Any] = {}
         self._parts: dict[tuple[int, int], Answers] = {}
 
     def once(self, question: Hashable, answer: Callable[[], Answer]) -> Answer:
-        """Answer a question, by calling ``answer`` only if it was not asked before."""
+        """Give the value of a question; ``answer`` is called only the first time."""
         if question not in self._known:
             self._known[question] = answer()
         return cast("Answer", self._known[question])
 
     def part(self, start: int, stop: int) -> Answers:
-        """Give the answers about some of the rows, the same whenever the same rows are taken."""
+        """Give the values of some of the rows, the same object for the same rows."""
         return self._parts.setdefault((start, stop), Answers())

@@ -37,11 +37,7 @@ class InMemory:
 class Budget:
     """Bytes that arrays read from a cache may occupy in memory, shared by all that hold it.
 
-    Args:
-        limit: How many; 0 keeps nothing, so that whatever is needed again is read again.
-
-    Attributes:
-        used: Bytes occupied now.
+    With a limit of 0 nothing is kept, and whatever is needed again is read again.
     """
 
     def __init__(self, limit: int) -> None:
@@ -66,8 +62,8 @@ class Kept:
     """Rows that stay in memory once they were read, first come, as far as a budget allows.
 
     Arrays are scanned from front to back, again and again; what was read last is then what is
-    needed last, so nothing is ever evicted for something newer. One chunk is at hand whatever
-    the budget says, and so are arrays of one number per row, such as labels.
+    needed last, so nothing is ever evicted for something newer. One chunk is kept whatever
+    the budget is, and so are arrays of one number per row, such as labels.
     """
 
     _MOST_ROWS = 4096
@@ -86,7 +82,7 @@ class Kept:
         self._claimed = 0
 
     def __del__(self) -> None:
-        """Let others have the memory."""
+        """Return the bytes to the budget."""
         self._budget.give_back(self._claimed)
 
     def read(self, start: int, stop: int) -> Tensor:

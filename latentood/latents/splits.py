@@ -30,21 +30,15 @@ class Splits(Protocol):
 
 @dataclass(frozen=True)
 class SplitsInMemory:
-    """Splits of arrays that are already there, for use without a cache.
-
-    Args:
-        latents: split → rows.
-        splits: split → what is known of it, its role above all.
-        header: Where the arrays come from, if that is known.
-    """
+    """Splits of arrays that are already there, for use without a cache."""
 
     latents: Mapping[str, Latents]
     splits: Mapping[str, SplitFacts]
     header: Origin = field(default_factory=Origin)
 
     @classmethod
-    def of(cls, **splits: tuple[Role, Latents]) -> SplitsInMemory:
-        """Build from ``name=(role, latents)``."""
+    def of(cls, /, **splits: tuple[Role, Latents]) -> SplitsInMemory:
+        """Build from ``name=(role, latents)``; any name will do."""
         return cls(
             {name: latents for name, (_, latents) in splits.items()},
             {name: SplitFacts(role) for name, (role, _) in splits.items()},

@@ -1,4 +1,4 @@
-"""Small reference networks in plain torch; nothing here knows the rest of latentood."""
+"""Small reference networks in plain torch, which import nothing else of latentood."""
 
 from latentood.models.cifar import (
     cifar_resnet18,
@@ -7,10 +7,9 @@ from latentood.models.cifar import (
     cifar_resnet44,
     cifar_resnet56,
 )
-from latentood.models.digits import digits_resnet
 from latentood.models.dropblock import DropBlock
 from latentood.models.lenet import LeNet, lenet
-from latentood.models.resnet import ResNet
+from latentood.models.resnet import ResNet, digits_resnet
 
 __all__ = [
     "DropBlock",

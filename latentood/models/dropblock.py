@@ -59,16 +59,10 @@ class DropBlock(nn.Module):
 
 
 def keep_mask(uniform: Tensor, *, p: float, block_size: int) -> Tensor:
-    """Turn uniform random numbers into a mask, 1 where the map is kept and 0 in blocks.
+    """Turn uniform random numbers into a mask (N, C, H, W), 1 where the map is kept, 0 in blocks.
 
-    Args:
-        uniform: (N, C, H-b+1, W-b+1) in [0, 1), one number for each place of a block's upper
-            left corner in an H×W map.
-        p: Drop probability.
-        block_size: b, at most H and W.
-
-    Returns:
-        (N, C, H, W), dtype of ``uniform``.
+    ``uniform`` (N, C, H-b+1, W-b+1) in [0, 1) has one number for each place of a block's upper
+    left corner in an H×W map; the block size b is at most H and W.
     """
     reach = block_size - 1
     rows, columns = uniform.shape[-2:]

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from latentood.errors import ConfigError
+from latentood.errors import ConfigError, one_line
 
 PATH_KEYS = frozenset(
     {"root", "path", "paths", "labels_path", "folder", "data_dir", "file", "filename"}
@@ -38,15 +38,12 @@ def apply(raw: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {flat(error)}") from None
+        raise ConfigError(
+            f"--set {override}: the value is not valid YAML: {one_line(error)}"
+        ) from None
     node: Any = raw
     for part in parts[:-1]:
         node = node.setdefault(part, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
             raise ConfigError(f"--set {override}: {part!r} has no keys of its own to set")
     node[parts[-1]] = copy.deepcopy(absolute(value, Path.cwd(), parts[-1]))
-
-
-def flat(error: Exception) -> str:
-    """Write the message of an error on one line."""
-    return " ".join(str(error).split())

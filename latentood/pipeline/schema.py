@@ -1,4 +1,4 @@
-"""The pipeline file: what to run once, over what, and what to keep.
+"""The pipeline file: the model, the data sets, and the arrays to keep.
 
 A mapping with ``target`` names something to import and call with its ``args``, recursively.
 Such targets are followed only when a pipeline file that the user named is executed; a pipeline
@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from latentood.errors import ConfigError, suggest
+from latentood.errors import ConfigError, one_line, suggest
 from latentood.latents.facts import Role
-from latentood.pipeline.overrides import absolute, apply, flat
+from latentood.pipeline.overrides import absolute, apply
 
 Kept = Literal["entropy", "logits", "features"]
 
@@ -213,7 +213,7 @@ def load_pipeline(path: Path | str, overrides: Iterable[str] = ()) -> Pipeline:
             f"{path}: cannot be read ({error.strerror}); name a pipeline file"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {flat(error)}") from None
+        raise ConfigError(f"{path}: not valid YAML: {one_line(error)}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping of keys, got {type(raw).__name__}")
     resolved = absolute(raw, path.resolve().parent)
@@ -235,7 +235,7 @@ def parse_pipeline(raw: Mapping[str, Any], *, source: str = "pipeline") -> Pipel
 
 
 def _explain(error: ValidationError) -> str:
-    """Say the first problem in one sentence; an unknown key gets the nearest known one."""
+    """Describe the first problem in one sentence, with the nearest known key for an unknown one."""
     problems = error.errors()  # a misspelt key is also a missing one: report the misspelling
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     where = [str(part) for part in problem["loc"]]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentood.errors import ConfigError, LatentOODError, suggest
+from latentood.errors import ConfigError, LatentOODError, one_line, suggest
 from latentood.pipeline.schema import Target
 
 
@@ -22,20 +22,16 @@ def build(target: Target, **extra: Any) -> Any:
     arguments = {name: _resolve(value) for name, value in target.args.items()}
     try:
         return factory(**arguments, **extra)
-    except LatentOODError:  # says itself who, and what is wrong
+    except LatentOODError:  # its message is complete
         raise
     except (TypeError, ValueError, OSError, RuntimeError) as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in target.args.items())
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ConfigError(f"{target.target}({shown}): {reason}") from error
 
 
 def find(dotted: str) -> Any:
-    """Import the object a dotted name stands for.
-
-    Raises:
-        ConfigError: No such module or attribute (names the nearest).
-    """
+    """Import the object a dotted name stands for; an error names the nearest attribute."""
     parts = dotted.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:cut])
@@ -59,7 +55,7 @@ def find(dotted: str) -> Any:
 
 
 def import_beside(folder: Path) -> None:
-    """Let targets name the user's own modules that lie beside the pipeline file."""
+    """Let targets name modules of the user beside the pipeline file."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
@@ -67,8 +63,7 @@ def import_beside(folder: Path) -> None:
 def _resolve(value: Any) -> Any:
     if isinstance(value, Mapping):
         if "target" in value:
-            unexpected = set(value) - {"target", "args"}
-            if unexpected:
+            if unexpected := set(value) - {"target", "args"}:
                 raise ConfigError(
                     f"target {value['target']!r}: only args may stand beside it, "
                     f"got {sorted(unexpected)}"

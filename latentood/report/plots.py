@@ -1,7 +1,7 @@
 """Figures of a comparison: ROC curves, score histograms, a ranking of detectors.
 
 Pure functions from results to figures. They never touch pyplot, whose list of open figures is
-global: a figure made here is gone when its last reference is.
+global: a figure made here is freed with its last reference.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008: told apart with any colour vision, and in print.
+# Okabe & Ito 2008: distinct with any colour vision, and in print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _ID_COLOUR = "#6F6F6F"
 _LINES: Mapping[str, Any] = {"near": (0, (4, 1.5)), "far": "solid"}
@@ -29,23 +29,15 @@ _REACH = 8
 
 
 def roc(result: Result, id_split: str, title: str) -> Figure:
-    """Draw one ROC curve per OOD split.
-
-    Args:
-        result: A detector's scores.
-        id_split: Name of the ID split.
-        title: Which detector on which layer.
-
-    Returns:
-        OOD rows caught over ID rows flagged; the legend holds AUROC and 95% interval.
-    """
+    """Draw an ROC curve per OOD split: OOD rows caught over ID rows flagged."""
     figure, axes = _canvas(5.6, 5.2, title)
     axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, linestyle=":", zorder=1)
     for row, colour in _coloured(result.rows):
         flagged, caught = roc_curve(result.scores[id_split], result.scores[row.split])
+        interval = f"[{row.auroc_low:.3f}, {row.auroc_high:.3f}]"
         axes.plot(
             flagged, caught, color=colour, linestyle=_LINES[row.role], linewidth=1.8,
-            label=_caption(row),
+            label=f"{row.split} ({row.role})  {row.auroc:.3f} {interval}",
         )  # fmt: skip
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
@@ -57,16 +49,7 @@ def roc(result: Result, id_split: str, title: str) -> Figure:
 
 
 def histogram(result: Result, id_split: str, title: str) -> Figure:
-    """Draw the scores of the ID split and of every OOD split.
-
-    Args:
-        result: A detector's scores.
-        id_split: Name of the ID split.
-        title: Which detector on which layer.
-
-    Returns:
-        Share of rows per score bin, and the score under which 95% of the ID rows lie.
-    """
+    """Draw the scores of each split as shares of rows per bin, and the ID quantile of 95%."""
     figure, axes = _canvas(8.4, 4.2, title)
     id_scores = result.scores[id_split]
     oods = [result.scores[row.split] for row in result.rows]
@@ -83,27 +66,19 @@ def histogram(result: Result, id_split: str, title: str) -> Figure:
         )  # fmt: skip
     kept = float(np.quantile(id_scores, 0.95, method="inverted_cdf"))
     axes.axvline(kept, color="#333333", linewidth=1, linestyle=":", label="95% of ID at or below")
-    beyond = (
-        min(map(np.min, (id_scores, *oods))) < low or max(map(np.max, (id_scores, *oods))) > high
-    )
+    every = np.concatenate([id_scores, *oods])
+    beyond = every.min() < low or every.max() > high
     note = "; rows beyond the axis are in the outermost bins" if beyond else ""
     axes.set_xlim(low, high)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"score (higher = more OOD{note})")
     axes.set_ylabel("share of rows")
-    figure.legend(loc="outside right upper", **_LEGEND)  # inside it would hide some tail
+    figure.legend(loc="outside right upper", **_LEGEND)  # inside the axes it would cover some tail
     return figure
 
 
 def ranking(comparison: Comparison) -> Figure:
-    """Draw near and far AUROC of every detector with their intervals, best on top.
-
-    Args:
-        comparison: At least one result.
-
-    Returns:
-        One line per detector × layer.
-    """
+    """Draw near and far AUROC of every detector × layer with their intervals, best on top."""
     ranked = comparison.ranked
     figure, axes = _canvas(7.2, 1.5 + 0.27 * len(ranked), "AUROC, mean over OOD splits")
     places = np.arange(len(ranked))
@@ -128,15 +103,7 @@ def ranking(comparison: Comparison) -> Figure:
 
 
 def roc_curve(id_scores: Array, ood_scores: Array) -> tuple[Array, Array]:
-    """Give the points of an ROC curve from (0, 0) to (1, 1), about a thousand at most.
-
-    Args:
-        id_scores: (n,).
-        ood_scores: (m,).
-
-    Returns:
-        Shares of ID flagged and of OOD caught, at or above falling thresholds.
-    """
+    """Give shares of ID flagged and of OOD caught at falling thresholds, about 1000 at most."""
     thresholds = np.unique(np.concatenate([id_scores, ood_scores]))[::-1]
     if thresholds.size > _POINTS:  # more than a screen can show
         kept = np.linspace(0, thresholds.size - 1, _POINTS).round().astype(int)
@@ -174,11 +141,6 @@ def _coloured(rows: Sequence[Row]) -> list[tuple[Row, str]]:
     return [(row, _COLOURS[index % len(_COLOURS)]) for index, row in enumerate(rows)]
 
 
-def _caption(row: Row) -> str:
-    interval = f"[{row.auroc_low:.3f}, {row.auroc_high:.3f}]"
-    return f"{row.split} ({row.role})  {row.auroc:.3f} {interval}"
-
-
 def _shares(scores: Array, edges: Array) -> Array:
     """Count rows per bin; those beyond the axis go into the outermost bins."""
     counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
@@ -186,7 +148,7 @@ def _shares(scores: Array, edges: Array) -> Array:
 
 
 def _range(id_scores: Array, oods: Sequence[Array]) -> tuple[float, float]:
-    """Choose an axis that shows nearly all rows, unless that would squeeze the ID scores flat."""
+    """Choose an axis for nearly all rows on which the ID scores keep a visible width."""
     first, last = np.quantile(id_scores, [0.005, 0.995])
     low = min(first, *(float(np.quantile(scores, 0.01)) for scores in oods))
     high = max(last, *(float(np.quantile(scores, 0.99)) for scores in oods))

@@ -1,4 +1,4 @@
-"""Comparison files: what is left when everything else is gone.
+"""Comparison files, which hold all results.
 
 They are written before any tracking, each under another name first, so that a file that is there
 is whole.
@@ -37,12 +37,7 @@ FORMAT = 1
 def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path]:
     """Write a comparison as ``results.csv``, ``results.json`` and ``scores.parquet``.
 
-    Args:
-        comparison: What to write.
-        out_dir: Folder; made if it is not there. Files of these names are replaced.
-
-    Returns:
-        ``csv``, ``json`` and ``scores`` → path.
+    Files of these names are replaced; the result maps ``csv``, ``json`` and ``scores`` to them.
 
     Raises:
         ConfigError: The folder cannot be made or written to.
@@ -69,13 +64,7 @@ def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """Give a comparison, without its scores, as JSON values in full precision.
 
-    Args:
-        comparison: What to give.
-
-    Returns:
-        ``format``, ``provenance``, ``id`` (split, rows, accuracy), ``rows`` (one per detector ×
-        layer × OOD split), ``averages`` (one per detector × layer × role), ``fitted`` (what each
-        detector reports of its fit), ``failed``, ``skipped`` and ``shared_seconds``.
+    ``rows`` has an entry per detector × layer × OOD split, ``averages`` one per role instead.
     """
     ids = comparison.id_split
     document = {

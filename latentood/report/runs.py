@@ -1,4 +1,4 @@
-"""What MLflow runs say of a comparison, as plain values."""
+"""Metrics, params, tags and tables of a comparison's MLflow runs, as plain values."""
 
 from __future__ import annotations
 
@@ -61,21 +61,20 @@ def child_metrics(result: Result, comparison: Comparison) -> dict[str, float]:
 
 def parent_params(comparison: Comparison) -> dict[str, str]:
     """Give what all runs of a comparison have in common."""
-    provenance = comparison.provenance
-    passes = (provenance["pipeline"].get("monte_carlo") or {}).get("passes")
+    pipeline = comparison.provenance["pipeline"]
     values = {
-        "pipeline": provenance["pipeline"].get("name"),
-        "pipeline.seed": provenance["seed"],
-        "T": passes,
+        "pipeline": pipeline.get("name"),
+        "pipeline.seed": comparison.provenance["seed"],
+        "T": (pipeline.get("monte_carlo") or {}).get("passes"),
     }
     return {name: text(value) for name, value in values.items() if value is not None}
 
 
 def child_params(request: Request, comparison: Comparison) -> dict[str, str]:
-    """Give what was asked of one detector: its name, layer and all hyperparameters."""
+    """Give the request for one detector: its name, layer and all hyperparameters."""
     own = {name: text(value) for name, value in request.hyperparameters.items()}
-    asked = {"detector": request.detector, "layer": request.layer}
-    return own | parent_params(comparison) | asked
+    names = {"detector": request.detector, "layer": request.layer}
+    return own | parent_params(comparison) | names
 
 
 def shared_tags(comparison: Comparison) -> dict[str, str]:
@@ -93,7 +92,7 @@ def shared_tags(comparison: Comparison) -> dict[str, str]:
 
 
 def child_tags(request: Request, parent: str) -> dict[str, str]:
-    """Give the tags that say which run of a comparison this is."""
+    """Give the tags that identify one run of a comparison."""
     return {
         "mlflow.parentRunId": parent,
         "latentood.detector": request.detector,

@@ -22,15 +22,7 @@ class _Cells:
 
 
 def render(comparison: Comparison, *, terminal: bool = False) -> RenderableType:
-    """Lay out a comparison, best detector first.
-
-    Args:
-        comparison: What to show.
-        terminal: Draw lines and colours; otherwise plain aligned text.
-
-    Returns:
-        What a rich console prints.
-    """
+    """Lay out a comparison, best detector first, with lines and colours for a terminal only."""
     tables = _tables(comparison)
     notes = _notes(comparison)
     if terminal:
@@ -83,37 +75,28 @@ def _interval(average: Average) -> str:
 
 def _rest(result: Result) -> tuple[str, ...]:
     """Give the columns averaged over OOD splits, and the seconds."""
-    rows = result.rows
     means = [
-        sum(values) / len(rows)
-        for values in (
-            [row.fpr95_ood for row in rows],
-            [row.fpr95_id for row in rows],
-            [row.aupr_out for row in rows],
-        )
+        sum(getattr(row, name) for row in result.rows) / len(result.rows)
+        for name in ("fpr95_ood", "fpr95_id", "aupr_out")
     ]
     seconds = (result.fit_seconds, result.total_score_seconds)
     return (*(f"{mean:.4f}" for mean in means), *(f"{spent:.3f}" for spent in seconds))
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    ids = comparison.id_split
+    ids, shared = comparison.id_split, comparison.shared_seconds
     rows = ", ".join(f"{s.name} {len(s.labels):,} ({s.role})" for s in comparison.splits)
-    notes = [f"rows: {rows}"]
-    if ids.accuracy is not None:
-        notes.append(f"ID accuracy: {ids.accuracy:.4f} on {ids.name}")
-    notes += [
+    accuracy = [] if ids.accuracy is None else [f"ID accuracy: {ids.accuracy:.4f} on {ids.name}"]
+    return [
+        f"rows: {rows}",
+        *accuracy,
         "FPR95-ood: share of ID at or above the threshold that catches 95% of OOD",
         "FPR95-id: share of OOD accepted at the threshold that keeps 95% of ID",
-    ]
-    shared = comparison.shared_seconds
-    notes.append(
         f"seconds shared by all detectors: {shared['gather']:.3f} for statistics of the fit split, "
-        f"{shared['read']:.3f} for reading rows to score"
-    )
-    notes += [f"failed: {_why(one)}" for one in comparison.failed]
-    notes += [f"skipped: {_why(one)}" for one in comparison.skipped]
-    return notes
+        f"{shared['read']:.3f} for reading rows to score",
+        *(f"failed: {_why(one)}" for one in comparison.failed),
+        *(f"skipped: {_why(one)}" for one in comparison.skipped),
+    ]
 
 
 def _why(one: Unscored) -> str:

@@ -19,21 +19,11 @@ from typing import TYPE_CHECKING
 from latentood.errors import TrackingError
 from latentood.evaluation.comparison import Comparison, Request, Result, Unscored
 from latentood.report import plots, runs
-from latentood.report.serving import (
-    NO_TELEMETRY,
-    artifact_location,
-    default_uri,
-    serve,
-    sqlite_file,
-    sqlite_uri,
-    ui_command,
-)
+from latentood.report.mlflow_ui import NO_TELEMETRY, artifact_location, sqlite_file
 from latentood.report.table import as_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-__all__ = ["default_uri", "serve", "sqlite_uri", "track", "ui_command"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,17 +47,10 @@ def track(
     experiment: str | None = None,
     progress: Progress | None = None,
 ) -> str:
-    """Record a comparison in MLflow.
+    """Record a comparison in MLflow, its files with the parent run, and give the id of that run.
 
-    Args:
-        comparison: What to record.
-        uri: Address of the tracking store; for SQLite, artifacts go beside the file.
-        results: kind → file, kept with the parent run.
-        experiment: Name; default the pipeline's.
-        progress: Told of every run recorded.
-
-    Returns:
-        Id of the parent run.
+    Artifacts of a SQLite store go beside its file. The experiment has the name of the pipeline
+    unless another is given.
 
     Raises:
         TrackingError: The store cannot be reached or refuses the runs.
@@ -82,11 +65,13 @@ def track(
         with _defaults(_FIRST_ANSWER):
             home = _experiment(client, name, uri)
         with _defaults(_UPLOAD):
-            return _Recorder(client, home, comparison).record(results, progress or _silent)
+            return _Recorder(client, home, comparison).record(
+                results, progress or (lambda *_: None)
+            )
 
 
 class _Recorder:
-    """Writes the runs of one comparison."""
+    """The runs of one comparison, as they are written."""
 
     def __init__(self, client: MlflowClient, experiment: str, comparison: Comparison) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -149,7 +134,7 @@ class _Recorder:
 
     @contextmanager
     def _run(self, name: str, tags: Mapping[str, str], ends: str = "FINISHED") -> Iterator[str]:
-        """Open a run; it ends as asked, or as failed if writing it fails."""
+        """Open a run; it ends with status ``ends``, or as failed if writing it fails."""
         created = self.client.create_run(
             self.experiment, run_name=name, tags={**self.shared_tags, **tags}
         )
@@ -184,7 +169,7 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
 
 @contextmanager
 def _artifacts(client: MlflowClient, run: str) -> Iterator[Path]:
-    """Give a folder whose files become artifacts of a run, all in one go."""
+    """Give a folder whose files become artifacts of a run, in one call."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
         client.log_artifacts(run, folder)
@@ -192,7 +177,7 @@ def _artifacts(client: MlflowClient, run: str) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what MLflow and its own libraries have to settle between them off the screen."""
+    """Silence deprecation warnings and log lines of MLflow and the libraries below it."""
     levels = {logger: logger.level for logger in map(logging.getLogger, _NOISY)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -219,7 +204,7 @@ def _defaults(settings: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _named_errors(uri: str, results: Mapping[str, Path]) -> Iterator[None]:
-    """Turn whatever MLflow and its store raise into one error that says what is safe."""
+    """Turn whatever MLflow and its store raise into one error that names the files kept."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -234,7 +219,3 @@ def _named_errors(uri: str, results: Mapping[str, Path]) -> Iterator[None]:
             f"tracking: {uri} must take the runs, but does not ({reason}); the results are safe "
             f"in {kept}: start the server or name another store with --tracking"
         ) from error
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""

@@ -1,1 +1,1 @@
-"""Mathematics on tensors: knows nothing of layers, detectors or files."""
+"""Mathematics on tensors, independent of layers, detectors and files."""

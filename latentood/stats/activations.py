@@ -27,15 +27,7 @@ def kept_units(width: int, percent: float) -> int:
 
 
 def most_active(features: Tensor, percent: float) -> Tensor:
-    """Give the activations that stay when the lowest ``percent`` of a row are pruned.
-
-    Args:
-        features: (N, D).
-        percent: p.
-
-    Returns:
-        (N, k), in no order.
-    """
+    """Give the activations (N, k), unordered, that stay when the lowest ``percent`` are pruned."""
     return features.topk(kept_units(features.shape[1], percent), dim=1, sorted=False).values
 
 
@@ -53,29 +45,16 @@ def even_out(features: Tensor, percent: float) -> Tensor:
 
 
 def concentration(features: Tensor, percent: float) -> Tensor:
-    """Divide the sum of all activations by that of the units that stay.
+    """Divide the sum of activations (N, D) ≥ 0 by that of the units that stay: (N, 1) in [1, D].
 
-    Args:
-        features: (N, D), ≥ 0.
-        percent: p.
-
-    Returns:
-        (N, 1) in [1, D]; 1 for a row of zeros, where the quotient has no value.
+    It is 1 for a row of zeros, where the quotient has no value.
     """
     kept = most_active(features, percent).sum(dim=1, keepdim=True)
     return torch.where(kept > 0, features.sum(dim=1, keepdim=True) / kept, 1.0)
 
 
 def concentration_by_row(features: Tensor, percents: Tensor) -> Tensor:
-    """Divide as :func:`concentration` does, with a percentage for each row.
-
-    Args:
-        features: (N, D), ≥ 0.
-        percents: (N,) in [0, 100).
-
-    Returns:
-        (N, 1) ≥ 1; 1 for a row of zeros.
-    """
+    """Divide as :func:`concentration` does, with a percentage for each row, (N,) in [0, 100)."""
     running = features.sort(dim=1, descending=True).values.cumsum(dim=1)
     width = features.shape[1]
     kept = (width - (width * percents / 100).round().long()).clamp(min=1)
@@ -89,15 +68,9 @@ def sharpen(features: Tensor, percent: float) -> Tensor:
 
 
 def sparsify(weight: Tensor, mean: Tensor, percent: float) -> Tensor:
-    """Keep the weights whose mean contribution is above a percentile of all, for DICE.
+    """Keep the weights (C, D) whose mean contribution is above a percentile of all, for DICE.
 
-    Args:
-        weight: (C, D).
-        mean: (D,), of the features.
-        percent: p.
-
-    Returns:
-        (C, D), 0 elsewhere.
+    ``mean`` (D,) is that of the features; other weights become 0.
     """
     contributions = weight * mean
     return torch.where(contributions > percentile(contributions, percent), weight, 0.0)

@@ -1,4 +1,4 @@
-"""Empirical p-values, and what several of them say together."""
+"""Empirical p-values, and combinations of several."""
 
 from __future__ import annotations
 
@@ -20,14 +20,9 @@ def spread_of(reference: Tensor) -> Tensor:
 def log_p_values(scores: Tensor, reference: Tensor) -> Tensor:
     """Log of the share of reference scores that are as large: log (1 + #{≥}) / (V + 1).
 
-    Scores that differ by rounding count as equal, so that no batch size decides a tie.
-
-    Args:
-        scores: (N, M), one column for each test.
-        reference: (V, M), ascending in every column.
-
-    Returns:
-        (N, M), from −log(V+1) to 0.
+    Scores that differ by rounding count as equal, so that no batch size decides a tie. Scores
+    (N, M) have one column for each test; the reference (V, M) is ascending in every column. The
+    result is (N, M), from −log(V+1) to 0.
     """
     floor = scores - _TIE * spread_of(reference)
     size = len(reference)
@@ -36,18 +31,12 @@ def log_p_values(scores: Tensor, reference: Tensor) -> Tensor:
 
 
 def brown_scale(log_p: Tensor) -> tuple[float, float]:
-    """Fit a scaled χ² to −2·Σ log p of tests that are not independent.
+    """Fit a scaled χ² to −2·Σ log p of tests that are not independent: c ≥ 1 and d ≤ 2M.
 
     M. Brown, Biometrics 31(4), 1975: ``X/c`` is about χ² with d degrees of freedom, c = v/(4M)
     and d = 8M²/v, for v = 4M + 2·Σ_{i<j} cov(−2 log p_i, −2 log p_j), here with the covariances
-    of a sample (W. Poole et al., Bioinformatics 32(17), 2016). As there, tests that oppose each
-    other count as independent.
-
-    Args:
-        log_p: (V, M) of a sample under the null hypothesis.
-
-    Returns:
-        c ≥ 1 and d ≤ 2M.
+    of a sample (V, M) under the null hypothesis (W. Poole et al., Bioinformatics 32(17), 2016). As
+    there, tests that oppose each other count as independent.
     """
     tests = log_p.shape[1]
     parts = -2 * log_p
@@ -57,14 +46,9 @@ def brown_scale(log_p: Tensor) -> tuple[float, float]:
 
 
 def chi2_surprise(values: Tensor, degrees: float) -> Tensor:
-    """Negative log of the upper tail of χ², nats.
+    """Negative log of the upper tail of χ², nats: values (N,) ≥ 0 → (N,) ≥ 0.
 
-    Args:
-        values: (N,) ≥ 0.
-        degrees: Of freedom, > 0.
-
-    Returns:
-        (N,) ≥ 0, finite where the tail itself underflows.
+    The result is finite where the tail itself underflows. ``degrees`` (of freedom) must be > 0.
     """
     half = values / 2
     shape = torch.full_like(half, degrees / 2)

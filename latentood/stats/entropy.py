@@ -16,7 +16,7 @@ from torch import Tensor
 from latentood.errors import DataError, MissingInput
 
 NEIGHBOURS = 5
-MIN_DISTANCE = 1e-5
+MIN_DISTANCE = 1e-5  # floor of ε, so that a constant dimension has a finite entropy
 Backend = Literal["torch", "entropy_estimators"]
 
 _NETWORK_LIMIT = 64  # above this a library sort does less work than a sorting network
@@ -24,16 +24,10 @@ _CPU_ELEMENTS = 1 << 17  # 1 MiB of float64: every temporary stays in the second
 _GPU_ELEMENTS = 1 << 25
 
 
-def kl_entropy(
-    samples: Tensor,
-    *,
-    k: int = NEIGHBOURS,
-    min_distance: float = MIN_DISTANCE,
-    backend: Backend = "torch",
-) -> Tensor:
+def kl_entropy(samples: Tensor, *, k: int = NEIGHBOURS, backend: Backend = "torch") -> Tensor:
     """Estimate the entropy of each dimension over T samples, by k-th neighbour distances.
 
-    ``H = ψ(T) − ψ(k) + mean_i log(2·max(ε_i, min_distance))``, where ``ε_i`` is the distance from
+    ``H = ψ(T) − ψ(k) + mean_i log(2·max(ε_i, 1e-5))``, where ``ε_i`` is the distance from
     sample ``i`` to the k-th nearest of the other T−1. On a line the k nearest are consecutive
     in sorted order, so ``ε_i`` is the smallest reach of the k+1 windows that hold ``i``: exact,
     with T·k operations and no distance matrix.
@@ -41,7 +35,6 @@ def kl_entropy(
     Args:
         samples: (N, T, D), any float dtype and device. T ≥ 2.
         k: Neighbour to use; T−1 where T ≤ k (the whole sample is then the neighbourhood).
-        min_distance: Floor of ε, so that a constant dimension has a finite entropy.
         backend: ``torch`` (ours) or ``entropy_estimators`` (the package, one call per column:
             slow, for comparison; needs the extra ``[entropy-estimators]``).
 
@@ -59,17 +52,17 @@ def kl_entropy(
         raise DataError(f"entropy: T must be ≥ 2 and k ≥ 1, got T={passes}, k={k}; raise passes")
     k = min(k, passes - 1)
     if backend == "entropy_estimators":
-        return _by_package(samples, k, min_distance)
+        return _by_package(samples, k)
     constant = torch.digamma(torch.tensor([passes, k], dtype=torch.float64))
     offset = float(constant[0] - constant[1])
     budget = _CPU_ELEMENTS if samples.device.type == "cpu" else _GPU_ELEMENTS
     step = max(1, budget // max(1, passes * samples.shape[2]))
-    parts = [_mean_log_reach(part, k, min_distance) for part in samples.split(step)]
+    parts = [_mean_log_reach(part, k) for part in samples.split(step)]
     return torch.cat(parts) + offset if parts else samples.new_zeros((0, samples.shape[2])).double()
 
 
-def _mean_log_reach(samples: Tensor, k: int, floor: float) -> Tensor:
-    """Mean over samples of log(2·max(ε, floor)): (N, T, D) → (N, D)."""
+def _mean_log_reach(samples: Tensor, k: int) -> Tensor:
+    """Mean over samples of log(2·max(ε, MIN_DISTANCE)): (N, T, D) → (N, D)."""
     ordered = _sorted_passes(samples.double())  # (T, N, D)
     passes = len(ordered)
     edge = ordered.new_full((k, *ordered.shape[1:]), torch.inf)
@@ -80,7 +73,7 @@ def _mean_log_reach(samples: Tensor, k: int, floor: float) -> Tensor:
         below = ordered - padded[k - shift : k - shift + passes]
         above = padded[2 * k - shift : 2 * k - shift + passes] - ordered
         torch.minimum(reach, torch.maximum(below, above), out=reach)
-    return reach.clamp_(min=floor).mul_(2).log_().mean(dim=0)
+    return reach.clamp_(min=MIN_DISTANCE).mul_(2).log_().mean(dim=0)
 
 
 def _sorted_passes(samples: Tensor) -> Tensor:
@@ -115,7 +108,7 @@ def _sorting_network(size: int) -> tuple[tuple[int, int], ...]:
     return tuple(comparators)
 
 
-def _by_package(samples: Tensor, k: int, floor: float) -> Tensor:
+def _by_package(samples: Tensor, k: int) -> Tensor:
     """One call of the entropy_estimators package per row and dimension."""
     try:
         from entropy_estimators import continuous
@@ -126,5 +119,5 @@ def _by_package(samples: Tensor, k: int, floor: float) -> Tensor:
         ) from None
     columns = samples.double().cpu().movedim(1, -1)
     flat = columns.reshape(-1, columns.shape[-1]).numpy()
-    values = [continuous.get_h(c, k=k, norm="max", min_dist=floor) for c in flat]
+    values = [continuous.get_h(c, k=k, norm="max", min_dist=MIN_DISTANCE) for c in flat]
     return torch.tensor(values, dtype=torch.float64).reshape(columns.shape[:-1])

@@ -34,15 +34,10 @@ def column_sums(rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """A covariance and its eigendecomposition, computed when first asked for.
+    """A covariance and its eigendecomposition, computed when first asked for."""
 
-    Attributes:
-        matrix: (D, D) float64, symmetric.
-        noise: Eigenvalues at or below this are rounding, not spread.
-    """
-
-    matrix: Tensor  # (D, D)
-    noise: float
+    matrix: Tensor  # (D, D) float64, symmetric
+    noise: float  # eigenvalues at or below this are rounding, not spread
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor]:
@@ -67,17 +62,12 @@ class Covariance:
         return float(self.matrix.diagonal().mean())
 
     def whitener(self, ridge: float) -> Tensor:
-        """Give A such that ``A·Aᵀ = (Σ + ridge·(trace Σ/D)·I)⁻¹``.
+        """Give A (D, D) such that ``A·Aᵀ = (Σ + ridge·(trace Σ/D)·I)⁻¹``.
 
-        The ridge is a share of the mean variance, so it means the same at every feature scale.
-        The matrix must have full rank, or some spread and ``ridge > 0``.
-
-        Args:
-            ridge: Share of trace/D added to every eigenvalue.
-
-        Returns:
-            (D, D); ``(h − μ)·A`` has squared length (h−μ)ᵀΣ⁻¹(h−μ). Found without eigenvalues
-            where the smallest of them is far above rounding.
+        Then ``(h − μ)·A`` has squared length (h−μ)ᵀΣ⁻¹(h−μ). The ridge is a share of the mean
+        variance, so it means the same at every feature scale. The matrix must have full rank, or
+        some spread and ``ridge > 0``. No eigenvalues are computed where the smallest is far above
+        rounding.
         """
         if self._well_conditioned:
             factor = torch.linalg.cholesky(self._shifted(ridge * self.scale))
@@ -89,7 +79,7 @@ class Covariance:
 
     @cached_property
     def _well_conditioned(self) -> bool:
-        """Whether every eigenvalue is well above 0, so that there is no need to look at them."""
+        """Whether every eigenvalue is well above 0, so that they need not be computed."""
         floor = max(self.noise, _WELL_CONDITIONED * self.scale)
         failed = torch.linalg.cholesky_ex(self._shifted(-floor)).info
         return floor > 0 and not bool(failed)
@@ -99,30 +89,19 @@ class Covariance:
         return self.matrix + torch.diag_embed(torch.full_like(self.matrix.diagonal(), step))
 
     def components(self, count: int) -> Tensor:
-        """Give the leading principal axes, each divided by its standard deviation.
+        """Give the leading principal axes (D, count), each divided by its standard deviation.
 
-        Args:
-            count: How many, at most the rank.
-
-        Returns:
-            (D, count); projections of the centred rows have variance 1 in every column.
+        Projections of the centred rows have variance 1 in every column; count ≤ rank.
         """
         values, vectors = self.spectrum
         return vectors[:, :count] * values[:count].rsqrt()
 
 
 def nearest_squared(rows: Tensor, centres: Tensor) -> Tensor:
-    """Squared euclidean distance to the nearest centre.
+    """Squared euclidean distance of rows (N, D) to the nearest of the centres (K, D): (N,) ≥ 0.
 
-    ``‖c‖² − 2·r·c`` in one matrix product finds the nearest; the distance to that one is then
+    ``‖c‖² − 2·r·c`` in one matrix product gives the nearest; the distance to that one is then
     computed from the difference, because the expanded square cancels where it is small.
-
-    Args:
-        rows: (N, D).
-        centres: (K, D).
-
-    Returns:
-        (N,), ≥ 0.
     """
     if len(centres) == 1:
         return (rows - centres).square().sum(dim=1)

@@ -24,17 +24,11 @@ _STEPS = 64
 
 @dataclass(frozen=True, eq=False)
 class RowMoments:
-    """Count, mean and scatter of all rows.
-
-    Attributes:
-        count: Number of rows.
-        mean: (D,) float64.
-        scatter: (D, D) float64, Σ(h−mean)(h−mean)ᵀ, not divided by the count.
-    """
+    """Count, mean and scatter of all rows."""
 
     count: int
-    mean: Tensor  # (D,)
-    scatter: Tensor  # (D, D)
+    mean: Tensor  # (D,) float64
+    scatter: Tensor  # (D, D) float64, Σ(h−mean)(h−mean)ᵀ, not divided by the count
 
     @cached_property
     def noise(self) -> float:
@@ -48,14 +42,9 @@ class RowMoments:
         return Covariance(self.scatter / self.count, self.noise)
 
     def tied(self, counts: Tensor, means: Tensor) -> Covariance:
-        """Covariance within classes: total scatter less the scatter of the class means.
+        """Covariance within classes: Σ_c Σ_{i∈c} (h−μ_c)(h−μ_c)ᵀ / N.
 
-        Args:
-            counts: (K,) rows of each class.
-            means: (K, D) their means.
-
-        Returns:
-            Σ_c Σ_{i∈c} (h−μ_c)(h−μ_c)ᵀ / N.
+        It is the total scatter less that of the class means (K, D), with ``counts`` (K,) of rows.
         """
         between = self_product((means - self.mean) * counts.sqrt().unsqueeze(1))
         return Covariance((self.scatter - between) / self.count, self.noise)
@@ -75,11 +64,7 @@ class MomentSums:
         self._waiting: list[Tensor] = []
 
     def add(self, rows: Tensor) -> None:
-        """Merge the next rows.
-
-        Args:
-            rows: (n, D), any float dtype, n ≥ 1; kept for a while, so leave them untouched.
-        """
+        """Merge the next rows (n, D), n ≥ 1; they are kept for a while, so leave them untouched."""
         self._waiting.append(rows)
         if sum(map(Tensor.numel, self._waiting)) >= _TOGETHER:
             self._merge()
@@ -120,13 +105,7 @@ class MomentSums:
 
 
 class ClassSums:
-    """Running count and sum of the rows of each class.
-
-    Args:
-        classes: Number of classes, K.
-        width: Width of a row, D.
-        device: Where the rows live.
-    """
+    """Running count and sum of the rows, of width D, of each of K classes."""
 
     def __init__(self, classes: int, width: int, device: torch.device) -> None:
         self.counts = torch.zeros(classes, dtype=torch.float64, device=device)  # (K,)
@@ -150,15 +129,7 @@ class ClassSums:
 
 
 def column_scale(mean: Tensor, variance: Tensor) -> Tensor:
-    """What to divide columns by so that each has variance 1: their spread, or 1 if constant.
-
-    Args:
-        mean: (D,).
-        variance: (D,), ≥ 0.
-
-    Returns:
-        (D,) > 0.
-    """
+    """Give what columns are divided by to have variance 1: their spread (D,), or 1 if constant."""
     spread = variance.sqrt()
     # The mean of equal numbers is off by rounding, and so is their spread about it.
     return torch.where(spread > 1e3 * EPSILON * mean.abs(), spread, 1.0)

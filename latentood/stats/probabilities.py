@@ -9,14 +9,7 @@ _FEW = 32
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis; for few classes three times as fast as torch's own.
-
-    Args:
-        logits: (..., C).
-
-    Returns:
-        (..., C), each row summing to 1.
-    """
+    """Softmax over the last axis (..., C); for few classes three times as fast as torch's own."""
     if logits.shape[-1] > _FEW:
         return torch.softmax(logits, dim=-1)
     powers = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
@@ -24,42 +17,25 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Shannon entropy over the last axis, with 0·log 0 = 0.
-
-    Args:
-        probabilities: (..., C), each row summing to 1.
-
-    Returns:
-        (...) nats, in [0, log C].
-    """
+    """Shannon entropy of (..., C) probabilities, with 0·log 0 = 0: (...) nats in [0, log C]."""
     terms: Tensor = torch.special.entr(probabilities)
     return terms.sum(dim=-1)
 
 
 def softmax_entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy of softmax(logits) over the last axis, exact where a probability underflows.
+    """Shannon entropy of softmax(logits), (..., C) → (...) nats in [0, log C].
 
-    Args:
-        logits: (..., C).
-
-    Returns:
-        (...) nats, in [0, log C].
+    It is exact where a probability underflows.
     """
     log_p = torch.log_softmax(logits, dim=-1)
     return -(log_p.exp() * log_p).sum(dim=-1)
 
 
 def log_complement(log_p: Tensor) -> Tensor:
-    """Logarithm of 1−p over the last axis, exact where p rounds to 1.
+    """Log of 1−p from log p (..., C), exact where p rounds to 1: (..., C) ≤ 0, −inf where p is 1.
 
     A probability below one half is subtracted from 1 without loss; a larger one is the only one
     of its row, and its complement is the sum of all others.
-
-    Args:
-        log_p: (..., C), logarithms of probabilities that sum to 1.
-
-    Returns:
-        (..., C), ≤ 0; −inf where p is 1.
     """
     top = log_p.argmax(dim=-1, keepdim=True)
     others = log_p.scatter(-1, top, -torch.inf).logsumexp(dim=-1, keepdim=True)

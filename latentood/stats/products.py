@@ -1,7 +1,7 @@
 """Products of many rows with themselves, in float64: the larger half of most fits.
 
-NumPy's BLAS knows that such a product is symmetric and computes half of it, for which torch has no
-call. But the threads of each library wait by spinning, on the cores that those of the other need,
+Such a product is symmetric, and NumPy's BLAS computes half of it, for which torch has no call.
+But the threads of each library wait by spinning, on the cores that those of the other need,
 and together they take several times as long. So BLAS is held to one thread here, and threads of
 this module compute a tile of the result each: the same bits on any number of cores.
 """
@@ -34,12 +34,7 @@ _alone = Lock()  # how many threads BLAS may use is one number for the whole pro
 
 
 class SelfProduct:
-    """A running sum of ``(rows − origin)ᵀ·(rows − origin)``.
-
-    Args:
-        width: Width of a row, D.
-        device: Where the rows live.
-    """
+    """A running sum of ``(rows − origin)ᵀ·(rows − origin)``, (D, D) for rows of width D."""
 
     def __init__(self, width: int, device: torch.device) -> None:
         self._sum = torch.zeros(width, width, dtype=torch.float64, device=device)
@@ -63,14 +58,7 @@ class SelfProduct:
             self._sum.addmm_(centred.mT, centred)
 
     def add_about_mean(self, chunks: Sequence[Tensor]) -> Tensor:
-        """Add rows measured from their own mean.
-
-        Args:
-            chunks: Of rows (n, D), at least one row in all.
-
-        Returns:
-            That mean, (D,) float64.
-        """
+        """Add chunks of rows (n, D), measured from their common mean; give it, (D,) float64."""
         if not self._on_cpu:
             rows = torch.cat(tuple(chunks))
             mean = rows.mean(dim=0, dtype=torch.float64)
@@ -119,11 +107,9 @@ def self_product(rows: Tensor) -> Tensor:
 
 
 def add_self_products(sums: Tensor, rows_of_each: Sequence[Tensor]) -> None:
-    """Add ``rowsᵀ·rows`` of every set of rows to its sum.
+    """Add ``rowsᵀ·rows`` of each of K sets of rows (n, D) float64, n ≥ 0, to its sum, in place.
 
-    Args:
-        sums: (K, D, D) float64, changed in place.
-        rows_of_each: K times (n, D) float64; n may be 0.
+    The sums are (K, D, D) float64.
     """
     pairs = [(total, rows) for total, rows in zip(sums, rows_of_each, strict=True) if len(rows)]
     if sums.device.type != "cpu":
@@ -152,11 +138,7 @@ def _array(rows: Tensor) -> NDArray[Any]:
 @contextmanager
 def _each_core() -> Iterator[EachCore[Any, Any]]:
     """Give a function that calls another for every item, on as many threads as torch uses."""
-    with (
-        _alone,
-        _blas().limit(limits=1),
-        ThreadPoolExecutor(torch.get_num_threads()) as pool,
-    ):
+    with _alone, _blas().limit(limits=1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         yield lambda work, items: list(pool.map(work, items))
 
 

@@ -15,14 +15,9 @@ _DIGIT_BITS = {True: 8, False: 16}  # many columns: 256 counters each; one: 65,5
 
 
 def order(count: int, percent: float) -> tuple[int, float]:
-    """Find where a percentile lies among sorted values.
+    """Find where a percentile, from 0 to 100, lies among ``count`` sorted values.
 
-    Args:
-        count: Number of values.
-        percent: From 0 (the smallest) to 100 (the largest).
-
-    Returns:
-        Rank of the value below, from 0, and the share of the way to the next one, in [0, 1).
+    Gives the rank of the value below, from 0, and the share of the way to the next one, in [0, 1).
     """
     position = (count - 1) * (percent / 100)
     rank = math.floor(position)
@@ -30,15 +25,7 @@ def order(count: int, percent: float) -> tuple[int, float]:
 
 
 def percentile(values: Tensor, percent: float) -> Tensor:
-    """Give a percentile of values in memory.
-
-    Args:
-        values: Any shape, at least one value.
-        percent: From 0 to 100.
-
-    Returns:
-        Scalar of the dtype of the values.
-    """
+    """Give a percentile, from 0 to 100, of values of any shape: a scalar of their dtype."""
     flat = values.flatten()
     rank, share = order(len(flat), percent)
     below = flat.kthvalue(rank + 1).values
@@ -48,18 +35,12 @@ def percentile(values: Tensor, percent: float) -> Tensor:
 
 
 class OrderStatistics:
-    """Values of given ranks in every column, by radix selection.
+    """Values of given ranks (0 = the smallest) in every column, by radix selection.
 
-    Floats are compared as integers of the same order. Each read of all rows counts the next
-    digit of the values that agree with what is known so far; 2 reads settle one column of
-    float32, 4 many columns (twice as many for float64). Nothing is kept but counters: 512 KiB
-    for one column, 2 KiB for each of many, times the ranks.
-
-    Args:
-        ranks: Which values, 0 = the smallest.
-        columns: Number of columns.
-        dtype: Of the values; half precision is compared as float32.
-        device: Where the values are.
+    Floats are compared as integers of the same order; half precision is compared as float32. Each
+    read of all rows counts the next digit of the values that agree with what is known so far; 2
+    reads settle one column of float32, 4 many columns (twice as many for float64). Nothing is kept
+    but counters: 512 KiB for one column, 2 KiB for each of many, times the ranks.
     """
 
     def __init__(

@@ -15,29 +15,17 @@ _CLOSE = 1e-13
 
 @dataclass(frozen=True)
 class Fit:
-    """What the labels say about a factor β = 1/T on the logits.
+    """How well a factor β = 1/T on the logits fits the labels."""
 
-    Attributes:
-        loss: Mean negative log likelihood, nats.
-        slope: Its derivative by β.
-        curvature: Its second derivative by β, ≥ 0.
-    """
-
-    loss: float
-    slope: float
-    curvature: float
+    loss: float  # mean negative log likelihood, nats
+    slope: float  # its derivative by β
+    curvature: float  # its second derivative by β, ≥ 0
 
 
 def fit_at(logits: Tensor, labels: Tensor, factor: float) -> Fit:
-    """Measure how well softmax(β·z) fits the labels.
+    """Measure how well softmax(β·z) of logits (N, C) fits the labels (N,) int64.
 
-    Args:
-        logits: (N, C), any float dtype.
-        labels: (N,) int64.
-        factor: β.
-
-    Returns:
-        Loss and derivatives; for β = ∞ the slope in the limit.
+    ``factor`` is β; for β = ∞ the slope is that in the limit.
     """
     sums = torch.zeros(3, dtype=torch.float64, device=logits.device)
     step = max(1, _ELEMENTS // logits.shape[1])
@@ -59,18 +47,11 @@ def _sums(logits: Tensor, labels: Tensor, factor: float) -> Tensor:
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Find the T that minimises the negative log likelihood of softmax(z/T).
+    """Find the T > 0 that minimises the negative log likelihood of softmax(z/T).
 
     L-BFGS on log T, which keeps T above 0 (Guo et al. 2017), then Newton's method on 1/T, in
-    which the loss is convex, to the last digit. The loss must have a minimum: see ``fit_at`` at
-    β = 0 (slope < 0) and β = ∞ (slope > 0).
-
-    Args:
-        logits: (N, C), any float dtype.
-        labels: (N,) int64.
-
-    Returns:
-        T > 0.
+    which the loss is convex, to the last digit. Arguments are as for ``fit_at``, and the loss must
+    have a minimum: slope < 0 at β = 0, slope > 0 at β = ∞.
     """
     from scipy.optimize import minimize
 

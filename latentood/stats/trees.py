@@ -14,31 +14,19 @@ class Forest:
 
     A node sends a row to its left child if ``row[feature] ≤ threshold``, else to its right one.
     A leaf is its own child on both sides, so that a row stays where it has arrived.
-
-    Attributes:
-        feature: (T, M) int64.
-        threshold: (T, M) float64.
-        left: (T, M) int64.
-        right: (T, M) int64.
-        value: (T, M) float64, what a leaf is worth.
-        depth: Levels below the root of the deepest tree.
     """
 
-    feature: Tensor  # (T, M)
-    threshold: Tensor  # (T, M)
-    left: Tensor  # (T, M)
-    right: Tensor  # (T, M)
-    value: Tensor  # (T, M)
-    depth: int
+    feature: Tensor  # (T, M) int64
+    threshold: Tensor  # (T, M) float64
+    left: Tensor  # (T, M) int64
+    right: Tensor  # (T, M) int64
+    value: Tensor  # (T, M) float64, the value of a leaf
+    depth: int  # levels below the root of the deepest tree
 
     def mean_value(self, rows: Tensor) -> Tensor:
-        """Mean over the trees of the leaf each row arrives at.
+        """Mean over the trees of the leaf each row arrives at: (N, D) → (N,) float64.
 
-        Args:
-            rows: (N, D), in the precision the trees were grown on.
-
-        Returns:
-            (N,) float64.
+        Rows must have the precision the trees were grown on.
         """
         trees, nodes = self.feature.shape
         first = nodes * torch.arange(trees, device=rows.device)

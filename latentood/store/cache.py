@@ -34,23 +34,14 @@ def open_cache(path: str | Path) -> Cache:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitInfo(SplitFacts):
-    """What a split of a cache holds.
-
-    Attributes:
-        name: Its name.
-        rows: N.
-        block_rows: R, rows of a block.
-        blocks: Number of blocks.
-        committed: The blocks that are there, with every array.
-        arrays: What is kept of each row, ids and scores included.
-    """
+    """The content of a split of a cache."""
 
     name: str
-    rows: int
-    block_rows: int
+    rows: int  # N
+    block_rows: int  # R, rows of a block
     blocks: int
-    committed: tuple[int, ...]
-    arrays: tuple[ArraySpec, ...]
+    committed: tuple[int, ...]  # the blocks that are there, with every array
+    arrays: tuple[ArraySpec, ...]  # kept of each row, ids and scores included
 
     @property
     def complete(self) -> bool:
@@ -64,7 +55,7 @@ class Cache:
     Attributes:
         path: Its folder.
         header: Where its numbers come from.
-        splits: name → what the split holds, in the order of names.
+        splits: name → :class:`SplitInfo`, in the order of names.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +77,6 @@ class Cache:
         self.splits = {name: self._info(split) for name, split in self._stored.items()}
 
     def __repr__(self) -> str:
-        """Show path and splits."""
         return f"Cache({str(self.path)!r}, splits: {', '.join(self.splits) or 'none'})"
 
     def __getitem__(self, split: str) -> Latents:

@@ -20,20 +20,12 @@ CODECS = (LZ4, ZSTD)
 # Blosc's own scale; zstd at 3 takes 1.3 to 3 times the time of 1 for at most 3% of the size.
 _LEVEL = {LZ4: 5, ZSTD: 1}
 
-
 MANTISSA = {"float16": 10, "float32": 23, "float64": 52}
 """Explicit mantissa bits of each dtype that can be rounded."""
 
 
 def choose_codec(key: Key, tail: tuple[int, ...], dtype: str, keep_bits: int | None) -> str:
-    """Choose the codec of a new array.
-
-    Args:
-        key: Its key, e.g. ``features/layer3``.
-        tail: Shape of one row.
-        dtype: Its dtype.
-        keep_bits: Mantissa bits that were kept, if its values are rounded.
-    """
+    """Choose the codec of a new array with this key, shape of one row, dtype and rounding."""
     if not dtype.startswith("float"):
         return ZSTD  # ids and labels repeat themselves and are small: the time does not show
     if keep_bits is not None:
@@ -63,15 +55,9 @@ def keep_mantissa(
     """Round to the nearest number with so many mantissa bits, ties to the even one.
 
     The numbers keep their dtype and their exponent; the mantissa bits that are dropped become
-    zeros, which the codec then removes. The relative error is at most 2^-(bits + 1).
-
-    Args:
-        values: float16, float32 or float64, of any shape.
-        bits: From 1 to one less than the dtype has.
-
-    Returns:
-        The same shape and dtype. NaN and infinities stay as they are, and a finite number stays
-        finite: one that would be rounded up to infinity is cut off instead.
+    zeros, which the codec then removes. The relative error is at most 2^-(bits + 1). NaN and
+    infinities stay as they are, and a finite number stays finite: one that would be rounded up to
+    infinity is cut off instead.
     """
     rounded = BitRound(bits).encode(np.ascontiguousarray(values)).view(values.dtype)
     finite = np.isfinite(values)  # rounding may make a number of a NaN

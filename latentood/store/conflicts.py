@@ -15,11 +15,7 @@ from latentood.store.splits import StoredSplit
 
 
 def refuse_other_run(store: Path, stored: Root, given: Root) -> None:
-    """Check that a store was begun by the same run.
-
-    Raises:
-        FingerprintMismatch: It holds the results of another one (names every field).
-    """
+    """Check that a store was begun by the same run; the error names every field that differs."""
 
     def fields(root: Root) -> dict[str, Any]:
         head = None if root.head is None else root.head["digest"]

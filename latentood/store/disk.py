@@ -1,4 +1,4 @@
-"""The disk under a store: its one writer, what a killed one left, its errors and its free space."""
+"""The disk of a store: the lock of its one writer, unfinished files, errors and free space."""
 
 from __future__ import annotations
 
@@ -28,11 +28,7 @@ def sweep(store: Path) -> None:
 
 
 def take_lock(store: Path) -> FileLock:
-    """Become the only writer of a store; the system gives the lock back when we are killed.
-
-    Raises:
-        StoreLocked: Another writer is at work.
-    """
+    """Become the only writer of a store, or raise; the system releases the lock of a killed one."""
     lock = FileLock(store / LOCK, timeout=0, thread_local=False)
     try:
         lock.acquire()
@@ -46,12 +42,7 @@ def take_lock(store: Path) -> FileLock:
 
 @contextmanager
 def disk_errors(store: Path) -> Iterator[None]:
-    """Say in one sentence what the disk refused.
-
-    Raises:
-        StoreFull: No space or quota is left.
-        StoreError: Anything else the system reports.
-    """
+    """Turn errors of the system into :class:`StoreFull` or :class:`StoreError`."""
     try:
         yield
     except LatentOODError:
@@ -70,14 +61,10 @@ def disk_errors(store: Path) -> Iterator[None]:
 
 
 def require_free(path: str | Path, nbytes: int) -> None:
-    """Check before a long run that the disk can hold its result.
-
-    Args:
-        path: The store; it need not exist yet.
-        nbytes: What will be written.
+    """Check before a long run that the disk of a store, which need not exist yet, has the space.
 
     Raises:
-        StoreFull: There is less free space than that.
+        StoreFull: There are fewer bytes free.
     """
     if (free := free_bytes(path)) < nbytes:
         raise StoreFull(
@@ -87,7 +74,7 @@ def require_free(path: str | Path, nbytes: int) -> None:
 
 
 def free_bytes(path: str | Path) -> int:
-    """Ask how much the disk of a path can still take; the path need not exist yet."""
+    """Give the free bytes on the disk of a path, which need not exist yet."""
     folder = Path(path).absolute()
     while not folder.exists():
         folder = folder.parent

@@ -1,8 +1,8 @@
 """The ``zarr.json`` documents of a cache.
 
 They are written here, not by zarr, for two reasons: their bytes do not change with zarr's
-version, and every document of an array follows from its split, so that damage to one can be
-seen (and mended) without a backup. A test holds them to what zarr itself would write.
+version, and every document of an array follows from its split, so that a damaged one can be
+detected and replaced without a backup. A test compares them with those that zarr writes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from latentood import files
 from latentood.errors import StoreError
 from latentood.latents.facts import digest, plain
 from latentood.store.codecs import LZ4, blosc
-from latentood.store.schema import SCHEMA, ArraySpec, SplitSpec
+from latentood.store.schema import SCHEMA, SplitSpec
 
 DOCUMENT = "zarr.json"
 OURS = "latentood"
@@ -44,11 +44,12 @@ def array_document(
     shape: tuple[int, ...], block_rows: int, dtype: str, codec: str = LZ4
 ) -> dict[str, Any]:
     """Describe an array kept in one shard per block."""
-    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
+    size = np.dtype(dtype).itemsize
+    row_bytes = math.prod(shape[1:]) * size
     chunk = [_chunk_rows(block_rows, row_bytes), *shape[1:]]
     sharding = {
         "chunk_shape": chunk,
-        "codecs": [_bytes_codec(dtype), blosc(codec, dtype), _CHECKSUM],
+        "codecs": [{"name": "bytes"} if size == 1 else _LITTLE, blosc(codec, dtype), _CHECKSUM],
         "index_codecs": [_LITTLE, _CHECKSUM],
         "index_location": "end",
     }
@@ -73,13 +74,9 @@ def split_documents(spec: SplitSpec) -> dict[str, dict[str, Any]]:
     for array in spec.arrays:
         for parent in reversed(Path(array.key.path).parents):
             documents.setdefault(parent.as_posix(), group_document())
-        documents[array.key.path] = stored_document(spec, array)
+        shape = (spec.rows, *array.tail)
+        documents[array.key.path] = array_document(shape, spec.block_rows, array.dtype, array.codec)
     return documents
-
-
-def stored_document(spec: SplitSpec, array: ArraySpec) -> dict[str, Any]:
-    """Describe one array of a split."""
-    return array_document((spec.rows, *array.tail), spec.block_rows, array.dtype, array.codec)
 
 
 def write_document(folder: Path, document: dict[str, Any]) -> None:
@@ -89,7 +86,7 @@ def write_document(folder: Path, document: dict[str, Any]) -> None:
 
 
 def same_document(folder: Path, document: dict[str, Any]) -> bool:
-    """Tell whether a folder has exactly this document."""
+    """Test whether a folder has exactly this document."""
     try:
         return bool(json.loads((folder / DOCUMENT).read_bytes()) == document)
     except (OSError, ValueError):
@@ -97,10 +94,7 @@ def same_document(folder: Path, document: dict[str, Any]) -> bool:
 
 
 def read_attributes(folder: Path) -> dict[str, Any] | None:
-    """Read our own attributes of a group.
-
-    Returns:
-        The attributes as they were written, or None if this is some other program's group.
+    """Read our own attributes of a group as they were written; None if it is not ours.
 
     Raises:
         StoreError: The document is not what was written, or a newer latentood wrote it.
@@ -158,7 +152,3 @@ def _chunk_rows(block_rows: int, row_bytes: int) -> int:
     small = [d for d in range(1, math.isqrt(block_rows) + 1) if block_rows % d == 0]
     divisors = sorted({*small, *(block_rows // d for d in small)})
     return min(divisors, key=lambda rows: abs(math.log(rows / wanted)))
-
-
-def _bytes_codec(dtype: str) -> dict[str, Any]:
-    return {"name": "bytes"} if np.dtype(dtype).itemsize == 1 else _LITTLE

@@ -15,14 +15,7 @@ from latentood.store.shards import Damage, StoredArray, Values, block_digest
 
 
 class StoredGroup:
-    """One array group of a split.
-
-    Args:
-        folder: Folder of the split.
-        spec: The whole split.
-        number: Which of its array groups.
-        documents: Those of the split.
-    """
+    """Array group ``number`` of a split, whose folder, arrays and documents are given."""
 
     def __init__(
         self, folder: Path, spec: SplitSpec, number: int, documents: Mapping[str, dict[str, Any]]
@@ -37,18 +30,14 @@ class StoredGroup:
         self.log = StoredArray(folder / name, name, documents[name])
 
     def begin(self) -> None:
-        """Write a commit log that says that no block is there."""
+        """Write a commit log without any committed block."""
         nothing = self.log.encode(0, np.zeros(1, np.uint64))
         for block in range(self.spec.blocks):
             files.write_file(self.log.shard(block), nothing, sync=False)
         files.sync_folder(self.log.folder)
 
     def digests(self) -> list[int | None]:
-        """Read the commit log.
-
-        Returns:
-            For each block its digest, 0 if it is not committed, None if that entry is damaged.
-        """
+        """Read the commit log: for each block its digest, 0 if uncommitted, None if damaged."""
         try:
             return [int(digest) for digest in self.log.load(0, 0, self.spec.blocks)]
         except Damage:
@@ -60,9 +49,7 @@ class StoredGroup:
 
     def write(self, block: int, arrays: Mapping[str, Values]) -> int:
         """Put all shards of a block on the disk, then commit them; gives their bytes."""
-        written = 0
-        for key, array in self.arrays.items():
-            written += array.write(block, arrays[key])
+        written = sum(array.write(block, arrays[key]) for key, array in self.arrays.items())
         # Only now: a reader trusts every shard of a block that has a digest.
         self.commit(block, block_digest(arrays.items()))
         return written

@@ -30,7 +30,7 @@ Head = tuple[Values, Values]
 
 @dataclass(frozen=True)
 class Root:
-    """What the root document says: the origin, and shape, dtype and digest of the head."""
+    """The content of the root document: the origin, and shape, dtype and digest of the head."""
 
     origin: Origin
     head: dict[str, Any] | None
@@ -72,12 +72,7 @@ class Root:
 
 
 class StoredHead:
-    """The classifier head on disk.
-
-    Args:
-        store: The store.
-        about: What the root document says of it.
-    """
+    """The classifier head of a store, as the root document describes it."""
 
     def __init__(self, store: Path, about: dict[str, Any]) -> None:
         self.folder = store / HEAD
@@ -98,18 +93,14 @@ class StoredHead:
                 StoredArray(draft / key, key, array.document).write(0, values[key])
 
     def read(self) -> Head:
-        """Read weight and bias.
-
-        Raises:
-            Damage: They are not what was written.
-        """
+        """Read weight and bias, or raise :class:`Damage`."""
         weight, bias = (array.read(0, array.shape[0]) for array in self.arrays.values())
         if f"{block_digest([('weight', weight), ('bias', bias)]):016x}" != self.digest:
             raise Damage(0, "its bytes are not those that were written")
         return weight, bias
 
     def damage(self) -> str | None:
-        """Say what is wrong with the head, if anything is."""
+        """Describe the damage to the head, if there is any."""
         try:
             self.read()
         except Damage as damage:
@@ -129,12 +120,8 @@ def read_root(store: Path) -> Root:
         attributes = read_attributes(store)
         if attributes is None:
             raise StoreError(_foreign(store))
-        origin = Origin(
-            dict(attributes["pipeline"]),
-            dict(attributes["fingerprint"]),
-            dict(attributes["versions"]),
-        )
-        root = Root(origin, attributes["head"])
+        fields = (dict(attributes[name]) for name in ("pipeline", "fingerprint", "versions"))
+        root = Root(Origin(*fields), attributes["head"])
         if root.head is not None:
             StoredHead(store, root.head)
     except (FileNotFoundError, NotADirectoryError):
@@ -148,11 +135,7 @@ def read_root(store: Path) -> Root:
 
 
 def refuse_foreign(store: Path) -> None:
-    """Check that a path is free or already ours, before anything is written to it.
-
-    Raises:
-        StoreError: There is something that latentood did not make.
-    """
+    """Check that a path is free or a store of ours, before anything is written to it."""
     if not store.exists() and not store.is_symlink():
         return
     if store.is_dir():
@@ -165,7 +148,7 @@ def refuse_foreign(store: Path) -> None:
 
 
 def _begun(name: str) -> bool:
-    """Tell whether a creation that wrote nothing else may have left a file of this name."""
+    """Test whether a creation that wrote nothing else may have left a file of this name."""
     return name == LOCK or (name.startswith(DOCUMENT) and name.endswith(files.UNFINISHED))
 
 

@@ -1,10 +1,11 @@
-"""What a cache holds: arrays, splits, the header, and the names they may have.
+"""The arrays and splits of a cache, and the names they may have.
 
-Values only: nothing here touches the disk, zarr or torch.
+Values only: nothing here uses the disk, zarr or torch.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -25,23 +26,15 @@ SCHEMA = 1
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
 
 _OMITTED = {"how": "", "keep_bits": None, "codec": LZ4, "group": 0}
-"""What an array is unless its metadata say otherwise."""
+"""Values of fields that the metadata leave out."""
 _NAME = re.compile(r"[A-Za-z0-9_#-][A-Za-z0-9_.#-]{0,199}", re.ASCII)
 
 
 def check_name(kind: str, name: str) -> str:
     """Refuse names that could leave the store or collide with its own files.
 
-    Args:
-        kind: What is named, e.g. ``split``.
-        name: At most 200 of ``A-Z a-z 0-9 _ . - #``, not starting with ``.`` or ``__`` (which
-            Zarr reserves), and not ``zarr.json``.
-
-    Returns:
-        The name.
-
-    Raises:
-        ConfigError: It is anything else.
+    A name has at most 200 of ``A-Z a-z 0-9 _ . - #``, does not start with ``.`` or ``__`` (which
+    Zarr reserves), and is not ``zarr.json``. ``kind`` says what is named, e.g. ``split``.
     """
     usable = isinstance(name, str) and _NAME.fullmatch(name) is not None
     if not usable or name.startswith("__") or name.lower() == "zarr.json":
@@ -54,32 +47,19 @@ def check_name(kind: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a split.
+    """One array of a split; ConfigError for any that no cache can hold."""
 
-    Args:
-        key: Its name, e.g. ``features/layer3``.
-        tail: Shape of one row.
-        dtype: Its dtype.
-        how: What made its values of the model's: the reduction of a layer, the settings of a
-            score. Made otherwise, they are another array.
-        keep_bits: Mantissa bits its values are rounded to; None keeps all.
-        codec: How it is compressed; chosen by what it holds, if not given.
-        group: Number of the array group it is written and committed with.
-
-    Raises:
-        ConfigError: Anything that no cache can hold.
-    """
-
-    key: Key
-    tail: tuple[int, ...]
+    key: Key  # e.g. features/layer3
+    tail: tuple[int, ...]  # shape of one row
     dtype: str
     how: str = ""
-    keep_bits: int | None = None
-    codec: str = ""
-    group: int = 0
+    """How its values follow from those of the model: the reduction of a layer, the settings of a
+    score. Another one makes another array."""
+    keep_bits: int | None = None  # mantissa bits its values are rounded to; None keeps all
+    codec: str = ""  # chosen by the content, if not given
+    group: int = 0  # number of the array group it is written and committed with
 
     def __post_init__(self) -> None:
-        """Check all of it, and choose the codec."""
         key = Key.parse(self.key)
         object.__setattr__(self, "key", key)
         if key.layer:
@@ -118,15 +98,13 @@ class ArraySpec:
     @property
     def nbytes(self) -> int:
         """Bytes of one row, uncompressed."""
-        return int(np.prod(self.tail, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.tail) * np.dtype(self.dtype).itemsize
 
     def to_json(self) -> dict[str, Any]:
         """Give the array as JSON values, without those that are as usual."""
         values = asdict(self) | {"tail": list(self.tail)}
         return {
-            field: value
-            for field, value in values.items()
-            if field not in _OMITTED or value != _OMITTED[field]
+            name: v for name, v in values.items() if name not in _OMITTED or v != _OMITTED[name]
         }
 
     @classmethod
@@ -137,41 +115,31 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """One split: its rows, how they are cut into blocks, and its arrays.
+    """One split: its rows, their division into blocks, and its arrays.
 
-    Args:
-        name: Name of the split and of its folder.
-        role: ``fit``, ``val``, ``id``, ``near`` or ``far``.
-        rows: N.
-        block_rows: R, the rows written and committed together; the last block may have fewer.
-        arrays: What is kept of each row. Those of one ``group`` are committed together: group 0
-            is what the split was created with, each later one was added to it at once.
-        data: Provenance of the data set as JSON, its fingerprint included.
-
-    Raises:
-        ConfigError: A name, role, number or combination that no cache can hold.
+    Arrays of one ``group`` are committed together: group 0 is that of the first run, each later
+    one was added at once. ConfigError for any combination that no cache can hold.
     """
 
-    name: str
+    name: str  # that of its folder, too
     role: Role
-    rows: int
-    block_rows: int
-    arrays: tuple[ArraySpec, ...]
-    data: dict[str, Any]
+    rows: int  # N
+    block_rows: int  # R, rows written and committed together; the last block may have fewer
+    arrays: tuple[ArraySpec, ...]  # kept of each row
+    data: dict[str, Any]  # provenance of the data set as JSON, its fingerprint included
 
     def __post_init__(self) -> None:
-        """Check everything that can be checked without the data."""
         check_name("split", self.name)
         if self.role not in ROLES:
             raise ConfigError(
                 f"split {self.name!r}: role must be one of {', '.join(ROLES)}, got {self.role!r}; "
                 "change it in the pipeline"
             )
-        for field in ("rows", "block_rows"):
-            if type(getattr(self, field)) is not int or getattr(self, field) < 1:
+        for field, size in (("rows", self.rows), ("block_rows", self.block_rows)):
+            if type(size) is not int or size < 1:
                 raise ConfigError(
-                    f"split {self.name!r}: {field} must be a whole number > 0, got "
-                    f"{getattr(self, field)!r}; give a data set that has rows"
+                    f"split {self.name!r}: {field} must be a whole number > 0, got {size!r}; give "
+                    "a data set that has rows"
                 )
         counts = Counter(spec.key for spec in self.arrays)
         twice = [key for key, count in counts.items() if count > 1]
@@ -231,14 +199,9 @@ class SplitSpec:
 
 
 def encode_ids(ids: Sequence[str], width: int) -> npt.NDArray[np.uint8]:
-    """Write ids as rows of bytes.
+    """Write N ids, e.g. file names, as (N, width) UTF-8 padded with zeros.
 
-    Args:
-        ids: N texts, e.g. file names; names that are not valid Unicode survive.
-        width: L, bytes of the longest.
-
-    Returns:
-        (N, L) UTF-8, padded with zeros.
+    Names that are not valid Unicode are kept.
 
     Raises:
         DataError: An id is longer than that, or holds a zero character.

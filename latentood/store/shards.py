@@ -37,13 +37,7 @@ class Damage(Exception):
 
 
 class StoredArray:
-    """One array of a split, as its document says it must be.
-
-    Args:
-        folder: Where its shards lie.
-        key: Its name in messages.
-        document: Its ``zarr.json``.
-    """
+    """The array in a folder, as its ``zarr.json`` must be; ``key`` is its name in messages."""
 
     def __init__(self, folder: Path, key: str, document: dict[str, Any]) -> None:
         self.folder = folder
@@ -79,19 +73,11 @@ class StoredArray:
         return len(encoded)
 
     def read_block(self, block: int) -> Values:
-        """Read all rows of a block, whatever its document says.
-
-        Raises:
-            Damage: The shard is not what was written.
-        """
+        """Read all rows of a block, whatever the document on disk says."""
         return self.load(block, *self.bounds(block))
 
     def read(self, start: int, stop: int) -> Values:
-        """Read rows of any number of blocks.
-
-        Raises:
-            Damage: A shard or the document is not what was written.
-        """
+        """Read rows of any number of blocks; raises :class:`Damage`."""
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         first = start // self.block_rows
         if start >= stop:
@@ -108,11 +94,7 @@ class StoredArray:
         return rows
 
     def load(self, block: int, start: int, stop: int) -> Values:
-        """Read rows, blaming one block if that fails.
-
-        Raises:
-            Damage: A shard is not what was written.
-        """
+        """Read rows; a failure is the :class:`Damage` of the block."""
         try:
             return np.asarray(self._reader[start:stop])
         except FileNotFoundError:
@@ -121,7 +103,7 @@ class StoredArray:
             raise
         except OSError as error:
             raise Damage(block, f"its file cannot be read ({error.strerror})") from error
-        except Exception as error:  # a checksum, a decompressor or a shape: whatever met it first
+        except Exception as error:  # a checksum, a decompressor or a shape: whichever fails first
             raise Damage(block, "its bytes are not those that were written") from error
 
     @cached_property
@@ -135,7 +117,7 @@ class StoredArray:
     @cached_property
     def _encoder(self) -> zarr.Array[Any]:
         memory = StorePath(MemoryStore(self._encoded))
-        # Else zarr leaves out shards that hold only fill values, and they would look lost.
+        # Else zarr leaves out shards that hold only fill values, which would then count as damaged.
         return zarr.Array.from_dict(memory, self.document).with_config({"write_empty_chunks": True})
 
     @cached_property
@@ -160,14 +142,10 @@ def _present(key: str, data: Buffer | None) -> Buffer:
 
 
 def block_digest(arrays: Iterable[tuple[str, Values]]) -> int:
-    """Give the digest of a block, the number in its commit log.
+    """Give the digest of a block, the number in its commit log, from (key, rows) of every array.
 
-    Args:
-        arrays: (key, rows of the block) of every array, in any order.
-
-    Returns:
-        64 bits of BLAKE2b over key, dtype, shape and little-endian bytes in the order of keys;
-        never 0, which means "not there".
+    It is 64 bits of BLAKE2b over key, dtype, shape and little-endian bytes in the order of keys;
+    never 0, which stands for an uncommitted block.
     """
     running = hashlib.blake2b(digest_size=8)
     for key, values in sorted(arrays, key=lambda item: item[0]):

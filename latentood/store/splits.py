@@ -20,12 +20,7 @@ SPLITS = "splits"
 
 
 class StoredSplit:
-    """A split in its folder.
-
-    Args:
-        folder: ``splits/<name>`` of a store.
-        spec: What is in it.
-    """
+    """A split in its folder, ``splits/<name>`` of a store."""
 
     def __init__(self, folder: Path, spec: SplitSpec) -> None:
         self.folder = folder
@@ -57,7 +52,7 @@ class StoredSplit:
         return grown
 
     def sweep(self) -> None:
-        """Delete the folders of arrays that a killed run was about to add."""
+        """Delete the folders of arrays that a killed run did not finish adding."""
         for path, document in self.documents.items():
             if document["node_type"] != "group":
                 continue
@@ -88,11 +83,7 @@ class StoredSplit:
 
 
 def load_split(store: Path, name: str) -> StoredSplit:
-    """Read what a split is made of.
-
-    Raises:
-        StoreError: Its metadata are damaged, or hold what no cache may hold.
-    """
+    """Read the documents of a split; raises StoreError if its metadata are damaged."""
     folder = store / SPLITS / name
     try:
         check_name("split", name)
@@ -116,6 +107,6 @@ def list_splits(store: Path) -> list[str]:
         entry.name
         for entry in folder.iterdir()
         if entry.is_dir()
-        and not entry.name.startswith(".")  # the file browser's, not ours
+        and not entry.name.startswith(".")  # left by a file browser
         and not entry.name.endswith(files.UNFINISHED)
     )

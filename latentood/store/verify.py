@@ -17,25 +17,15 @@ from latentood.store.splits import list_splits, load_split
 
 @dataclass(frozen=True)
 class Problem:
-    """One piece of damage.
+    """One piece of damage."""
 
-    Args:
-        split: Where it is; None for the classifier head.
-        block: The block, or None if it is a document that all blocks share.
-        array: The array; None if the arrays are readable but not those that were committed
-            together (e.g. files were swapped).
-        what: What is wrong with it, in words.
-        group: The group of arrays whose block it is.
-    """
-
-    split: str | None
-    block: int | None
-    array: str | None
-    what: str
-    group: int = 0
+    split: str | None  # None for the classifier head
+    block: int | None  # None for a document that all blocks share
+    array: str | None  # None if the arrays of a block are readable, but not committed together
+    what: str  # the damage in words
+    group: int = 0  # number of the array group
 
     def __str__(self) -> str:
-        """Say where and what in one line."""
         where = [] if self.split is None else [f"split {self.split!r}"]
         where += [] if self.block is None else [f"block {self.block}"]
         return f"{', '.join([*where, *([self.array] if self.array else [])])}: {self.what}"

@@ -1,8 +1,8 @@
 """Writing a cache: create or resume, one block at a time, safe against a kill at any point.
 
-The order of things is the whole idea. A split appears under its name only when its documents
-and its empty commit log are on the disk; a digest appears in the log only when every shard of
-its block is on the disk. Whatever else a killed run leaves behind is thrown away by the next.
+A split appears under its name only when its documents and its empty commit log are on the disk; a
+digest appears in the log only when every shard of its block is on the disk. Whatever else a killed
+run leaves behind is deleted by the next.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -34,16 +33,13 @@ from latentood.store.splits import SPLITS, StoredSplit, list_splits, load_split
 def open_writer(
     path: str | Path, origin: Origin, *, head: Head | None, overwrite: bool = False
 ) -> StoreWriter:
-    """Create a cache, or open one to write what it still lacks.
+    """Create a cache in a folder, or open one to write what it still lacks.
 
     Args:
         path: Folder of the cache.
         origin: Where its numbers come from.
         head: Weight (C, D) and bias (C,) of the last linear layer.
-        overwrite: Throw away what an existing cache holds.
-
-    Returns:
-        The writer, to be used as a context manager; it is the only one until it is closed.
+        overwrite: Delete the content of an existing cache.
 
     Raises:
         FingerprintMismatch: The cache holds another run's results (names every field).
@@ -68,7 +64,7 @@ def open_writer(
 
 
 class StoreWriter:
-    """The one writer of a cache; use :func:`open_writer`."""
+    """The one writer of a cache until it is closed; use :func:`open_writer`."""
 
     def __init__(self, path: Path, lock: FileLock, root: Root) -> None:
         self.path = path
@@ -76,16 +72,9 @@ class StoreWriter:
         self._root = root
 
     def __enter__(self) -> Self:
-        """Keep the lock until the context ends."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the lock back."""
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -93,15 +82,9 @@ class StoreWriter:
         self._lock.release()
 
     def splits(self, specs: Iterable[SplitSpec]) -> dict[str, list[SplitWriter]]:
-        """Create, resume or extend splits; if one does not fit, nothing is changed.
+        """Create, resume or extend splits: name → what :meth:`split` gives.
 
-        Returns:
-            name → what :meth:`split` gives.
-
-        Raises:
-            FingerprintMismatch: One was begun with other rows, data or settings (names the field).
-            IncompleteSplit: One was begun with arrays that are not asked for now.
-            StoreError: One is damaged, or the disk refuses.
+        If one does not fit, an error of :meth:`split` is raised and nothing is changed.
         """
         wanted = list(specs)
         with disk_errors(self.path):
@@ -110,22 +93,19 @@ class StoreWriter:
                 if spec.name in there:
                     refuse_other_split(self.path, load_split(self.path, spec.name), spec)
             # The pipeline may name more splits now. The versions stay those of the first blocks.
-            if canonical(read_root(self.path).origin.pipeline) != canonical(
-                self._root.origin.pipeline
-            ):
+            before, now = read_root(self.path).origin.pipeline, self._root.origin.pipeline
+            if canonical(before) != canonical(now):
                 self._root.write(self.path)
         return {spec.name: self.split(spec) for spec in wanted}
 
     def split(self, spec: SplitSpec) -> list[SplitWriter]:
         """Create a split, or resume it; arrays it does not have yet become one more group.
 
-        Returns:
-            A writer for each group that holds any of the arrays asked for. What else the split
-            holds stays as it is.
+        Gives a writer for each group with any of the wanted arrays; other groups stay as they are.
 
         Raises:
             FingerprintMismatch: It was begun with other rows, data or settings (names the field).
-            IncompleteSplit: It was begun with arrays that are not asked for now.
+            IncompleteSplit: It was begun with arrays that are not in ``spec``.
             StoreError: It is damaged, or the disk refuses.
         """
         with disk_errors(self.path):
@@ -155,7 +135,7 @@ class SplitWriter:
         self._store = store
         self._group = group
         self.spec = group.spec
-        # A damaged entry of the log says nothing about its block, so that block is done again.
+        # A block with a damaged entry in the log is written again.
         self._pending = [block for block, digest in enumerate(group.digests()) if not digest]
         for block in self._pending:
             group.clear(block)
@@ -169,15 +149,10 @@ class SplitWriter:
         return self.spec.bounds(block)
 
     def write(self, block: int, arrays: Mapping[str, Values]) -> int:
-        """Put a block on the disk and commit it.
+        """Put a pending block on the disk and commit it; gives the bytes on the disk.
 
-        Args:
-            block: One of :meth:`pending`.
-            arrays: key → rows of the block, for every array of the group; those with
-                ``keep_bits`` are rounded here.
-
-        Returns:
-            Bytes on the disk.
+        ``arrays`` has the rows of the block for every key of the group; those with ``keep_bits``
+        are rounded here.
 
         Raises:
             DataError: An array is missing, unknown, or has another shape or dtype.
@@ -221,12 +196,11 @@ class SplitWriter:
 def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> Root:
     """Make a store ready for its splits; every step may have been done by a killed run.
 
-    Returns:
-        The root as it will be once the splits are known to fit.
+    Gives the root as it will be once the splits are known to fit.
     """
     sweep(store)
     if overwrite and (store / DOCUMENT).exists():
-        read_root(store)  # only what is ours is ever deleted
+        read_root(store)  # only a cache of latentood is ever deleted
         for name in (SPLITS, HEAD):
             files.throw_away(store / name)
         root.write(store)

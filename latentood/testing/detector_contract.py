@@ -141,11 +141,7 @@ class DetectorContract:
     ) -> None:
         """Check that scores equal the slow formula, or that the declared refusal is well worded.
 
-        Args:
-            case: What is awkward about the rows.
-            detector: What is tested.
-            formula: Its slow formula.
-            splits: Fit rows, rows to score, ID val rows.
+        ``case`` says what is awkward about the rows; ``splits`` are fit, scored and ID val rows.
         """
         train, rows, val = splits
         if case in detector.cannot_fit_on:

@@ -1,6 +1,5 @@
 """Training of the networks that latentood itself needs."""
 
-from latentood.training.classifier import accuracy, train_classifier
-from latentood.training.weights import save_weights
+from latentood.training.classifier import accuracy, save_weights, train_classifier
 
 __all__ = ["accuracy", "save_weights", "train_classifier"]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sized
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
 from latentood.errors import ConfigError, DataError, ModelError
+from latentood.files import write_file
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Told how many of how many epochs are done."""
+"""Called with (epochs done, epochs in all)."""
 
 
 def train_classifier(
@@ -40,12 +43,12 @@ def train_classifier(
     Args:
         model: Gives logits (B, C); left in eval mode on ``device``.
         dataset: Map-style, rows ``(image, label)``.
-        epochs: Passes over the data, ≥ 1.
+        epochs: How often all rows are used, ≥ 1.
         lr: Highest learning rate, > 0.
         batch_size: Rows of one step, ≥ 1.
         seed: For the order of the rows and the model's dropout.
         device: Where to train.
-        progress: Called after every epoch with (epochs done, epochs in all).
+        progress: Called after every epoch.
 
     Raises:
         ConfigError: A number is outside its range.
@@ -94,6 +97,13 @@ def accuracy(
     return right / len(dataset)
 
 
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's state dict as safetensors."""
+    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, save(state))
+
+
 def _epoch(
     model: nn.Module,
     loader: DataLoader[Any],
@@ -101,7 +111,7 @@ def _epoch(
     schedule: OneCycleLR,
     device: torch.device,
 ) -> float:
-    """Pass over the data once; gives the mean loss of the steps."""
+    """Train for one epoch; gives the mean loss of the steps."""
     total = 0.0
     for images, labels in loader:
         optimizer.zero_grad()

@@ -12,8 +12,9 @@ import pytest
 from mlflow import MlflowClient
 
 from latentood.errors import TrackingError
+from latentood.report.mlflow_ui import sqlite_uri
 from latentood.report.results import write_results
-from latentood.report.tracking import sqlite_uri, track
+from latentood.report.tracking import track
 from tests.evaluation.examples import HEADER
 
 

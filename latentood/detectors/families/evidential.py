@@ -1,4 +1,4 @@
-"""Detectors for evidential models, which answer with a Dirichlet distribution: α = evidence + 1.
+"""Detectors for evidential models, which predict a Dirichlet distribution: α = evidence + 1.
 
 They read cached logits through the evidence function the model was trained with; with another
 one the numbers mean nothing. Evidence is never clipped (training code often clips the exponent
@@ -38,15 +38,10 @@ def log_evidence(logits: Tensor, function: str) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Opinion:
-    """What an evidential model says of N inputs.
+    """Evidence of a model for N inputs."""
 
-    Attributes:
-        log_evidence: (N, C) float64.
-        dirichlet: Of α = evidence + 1.
-    """
-
-    log_evidence: Tensor  # (N, C)
-    dirichlet: Dirichlet
+    log_evidence: Tensor  # (N, C) float64
+    dirichlet: Dirichlet  # of α = evidence + 1
 
     @property
     def beliefs(self) -> Tensor:

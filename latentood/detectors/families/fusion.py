@@ -25,15 +25,10 @@ _ROUNDING = 1e-12  # of the largest score: a spread below it is that of one valu
 
 @dataclass(frozen=True)
 class ReadyFusion:
-    """Members ready to score, and what the fusion itself learned.
+    """Members ready to score, and what the fusion itself learned."""
 
-    Attributes:
-        members: What each member's ``prepare`` gave.
-        learned: The fusion's own state.
-    """
-
-    members: tuple[Any, ...]
-    learned: State
+    members: tuple[Any, ...]  # what each member's prepare gave
+    learned: State  # the fusion's own state
 
 
 @plugin
@@ -127,15 +122,9 @@ class Fusion(Detector):
 
     def _by_member(self, state: State) -> Iterator[tuple[Detector, State]]:
         for place, part in enumerate(self.parts):
-            prefix = f"{place}."
-            yield (
-                part,
-                {
-                    name.removeprefix(prefix): tensor
-                    for name, tensor in state.items()
-                    if name.startswith(prefix)
-                },
-            )
+            lead = f"{place}."
+            own = {name[len(lead) :]: t for name, t in state.items() if name.startswith(lead)}
+            yield part, own
 
 
 def _union(several: Any) -> tuple[str, ...]:

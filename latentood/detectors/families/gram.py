@@ -21,7 +21,6 @@ from latentood.plugins import hyper, plugin
 POWERS = 5
 """Orders of the Gram matrices the extractor's reduction keeps."""
 
-
 log = logging.getLogger(__name__)
 
 

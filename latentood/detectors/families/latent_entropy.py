@@ -17,10 +17,9 @@ from latentood.detectors.families.density.kernel import KDE
 from latentood.detectors.families.gaussian.distances import Mahalanobis
 from latentood.detectors.families.gaussian.mixture import GMM
 from latentood.detectors.families.neighbours.knn import KNN, ReadyBank
-from latentood.detectors.statistics.classes import ClassMeans, ClassMoments
-from latentood.detectors.statistics.moments import Moments
+from latentood.detectors.statistics import ClassMoments, Moments
 from latentood.errors import DetectorError
-from latentood.latents import LABELS, PENULTIMATE, Latents, Statistic
+from latentood.latents import PENULTIMATE, Latents, Statistic
 from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import Covariance, unit_rows
 from latentood.stats.neighbours.search import Neighbours
@@ -46,15 +45,9 @@ class LatentEntropyDetector(FeatureDetector):
         return (*super().statistics(), *((Moments(self.key),) if self.pca else ()))
 
     def principal_axes(self, train: Latents, *, correction: int) -> State:
-        """Give the mean (D,) and the axes (D, pca) of the whitened principal components.
+        """Give ``mean`` (D,) and ``axes`` (D, pca) of the whitened principal components, if any.
 
-        Args:
-            train: The n fit rows.
-            correction: The components of the fit rows have variance 1 by the divisor
-                n − correction.
-
-        Returns:
-            ``mean`` and ``axes``; nothing if all dimensions are taken as they are.
+        The components of the n fit rows have variance 1 by the divisor n − correction.
 
         Raises:
             DetectorError: More components than the fit rows have directions.
@@ -92,7 +85,6 @@ class LaRED(LatentEntropyDetector, KDE):
     name = "lared"
     works = "Shifts that change how a layer reacts to dropout, in any direction; few assumptions."
     fails = "Wide layers without pca: at one bandwidth for all, far rows differ little in rank."
-    cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
     bandwidth: float = hyper(1.0, "standard deviation of the kernel, nats (or components)", above=0)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
@@ -146,7 +138,6 @@ class LaRKNN(LatentEntropyDetector, KNN):
     name = "lar_knn"
     works = "As lared, where entropies form clusters; ranks far rows that a kernel gives up on."
     fails = "Small banks; and normalise, where how large entropies are is what tells OOD."
-    cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, and the principal components."""
@@ -180,11 +171,6 @@ class LaRGMM(LatentEntropyDetector, GMM):
     name = "lar_gmm"
     works = "Entropies of ID inputs in several clouds, which one Gaussian of larem blurs."
     fails = "Wide layers without pca: too few rows per component, so the ridge decides."
-    cost = "O(I·K·M·D²) fit for I iterations over M rows, O(K·D²) per row"
-
-    def fit(self, train: Latents, val: Latents | None = None) -> State:
-        """Keep the mixture and the principal components."""
-        return super().fit(train, val)
 
     def scale(self, train: Latents, rows: Tensor) -> State:
         """Give the principal components, or else the shift and spread of the rows."""
@@ -206,9 +192,6 @@ class ClasswiseLaREM(LatentEntropyDetector, Mahalanobis):
     name = "larem_classwise"
     works = "Entropies that differ by class, which larem spans with one wide Gaussian."
     fails = "Classes of few rows, and near OOD that reacts to dropout as a class does."
-    cost = "O(N·D² + D³) fit, O(D² + C·D) per row"
-    fit_reads = (LABELS,)
-    asks = (Moments, ClassMeans, ClassMoments)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the overall mean (D,), a whitener (D, D) or (D, pca) and the whitened means."""

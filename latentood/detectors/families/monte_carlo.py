@@ -12,13 +12,7 @@ from latentood.detectors.base import Detector, Needs, State
 from latentood.detectors.checks import check_passes
 from latentood.detectors.statistics.moments import PassVariance
 from latentood.errors import DetectorError
-from latentood.latents import (
-    MC_LOGITS,
-    PENULTIMATE,
-    Key,
-    Latents,
-    Statistic,
-)
+from latentood.latents import MC_LOGITS, PENULTIMATE, Key, Latents, Statistic
 from latentood.plugins import hyper, plugin
 from latentood.stats.probabilities import entropy
 

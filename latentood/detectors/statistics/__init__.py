@@ -1,4 +1,4 @@
-"""Every question that detectors ask of the fit rows; equal questions are answered once.
+"""Every statistic that detectors compute of the fit rows; equal ones are computed once.
 
 Each statistic is a frozen dataclass: any number of them are computed from one streaming read
 (``Latents.gather``) and remembered (``Latents.compute``). The mathematics is in

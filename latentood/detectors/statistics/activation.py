@@ -43,18 +43,10 @@ class StateCounts:
 
 
 def activation_states(h: Tensor, logits: Tensor, weight: Tensor, steepness: float) -> Tensor:
-    """Sigmoid of each unit's activation times the slope of KL(u‖p) along it.
+    """Sigmoid of each unit's activation times the slope of KL(u‖p) along it: (N, D) in [0, 1].
 
-    Behind h there is only the head, so that slope is ``Wᵀ(p−u)``: no backward pass is needed.
-
-    Args:
-        h: (N, D) float64, input of the head.
-        logits: (N, C) float64.
-        weight: (C, D) of the head.
-        steepness: α of the sigmoid.
-
-    Returns:
-        (N, D) in [0, 1].
+    Behind h (N, D) there is only the head with its weight (C, D), so that slope is ``Wᵀ(p−u)``: no
+    backward pass is needed. ``steepness`` is α of the sigmoid; logits are (N, C), all float64.
     """
     slope = (logits.softmax(dim=1) - 1 / logits.shape[1]) @ weight
     return torch.sigmoid(steepness * h * slope)
@@ -63,7 +55,7 @@ def activation_states(h: Tensor, logits: Tensor, weight: Tensor, steepness: floa
 def state_cells(states: Tensor, bins: int) -> Tensor:
     """Number the bin of every state, units one after the other: (N, D) → (N, D) int64.
 
-    Where a unit has no say the state is ½, up to rounding, and for an even number of bins that
+    Where a unit has no effect the state is ½, up to rounding, and for an even number of bins that
     is an edge: a state within 1e-9 of a bin below an edge counts above it.
     """
     column = torch.arange(states.shape[1], device=states.device)

@@ -14,17 +14,11 @@ from latentood.latents import LABELS, Accumulator, Latents, Reading
 
 @dataclass(frozen=True, eq=False)
 class BankRows:
-    """Fit rows that are kept.
+    """Fit rows that are kept."""
 
-    Attributes:
-        rows: (M, D) in their stored dtype: nothing is lost, half precision stays half the size.
-        positions: (M,) int64, ascending: where in the fit split they are.
-        origin: (32,) uint8, digest of the identity of the fit split.
-    """
-
-    rows: Tensor  # (M, D)
-    positions: Tensor  # (M,)
-    origin: Tensor  # (32,)
+    rows: Tensor  # (M, D) in their stored dtype: half precision stays half the size
+    positions: Tensor  # (M,) int64, ascending: where in the fit split they are
+    origin: Tensor  # (32,) uint8, digest of the identity of the fit split
 
 
 @dataclass(frozen=True)
@@ -73,13 +67,8 @@ def origin_digest(latents: Latents) -> Tensor:
 def own_positions(positions: Tensor, origin: Tensor, rows: Latents) -> Tensor | None:
     """Find the rows that are themselves in a bank, so that none is its own neighbour.
 
-    Args:
-        positions: (M,) of the bank.
-        origin: (32,) of the bank.
-        rows: Rows to score.
-
-    Returns:
-        (N,) place of each row in the bank, −1 if it is not there; None if no row can be.
+    The bank has positions (M,) and the digest of its origin (32,). The result is the place of each
+    row in the bank (N,), −1 if it is not there; None if no row can be.
     """
     if not torch.equal(origin.cpu(), origin_digest(rows)):
         return None

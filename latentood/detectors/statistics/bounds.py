@@ -13,17 +13,11 @@ from latentood.latents import LOGITS, Accumulator, Latents, Reading
 
 @dataclass(frozen=True, eq=False)
 class ClassBounds:
-    """Smallest and largest values of every column over the rows predicted as each class.
+    """Smallest and largest values of every column over the rows predicted as each class."""
 
-    Attributes:
-        low: (C, D) float64.
-        high: (C, D) float64.
-        unseen: Classes no fit row is predicted as; their bounds are those of all rows.
-    """
-
-    low: Tensor  # (C, D)
-    high: Tensor  # (C, D)
-    unseen: tuple[int, ...]
+    low: Tensor  # (C, D) float64
+    high: Tensor  # (C, D) float64
+    unseen: tuple[int, ...]  # predicted for no fit row; their bounds are those of all rows
 
 
 @dataclass(frozen=True)

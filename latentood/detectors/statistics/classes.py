@@ -1,4 +1,4 @@
-"""What is asked of the classes of the fit rows: means, scatter, tails, typical predictions."""
+"""Statistics of the classes of the fit rows: means, scatter, tails, typical predictions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentood.detectors.statistics.base import OfClasses
+from latentood.detectors.statistics.base import OfArray, OfClasses
 from latentood.detectors.statistics.moments import Moments
 from latentood.latents import LABELS, LOGITS, Accumulator, Latents, Reading
 from latentood.stats.linalg import Covariance, lengths
@@ -18,17 +18,11 @@ from latentood.stats.products import add_self_products
 
 @dataclass(frozen=True, eq=False)
 class Centres:
-    """Means of the classes that occur.
+    """Means of the classes that occur."""
 
-    Attributes:
-        labels: (K,) int64, ascending.
-        counts: (K,) float64, rows of each class.
-        means: (K, D) float64.
-    """
-
-    labels: Tensor  # (K,)
-    counts: Tensor  # (K,)
-    means: Tensor  # (K, D)
+    labels: Tensor  # (K,) int64, ascending
+    counts: Tensor  # (K,) float64, rows of each class
+    means: Tensor  # (K, D) float64
 
 
 @dataclass(frozen=True)
@@ -72,25 +66,18 @@ class ClassScatters(OfClasses):
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Means of the classes that occur, and the covariance they share.
+    """Means of the classes that occur, and the covariance they share."""
 
-    Attributes:
-        means: (K, D) float64, in order of label.
-        tied: Covariance of the rows about the mean of their class.
-    """
-
-    means: Tensor  # (K, D)
-    tied: Covariance
+    means: Tensor  # (K, D) float64, in order of label
+    tied: Covariance  # of the rows about the mean of their class
 
 
 @dataclass(frozen=True)
-class ClassMoments:
+class ClassMoments(OfArray):
     """Class means and tied covariance, from :class:`Moments` and :class:`ClassMeans`.
 
     Detectors ask for those two as well, so that all come from one read.
     """
-
-    key: str
 
     def keys(self) -> tuple[str, ...]:
         """Read nothing: it follows from the others."""
@@ -106,24 +93,16 @@ class ClassMoments:
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """One mean per class of the model's output.
+    """One mean per class of the model's output."""
 
-    Attributes:
-        means: (C, D) float64.
-        no_correct: Classes whose fit rows are all misclassified: mean of all their rows.
-        absent: Classes without fit rows: mean of all rows.
-    """
-
-    means: Tensor  # (C, D)
-    no_correct: tuple[int, ...]
-    absent: tuple[int, ...]
+    means: Tensor  # (C, D) float64
+    no_correct: tuple[int, ...]  # classes without a correct fit row: mean of all their rows
+    absent: tuple[int, ...]  # classes without fit rows: mean of all rows
 
 
 @dataclass(frozen=True)
-class CorrectClassMeans:
+class CorrectClassMeans(OfArray):
     """Mean of the correctly classified rows of each class."""
-
-    key: str
 
     def keys(self) -> tuple[str, ...]:
         """Name the arrays it reads."""
@@ -146,9 +125,7 @@ class CorrectClassMeans:
 def _patterns(sums: Tensor, counts: Tensor) -> Patterns:
     """Fill the classes without correct rows from all their rows, or from all rows.
 
-    Args:
-        sums: (C, 2, D), of the correctly classified rows and of the others.
-        counts: (2·C,) how many.
+    ``sums`` (C, 2, D) and ``counts`` (2·C,) are of the correctly classified rows and of the others.
     """
     correct, every = counts[::2].unsqueeze(1), counts.view(-1, 2).sum(dim=1, keepdim=True)
     total = sums.sum(dim=1)
@@ -163,15 +140,10 @@ def _patterns(sums: Tensor, counts: Tensor) -> Patterns:
 
 @dataclass(frozen=True, eq=False)
 class Posteriors:
-    """Mean softmax of the rows predicted as each class.
+    """Mean softmax of the rows predicted as each class."""
 
-    Attributes:
-        means: (C, C) float64, one distribution in each row; 0 for a class never predicted.
-        counts: (C,) rows predicted as each class.
-    """
-
-    means: Tensor  # (C, C)
-    counts: Tensor  # (C,)
+    means: Tensor  # (C, C) float64, one distribution in each row; 0 for a class never predicted
+    counts: Tensor  # (C,) rows predicted as each class
 
 
 @dataclass(frozen=True)

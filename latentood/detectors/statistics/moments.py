@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import State
+from latentood.detectors.base import FeatureDetector
 from latentood.detectors.statistics.base import OfArray
-from latentood.latents import Accumulator, Key, Latents, Reading
+from latentood.latents import Accumulator, Latents, Reading
 from latentood.stats.linalg import EPSILON, Covariance, column_sums, unit_rows
 from latentood.stats.moments import MomentSums, RowMoments
 from latentood.stats.products import SelfProduct
@@ -44,8 +43,7 @@ class Mean(OfArray):
         """Begin a read of ``source``."""
         rows = RunningSum()
         return Reading(
-            lambda chunk: rows.add(column_sums(chunk[self.key])),
-            lambda: rows.total / len(source),
+            lambda chunk: rows.add(column_sums(chunk[self.key])), lambda: rows.total / len(source)
         )
 
 
@@ -76,27 +74,11 @@ class UnitMoments(OfArray):
         return Reading(lambda chunk: sums.add(unit_rows(chunk[self.key])), sums.result)
 
 
-class Distance(Protocol):
-    """A distance that is fitted to rows: a hashable detector of one array."""
-
-    @property
-    def key(self) -> Key:
-        """Name the array."""
-
-    def fit(self, train: Latents) -> State:
-        """Fit to rows."""
-
-    def score(self, state: State, rows: Latents) -> Tensor:
-        """Measure rows: (N,)."""
-
-    def __hash__(self) -> int: ...
-
-
 @dataclass(frozen=True)
 class DistanceMoments:
     """Mean and standard deviation (2,) of the distances of ID validation rows at one layer."""
 
-    distance: Distance
+    distance: FeatureDetector
     train: Latents
 
     def keys(self) -> tuple[str, ...]:

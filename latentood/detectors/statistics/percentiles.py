@@ -14,17 +14,16 @@ from latentood.stats.quantiles import OrderStatistics, order
 
 @dataclass(frozen=True)
 class Percentiles(OfArray):
-    """Percentiles of an array over all its rows, exact whatever the number of rows.
+    """Percentiles of an array (N, D), exact whatever the number of rows.
 
     Rows go by 2 times for float32 (4 times with ``per_unit``), twice as often for float64;
-    only counters are kept (see :class:`OrderStatistics`).
+    only counters are kept (see :class:`OrderStatistics`). The result is (len(percents), D) with
+    ``per_unit``, else (len(percents), 1), float64.
 
     Attributes:
-        key: The array (N, D).
+        key: The array.
         percents: Which, from 0 to 100.
         per_unit: Each unit by itself, instead of the values of all units together.
-
-    The result is (len(percents), D) with ``per_unit``, else (len(percents), 1), float64.
     """
 
     percents: tuple[float, ...]

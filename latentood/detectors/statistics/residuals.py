@@ -15,21 +15,13 @@ from latentood.stats.linalg import Covariance, lengths, parts
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """What lies outside the principal subspace.
+    """What lies outside the principal subspace."""
 
-    Attributes:
-        origin: (D,) u, from which features are measured.
-        basis: (D, D−dim) orthonormal directions of least spread.
-        logit_sum: Σ max z over the fit rows.
-        norm_sum: Σ ‖basisᵀ(h−u)‖ over the fit rows.
-        rank: Of the scatter of the fit rows about the origin.
-    """
-
-    origin: Tensor  # (D,)
-    basis: Tensor  # (D, D−dim)
-    logit_sum: float
-    norm_sum: float
-    rank: int
+    origin: Tensor  # (D,) u, from which features are measured
+    basis: Tensor  # (D, D−dim) orthonormal directions of least spread
+    logit_sum: float  # Σ max z over the fit rows
+    norm_sum: float  # Σ ‖basisᵀ(h−u)‖ over the fit rows
+    rank: int  # of the scatter of the fit rows about the origin
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,7 @@ from latentood.errors import ModelError, suggest
 
 
 def select_logits(output: Any, field: str | None) -> Tensor:
-    """Take the logits out of what a model returns.
-
-    Args:
-        output: A tensor, or a mapping, dataclass, object, tuple or list that holds it.
-        field: Name or index of the logits (``model.output`` in the pipeline).
-
-    Returns:
-        (B, C).
-
-    Raises:
-        ModelError: No such field, or no tensor (B, C) there.
-    """
+    """Take the logits (B, C) out of the output of a model, at a field or index if one is named."""
     if field is not None:
         output = _field(output, field)
     if not isinstance(output, Tensor):
@@ -70,14 +59,8 @@ def find_head(
 ) -> str | None:
     """Find the linear layer whose output is the logits.
 
-    Args:
-        model: In eval mode.
-        batch: A few inputs.
-        named: The user's own choice, checked only.
-        output: As in :func:`select_logits`.
-
     Returns:
-        Its dotted name; ``None`` if no linear layer gives the logits.
+        Its dotted name, or ``named`` once that is checked; ``None`` if no linear layer gives them.
 
     Raises:
         ModelError: The named module does not exist or is not linear.
@@ -87,17 +70,21 @@ def find_head(
         if named not in linear:
             raise ModelError(f"head {named!r}: must name a linear layer; {suggest(named, linear)}")
         return named
-    seen: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     with ExitStack() as hooks, torch.inference_mode():
         for name, module in linear.items():
 
             def take(m: nn.Module, args: Any, out: Tensor, name: str = name) -> None:
-                seen[name] = out
+                outputs[name] = out
 
             hooks.callback(module.register_forward_hook(take).remove)
         logits = select_logits(model(batch), output)
     return next(
-        (n for n, out in reversed(seen.items()) if out.shape == logits.shape and out.equal(logits)),
+        (
+            n
+            for n, out in reversed(outputs.items())
+            if out.shape == logits.shape and out.equal(logits)
+        ),
         None,
     )
 

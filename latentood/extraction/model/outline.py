@@ -1,4 +1,4 @@
-"""The modules of a model as they are seen to run: what can be a layer, and which to choose."""
+"""The modules that run in a model: their shapes, and which of them to choose as layers."""
 
 from __future__ import annotations
 
@@ -27,33 +27,20 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """One module.
+    """One module of a model."""
 
-    Attributes:
-        name: Dotted name, as in ``layers:``.
-        kind: Class of the module.
-        shape: Shape of its output for one row; ``None`` if it is no tensor with a row per input.
-        reduction: The one that fits the axes of its output: ``mean`` for maps (C, …),
-            ``tokens-mean`` for maps (…, C) and tokens, ``cls`` where the head is given the first
-            token.
-        width: Values of one row after that reduction.
-        row_bytes: Bytes of one row after it, in float32.
-        calls: How often it runs in one forward.
-        stochastic: Whether it is noise in training mode.
-        head: Whether it gives the logits; its input is ``penultimate``.
-        suggested: Whether it ends a main stage of the model.
-    """
-
-    name: str
-    kind: str
-    shape: Shape | None
+    name: str  # dotted, as in layers:
+    kind: str  # class of the module
+    shape: Shape | None  # of its output for one row; None if it is no tensor with a row per input
     reduction: str | None
-    width: int | None
-    row_bytes: int | None
-    calls: int
-    stochastic: bool
-    head: bool
-    suggested: bool
+    """The one that fits the axes of its output: ``mean`` for maps (C, …), ``tokens-mean`` for maps
+    (…, C) and tokens, ``cls`` where the head is given the first token."""
+    width: int | None  # values of one row after that reduction
+    row_bytes: int | None  # bytes of one row after it, in float32
+    calls: int  # how often it runs in one forward
+    stochastic: bool  # whether it is noise in training mode
+    head: bool  # whether it gives the logits; its input is penultimate
+    suggested: bool  # whether it ends a main stage of the model
 
 
 def describe(

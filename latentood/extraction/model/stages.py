@@ -1,4 +1,4 @@
-"""What a model is made of, as it is seen to run: the order of its modules, axes, main stages."""
+"""The structure of a model in a forward: the order of its modules, axes and main stages."""
 
 from __future__ import annotations
 
@@ -21,17 +21,11 @@ SPREAD = 4  # stages to keep of a network whose stages all have the same shape
 
 @dataclass(frozen=True)
 class Output:
-    """What a module gave in one of its calls.
+    """The output of a module in one of its calls."""
 
-    Attributes:
-        name: Dotted name of the module; empty for the model itself.
-        module: The module.
-        shape: Shape of the output for one row; ``None`` if it is no tensor with a row per input.
-    """
-
-    name: str
+    name: str  # dotted name of the module; empty for the model itself
     module: nn.Module
-    shape: Shape | None
+    shape: Shape | None  # for one row; None if it is no tensor with a row per input
 
     @property
     def is_map(self) -> bool:
@@ -45,34 +39,31 @@ class Output:
 
 
 def watch(model: nn.Module, batch: Tensor) -> list[Output]:
-    """Run a batch and list all outputs of all modules, in the order in which they came."""
-    seen: list[Output] = []
+    """Run a batch and list all outputs of all modules, in order."""
+    outputs: list[Output] = []
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
 
             def see(m: nn.Module, args: Any, out: Any, name: str = name) -> None:
                 value = out[0] if isinstance(out, tuple | list) and out else out
                 by_row = isinstance(value, Tensor) and value.shape[:1] == batch.shape[:1]
-                seen.append(Output(name, m, tuple(value.shape[1:]) if by_row else None))
+                outputs.append(Output(name, m, tuple(value.shape[1:]) if by_row else None))
 
             hooks.callback(module.register_forward_hook(see).remove)
         model(batch)
-    return seen
+    return outputs
 
 
-def channels_last(seen: Sequence[Output]) -> frozenset[str]:
+def channels_last(outputs: Sequence[Output]) -> frozenset[str]:
     """Find the modules whose maps are (…, C) and not (C, …).
 
-    Layers that know their number of channels are compared with the axes of what they give. All
-    others have the layout of what was given before them, unless the channels are seen to move.
-
-    Args:
-        seen: In the order in which they came.
+    Layers with a number of channels are compared with the axes of their output. All others have
+    the layout of the output before theirs, unless the channels move between them.
     """
     last_names = set()
     before: Shape = ()
     last = False
-    for one in seen:
+    for one in outputs:
         if one.shape is None or len(one.shape) < 3:
             continue
         last = _is_last(one.module, one.shape, before, last)
@@ -101,19 +92,16 @@ def _is_last(module: nn.Module, shape: Shape, before: Shape, was_last: bool) -> 
     return was_last
 
 
-def find_stages(seen: Sequence[Output]) -> list[Output]:
+def find_stages(outputs: Sequence[Output]) -> list[Output]:
     """Choose the outputs that stand for the main stages of a model.
 
-    Going down from the model as long as one part does nearly all the work, the parts side by side
-    there are its stages, such as ``layer1`` … ``layer4`` or the blocks of an encoder. Of those in
-    a row with the same shape the last is chosen; if all have the same, up to four of them, evenly
-    spaced. Where parts are single layers, it is the last of each resolution.
-
-    Args:
-        seen: In the order in which they came.
+    The stages are the parts side by side on the first level that has several large ones, such as
+    ``layer1`` … ``layer4`` or the blocks of an encoder. Of those in a row with the same shape the
+    last is chosen; if all have the same, up to four of them, evenly spaced. Where parts are single
+    layers, it is the last of each resolution.
     """
-    calls = Counter(one.name for one in seen)
-    tree = [one for one in seen if calls[one.name] == 1]
+    calls = Counter(one.name for one in outputs)
+    tree = [one for one in outputs if calls[one.name] == 1]
     parts = _parts(tree, "")
     while len(big := [part for part in parts if _is_big(tree, part)]) == 1:
         inside = _parts(tree, big[0].name)
@@ -132,7 +120,7 @@ def find_stages(seen: Sequence[Output]) -> list[Output]:
 
 
 def _parts(tree: Sequence[Output], name: str) -> list[Output]:
-    """List what a module calls itself, looking through the lists it keeps its parts in."""
+    """List the parts that a module calls itself, also those in lists of modules."""
     called = {one.name for one in tree}
     return [one for one in tree if one.name and _caller(one.name, called) == name]
 
@@ -146,22 +134,17 @@ def _caller(name: str, called: Collection[str]) -> str:
 
 
 def _is_big(tree: Sequence[Output], part: Output) -> bool:
-    """Tell whether a part has several weights, and works on maps or tokens."""
+    """Test whether a part has several weights, and works on maps or tokens."""
     weights = sum(isinstance(module, nn.Linear | _ConvNd) for module in part.module.modules())
     inside = (one for one in tree if f"{one.name}.".startswith(f"{part.name}."))
     return weights > 1 and any(one.is_map for one in inside)
 
 
 def reads_first_token(model: nn.Module, tokens: str, head: str, batch: Tensor) -> bool:
-    """Tell whether the head of a model is given the first of its tokens alone.
+    """Test whether the head of a model reads the first of its tokens alone.
 
-    That is seen and not believed: the features of all others are moved about.
-
-    Args:
-        model: In eval mode.
-        tokens: Name of the last module that gives tokens (B, L, D).
-        head: Name of the head.
-        batch: A few inputs.
+    The features of all other tokens are moved, and the input of the head is compared.
+    ``tokens`` names the last module that gives tokens (B, L, D).
     """
     given: list[Tensor] = []
 
@@ -173,9 +156,8 @@ def reads_first_token(model: nn.Module, tokens: str, head: str, batch: Tensor) -
         moved = torch.cat([value[:, :1], value[:, 1:].roll(1, dims=-1)], dim=1)
         return (moved, *rest) if rest else moved
 
-    with ExitStack() as hooks, torch.no_grad():
-        hooks.callback(model.get_submodule(head).register_forward_pre_hook(note).remove)
+    with torch.no_grad(), model.get_submodule(head).register_forward_pre_hook(note):
         model(batch)
-        hooks.callback(model.get_submodule(tokens).register_forward_hook(disturb).remove)
-        model(batch)
+        with model.get_submodule(tokens).register_forward_hook(disturb):
+            model(batch)
     return torch.allclose(given[0], given[-1], rtol=1e-4, atol=1e-6)

@@ -18,30 +18,17 @@ from latentood.pipeline.schema import Layer
 
 @dataclass(frozen=True)
 class Tap:
-    """One layer to capture.
+    """One layer to capture."""
 
-    Attributes:
-        layer: Name in the cache, e.g. ``layer3`` or ``relu#2`` or ``penultimate``.
-        module: Dotted name of the module.
-        call: Which of its calls in one forward, from 1; ``None`` where it must be the only.
-        reduction: What to make of its output.
-        of_input: Take what goes in (the penultimate features are the head's input).
-    """
-
-    layer: str
-    module: str
-    call: int | None
+    layer: str  # name in the cache, e.g. layer3 or relu#2 or penultimate
+    module: str  # dotted name
+    call: int | None  # which call in one forward, from 1; None where it must be the only one
     reduction: Reduction
-    of_input: bool = False
+    of_input: bool = False  # take the input: the penultimate features are that of the head
 
 
 def make_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tuple[Tap, ...]:
-    """Expand layer names and globs into taps.
-
-    Args:
-        model: The network.
-        layers: As in the pipeline; ``name#2`` is the second call of a module.
-        head: Name of the head, whose input is the layer ``penultimate``.
+    """Expand the layer names and globs of a pipeline into taps; ``name#2`` is a second call.
 
     Raises:
         ModelError: A name or glob matches no module (names the nearest), or ``penultimate`` is
@@ -76,18 +63,14 @@ def make_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tu
 
 
 class Capture:
-    """What the taps saw in one forward."""
+    """The outputs that the taps captured in one forward, and how often their modules ran."""
 
     def __init__(self) -> None:
         self.outputs: dict[str, Tensor] = {}
         self.calls: dict[str, int] = {}
 
     def take(self, tap: Tap, value: Tensor) -> None:
-        """Reduce and keep a value.
-
-        Raises:
-            ModelError: The reduction does not give the shape that it declares.
-        """
+        """Reduce and keep a value; the reduction must give the shape that it declares."""
         declared = tap.reduction.shape(tuple(value.shape[1:]))
         reduced = tap.reduction.apply(value)
         if tuple(reduced.shape) != (len(value), *declared):
@@ -101,34 +84,26 @@ class Capture:
 @contextmanager
 def capture(model: nn.Module, taps: Sequence[Tap]) -> Iterator[Capture]:
     """Hook the taps into a model; the hooks are gone afterwards, also after an exception."""
-    seen = Capture()
-    modules = dict(model.named_modules())
+    captured = Capture()
     with ExitStack() as hooks:
-        by_module: dict[str, list[Tap]] = {}
-        for tap in taps:
-            by_module.setdefault(tap.module, []).append(tap)
-        for name, group in by_module.items():
-            handle = modules[name].register_forward_hook(_hook(seen, name, group))
-            hooks.callback(handle.remove)
-        yield seen
+        for name in dict.fromkeys(tap.module for tap in taps):
+            hook = _hook(captured, name, [tap for tap in taps if tap.module == name])
+            hooks.enter_context(model.get_submodule(name).register_forward_hook(hook))
+        yield captured
 
 
-def _hook(seen: Capture, name: str, taps: Sequence[Tap]) -> Any:
+def _hook(captured: Capture, name: str, taps: Sequence[Tap]) -> Any:
     def take(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        call = seen.calls[name] = seen.calls.get(name, 0) + 1
+        call = captured.calls[name] = captured.calls.get(name, 0) + 1
         for tap in taps:
             if tap.call in (None, call):
-                seen.take(tap, args[0] if tap.of_input else first_tensor(output, tap.layer))
+                captured.take(tap, args[0] if tap.of_input else first_tensor(output, tap.layer))
 
     return take
 
 
 def check_calls(taps: Sequence[Tap], calls: Mapping[str, int]) -> None:
-    """Check that every tapped module ran as often as its tap expects.
-
-    Raises:
-        ModelError: A layer is never called, or several times without an index.
-    """
+    """Check that every tapped module ran, and once only where its tap has no index."""
     for tap in taps:
         count = calls.get(tap.module, 0)
         if count == 0:
@@ -143,17 +118,13 @@ def check_calls(taps: Sequence[Tap], calls: Mapping[str, int]) -> None:
             )
         if tap.call is not None and tap.call > count:
             raise ModelError(
-                f"layer {tap.layer!r}: its module is called {count} times per "
-                f"forward, not {tap.call}"
+                f"layer {tap.layer!r}: its module is called {count} times per forward, "
+                f"not {tap.call}"
             )
 
 
 def first_tensor(output: Any, layer: str) -> Tensor:
-    """Take the tensor a module gave, alone or as the first of a tuple.
-
-    Raises:
-        ModelError: There is none.
-    """
+    """Take the output of a module: a tensor alone, or the first of a tuple."""
     value = output[0] if isinstance(output, tuple | list) and output else output
     if not isinstance(value, Tensor):
         raise ModelError(
@@ -166,10 +137,8 @@ def first_tensor(output: Any, layer: str) -> Tensor:
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
     """List the names that a glob matches, in their own order.
 
-    Args:
-        pattern: ``layer*`` matches ``layer1`` but not ``layer1.0.conv1``; ``layer1.**`` matches
-            everything inside ``layer1``; ``?`` is one character.
-        names: Dotted names.
+    ``layer*`` matches ``layer1`` but not ``layer1.0.conv1``; ``layer1.**`` matches everything
+    inside ``layer1``; ``?`` is one character.
     """
     parts = [_PART.get(part, re.escape(part)) for part in re.split(r"(\*\*|\*|\?)", pattern)]
     compiled = re.compile("".join(parts))

@@ -1,15 +1,18 @@
-"""Build the network of a pipeline and load its weights."""
+"""Build the network of a pipeline, load its weights and hash them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latentood.errors import ConfigError, ModelError
+from latentood.errors import ConfigError, ModelError, one_line
+from latentood.latents.facts import canonical
 from latentood.pipeline.schema import ModelConfig
 from latentood.pipeline.targets import build
 
@@ -59,9 +62,13 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ConfigError(f"weights {path}: no such file; check model.weights")
     try:
-        state = _reader(path)(path)
+        state: Any
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise many kinds; all mean the same to the user
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ConfigError(
             f"weights {path}: must be safetensors or load with weights_only=True; "
             f"reading failed: {reason}"
@@ -73,13 +80,21 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _reader(path: Path) -> Callable[[Path], Any]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file
-    return lambda file: torch.load(file, map_location="cpu", weights_only=True)
-
-
 def _first(keys: list[str], shown: int = 3) -> str:
     return ", ".join(keys[:shown]) + (", …" if len(keys) > shown else "")
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Give the SHA-256 of named tensors, e.g. a state dict, as 64 hex digits.
+
+    It is over the sorted names with dtype, shape and bytes; the order of the mapping, the device
+    and the strides do not matter.
+    """
+    running = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous().reshape(-1)
+        about = [name, str(tensor.dtype), list(tensors[name].shape)]
+        running.update(canonical(about).encode())
+        # NumPy has no bfloat16, but every dtype can be seen as bytes.
+        running.update(tensor.view(torch.uint8).numpy().data)
+    return running.hexdigest()

@@ -1,4 +1,4 @@
-"""Compile the parts of a model that no hook has to see into."""
+"""Compile the parts of a model that have no hook inside."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor, nn
 
-from latentood.errors import ModelError
-from latentood.extraction.passes.choice import agree
+from latentood.errors import ModelError, one_line
+from latentood.extraction.passes.engine_choice import agree
 from latentood.extraction.passes.engines import Engine, Noisy
 from latentood.extraction.passes.noise import row_keys
 from latentood.extraction.passes.sites import FunctionalSite, ModuleSite
@@ -21,12 +21,8 @@ log = logging.getLogger(__name__)
 def compile_parts(engine: Engine, batch: Tensor) -> None:
     """Compile a model in place, between its taps and its noise.
 
-    Only ``forward`` of a part is compiled, so that hooks on the part itself run outside of it,
-    as they would without; ``vmap`` and gradients pass through.
-
-    Args:
-        engine: Runs the model.
-        batch: A few inputs, to compile for and to see that nothing changes.
+    Only ``forward`` of a part is compiled, so that hooks on the part itself run outside of it;
+    ``vmap`` and gradients work as before. The model runs ``batch`` before and after.
 
     Raises:
         ModelError: The noise is in calls that compilation hides, nothing can be compiled, the
@@ -57,7 +53,7 @@ def compile_parts(engine: Engine, batch: Tensor) -> None:
     except ModelError:
         raise
     except Exception as error:  # the compiler and its back ends raise many kinds
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise ModelError(
             f"compile: {type(error).__name__}: {reason}; remove extract.compile"
         ) from error
@@ -70,7 +66,7 @@ def compile_parts(engine: Engine, batch: Tensor) -> None:
 def _parts(
     name: str, module: nn.Module, hooked: Collection[nn.Module]
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Find the largest modules with no hook inside; a layer alone is left as it is."""
+    """List the largest modules with no hook inside; a layer alone is left as it is."""
     children = [(f"{name}.{n}".lstrip("."), child) for n, child in module.named_children()]
     inside = any(m in hooked for m in module.modules() if m is not module)
     called = not isinstance(module, nn.ModuleList | nn.ModuleDict)

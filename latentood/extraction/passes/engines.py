@@ -8,7 +8,7 @@ engine               repeats per pass                            where it applie
 ===================  ==========================================  ===========================
 :class:`Pooled`      masking and pooling, as one matrix product  noise → mean pooling → head
 :class:`Vmapped`     the part behind the first noise             models that ``vmap`` can run
-:class:`Repeated`    the whole forward                      everything else
+:class:`Repeated`    the whole forward                           everything else
 ===================  ==========================================  ===========================
 """
 
@@ -33,49 +33,31 @@ from latentood.extraction.passes.sites import ModuleSite, Pass, Site, noisy
 
 @dataclass(frozen=True)
 class Captured:
-    """What one batch gave.
+    """The outputs of a model for one batch."""
 
-    Attributes:
-        logits: (B, C).
-        features: layer → (B, D), dropout off.
-        mc_logits: (B, T, C); ``None`` without passes.
-        mc_features: layer → (B, T, D) for the layers that vary over the passes.
-    """
-
-    logits: Tensor
-    features: dict[str, Tensor]
-    mc_logits: Tensor | None = None
-    mc_features: dict[str, Tensor] = field(default_factory=dict)
+    logits: Tensor  # (B, C)
+    features: dict[str, Tensor]  # layer → (B, D), noise off
+    mc_logits: Tensor | None = None  # (B, T, C); None without passes
+    mc_features: dict[str, Tensor] = field(default_factory=dict)  # varying layer → (B, T, D)
 
 
 @dataclass(frozen=True)
 class Engine(ABC):
-    """Runs a model over batches.
+    """Runs a model over batches."""
 
-    Attributes:
-        model: In eval mode.
-        taps: Layers to capture.
-        output: Field of the model's output that holds the logits.
-    """
-
-    model: nn.Module
+    model: nn.Module  # in eval mode
     taps: Sequence[Tap]
-    output: str | None
+    output: str | None  # field of the model's output that holds the logits
 
     @abstractmethod
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
-        """Run one batch.
-
-        Args:
-            batch: (B, …) inputs.
-            keys: (B,) row keys for the noise.
-        """
+        """Run one batch (B, …) with the (B,) row keys for its noise."""
 
     def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the model once, noise as the active hooks have it."""
-        with capture(self.model, self.taps) as seen:
+        with capture(self.model, self.taps) as captured:
             logits = select_logits(self.model(batch), self.output)
-        return logits, seen.outputs
+        return logits, captured.outputs
 
 
 @dataclass(frozen=True)
@@ -89,17 +71,11 @@ class Plain(Engine):
 
 @dataclass(frozen=True)
 class Noisy(Engine):
-    """T passes with noise, beside the one without.
-
-    Attributes:
-        sites: Where the noise is.
-        passes: T.
-        varying: Layers to follow over the passes.
-    """
+    """T passes with noise, beside the forward without."""
 
     sites: Sequence[Site]
-    passes: int
-    varying: frozenset[str]
+    passes: int  # T
+    varying: frozenset[str]  # layers to follow over the passes
 
     def run_pass(
         self, batch: Tensor, keys: Tensor, index: Tensor
@@ -111,10 +87,10 @@ class Noisy(Engine):
 
 @dataclass(frozen=True)
 class Vmapped(Noisy):
-    """All passes at once under ``vmap``; what lies before the first noise is computed once.
+    """All passes at once under ``vmap``; the part before the first noise is computed once.
 
-    The pass without noise rides along as one more pass, so that even for all passes and layers
-    together nothing deterministic is computed twice.
+    The forward without noise is one more pass, ``OFF``, so that nothing deterministic is computed
+    twice.
     """
 
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
@@ -123,9 +99,8 @@ class Vmapped(Noisy):
         with warnings.catch_warnings(), FrozenNorms():
             # Operations without a batching rule run in a loop: slower, but right.
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            logits, outputs = torch.func.vmap(lambda index: self.run_pass(batch, keys, index))(
-                indices
-            )
+            every_pass = torch.func.vmap(lambda index: self.run_pass(batch, keys, index))
+            logits, outputs = every_pass(indices)
         return Captured(
             logits=logits[0],
             features={layer: values[0] for layer, values in outputs.items()},
@@ -155,28 +130,19 @@ class Repeated(Noisy):
 
 @dataclass(frozen=True)
 class Pooled(Noisy):
-    """For noise → mean pooling → head: masking and pooling as one matrix product per row.
+    """For noise → mean pooling → head: masking and pooling as one matrix product per row."""
 
-    Attributes:
-        site: The only site.
-        noise: Its noise.
-        head: The linear layer after the pooling.
-    """
-
-    site: ModuleSite
-    noise: Mask
-    head: nn.Linear
+    site: ModuleSite  # the only site
+    noise: Mask  # that of the site
+    head: nn.Linear  # after the pooling
 
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
         """Run one batch."""
-        seen: list[Tensor] = []
+        maps: list[Tensor] = []
         module = self.model.get_submodule(self.site.module)
-        handle = module.register_forward_hook(lambda m, args, out: seen.append(out))
-        try:
+        with module.register_forward_hook(lambda m, args, out: maps.append(out)):
             logits, features = self.forward(batch)
-        finally:
-            handle.remove()
-        pooled = self._pool(seen[0], keys)
+        pooled = self._pool(maps[0], keys)
         return Captured(
             logits=logits,
             features=features,
@@ -210,7 +176,6 @@ class FrozenNorms(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Answer one call."""
         given = kwargs or {}
         if func is F.batch_norm and (affine := _affine(*args, **given)) is not None:
             return affine

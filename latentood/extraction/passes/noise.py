@@ -38,29 +38,18 @@ def mix(bits: Tensor) -> Tensor:
 
 
 def row_keys(seed: int, rows: Tensor) -> Tensor:
-    """Give every row its own key.
+    """Give every row of a split its own key: row numbers (B,) → (B,), both int64.
 
-    Args:
-        seed: 64 bits that name the run and the split.
-        rows: (B,) int64 row numbers within the split.
-
-    Returns:
-        (B,) int64.
+    ``seed`` are 64 bits that name the run and the split.
     """
     return mix(mix(rows * _GOLDEN) ^ seed)
 
 
 def uniform(keys: Tensor, index: Tensor, site: int, size: int) -> Tensor:
-    """Draw ``size`` numbers for every row.
+    """Draw ``size`` numbers for every row: (B, size) float32 in [0, 1), 24 random bits each.
 
-    Args:
-        keys: (B,) from :func:`row_keys`.
-        index: Index of the pass, a scalar (it may be mapped by ``vmap``).
-        site: Number of the stochastic module.
-        size: How many.
-
-    Returns:
-        (B, size) float32 in [0, 1), 24 random bits each.
+    ``keys`` (B,) are those of :func:`row_keys`, ``index`` is that of the pass (a scalar, which
+    ``vmap`` may map), and ``site`` the random stream of the stochastic module.
     """
     stream = mix(keys + mix((index + 1) * _GOLDEN + site))
     counters = torch.arange(1, size + 1, device=keys.device) * _GOLDEN
@@ -92,17 +81,13 @@ class Mask(Noise):
 class Dropout(Mask):
     """Dropout (Srivastava et al. 2014) of single elements, or of whole channels or rows.
 
-    Attributes:
-        p: Probability to drop.
-        axes: How many leading axes of one row's activations get a draw of their own: ``None``
-            all (elements), 1 the channels (Dropout1d/2d/3d), 0 the whole row (DropPath,
-            StochasticDepth).
-        scale: Divide what is kept by 1−p.
+    ``axes`` says how many leading axes of one row's activations get a draw of their own: ``None``
+    all (elements), 1 the channels (Dropout1d/2d/3d), 0 the whole row (DropPath, StochasticDepth).
     """
 
-    p: float
+    p: float  # probability to drop
     axes: int | None = None
-    scale: bool = True
+    scale: bool = True  # divide what is kept by 1−p
 
     def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
         """Draw the factors for activations (B, *shape)."""
@@ -119,16 +104,11 @@ class DropBlock(Mask):
     What is kept is scaled by count(M)/count_ones(M) of the row's own mask, so that a row's
     result does not depend on its batch (libraries often count over the whole batch). A row
     that loses everything becomes zeros.
-
-    Attributes:
-        p: Probability to drop (1 − keep_prob).
-        block_size: Side of the squares; at most the side of the map.
-        shared: One mask for all channels, instead of one per channel.
     """
 
-    p: float
-    block_size: int
-    shared: bool = True
+    p: float  # probability to drop (1 − keep_prob)
+    block_size: int  # side of the squares; at most the side of the map
+    shared: bool = True  # one mask for all channels, instead of one per channel
 
     def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
         """Draw the factors for activations (B, *shape)."""
@@ -147,15 +127,10 @@ class DropBlock(Mask):
 
 @dataclass(frozen=True)
 class AlphaDropout(Noise):
-    """Dropout that keeps mean and variance under SELU (Klambauer et al. 2017, sec. 3).
+    """Dropout that keeps mean and variance under SELU (Klambauer et al. 2017, sec. 3)."""
 
-    Attributes:
-        p: Probability to drop.
-        axes: As for :class:`Dropout`; 1 gives FeatureAlphaDropout.
-    """
-
-    p: float
-    axes: int | None = None
+    p: float  # probability to drop
+    axes: int | None = None  # as for Dropout; 1 gives FeatureAlphaDropout
 
     def apply(self, x: Tensor, keys: Tensor, index: Tensor, site: int) -> Tensor:
         """Disturb activations (B, …) in one pass."""

@@ -1,7 +1,7 @@
-"""Try a model on a few rows and settle how it will be run.
+"""Run a model on a few rows and settle how it will be run.
 
-Nothing about a model is believed: the head is the linear layer that was seen to give the
-logits, and a layer's width is the one it was seen to have.
+The head is the linear layer that gave the logits there, and the width of a layer is that of its
+output there.
 """
 
 from __future__ import annotations
@@ -13,38 +13,25 @@ from torch import Tensor, nn
 
 from latentood.extraction.model.head import find_head, select_logits
 from latentood.extraction.model.taps import capture, check_calls, make_taps
-from latentood.extraction.passes.choice import choose_engine
+from latentood.extraction.passes.engine_choice import choose_engine
 from latentood.extraction.passes.engines import Engine, Plain
 from latentood.pipeline.schema import Pipeline
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model will be run.
-
-    Attributes:
-        engine: Ready to run batches.
-        head: Name of the last linear layer, if there is one.
-        classes: C.
-        shapes: layer → shape of one row, usually (D,).
-        varying: Layers followed over the passes.
-    """
+    """How a model will be run."""
 
     engine: Engine
-    head: str | None
-    classes: int
-    shapes: dict[str, tuple[int, ...]]
-    varying: tuple[str, ...]
+    head: str | None  # name of the last linear layer, if there is one
+    classes: int  # C
+    shapes: dict[str, tuple[int, ...]]  # layer → shape of one row, usually (D,)
+    varying: tuple[str, ...]  # layers followed over the passes
 
 
 @torch.no_grad()
 def make_plan(model: nn.Module, pipeline: Pipeline, batch: Tensor) -> Plan:
-    """Settle how to run a model.
-
-    Args:
-        model: In eval mode, on its device.
-        pipeline: What is wanted.
-        batch: A few inputs (two rows suffice) on the same device.
+    """Settle how to run a model in eval mode, from two or more inputs on its device.
 
     Raises:
         ModelError: A layer, the head or the stochastic part is not as the pipeline says.
@@ -52,10 +39,10 @@ def make_plan(model: nn.Module, pipeline: Pipeline, batch: Tensor) -> Plan:
     output = pipeline.model.output
     head = find_head(model, batch, named=pipeline.head, output=output)
     taps = make_taps(model, pipeline.layers, head)
-    with capture(model, taps) as seen:
+    with capture(model, taps) as captured:
         logits = select_logits(model(batch), output)
-    check_calls(taps, seen.calls)
-    shapes = {layer: tuple(values.shape[1:]) for layer, values in seen.outputs.items()}
+    check_calls(taps, captured.calls)
+    shapes = {layer: tuple(values.shape[1:]) for layer, values in captured.outputs.items()}
     if pipeline.monte_carlo is None:
         return Plan(Plain(model, taps, output), head, logits.shape[1], shapes, ())
     engine = choose_engine(model, taps, output, pipeline.monte_carlo, head, batch)

@@ -1,9 +1,9 @@
-"""Where noise acts on a model, and one stochastic pass through it.
+"""Where noise acts on a model, and one stochastic pass.
 
 The model stays in eval mode throughout, so BatchNorm never moves and the model's own dropout is
-the identity. A *site* applies the noise instead: a hook on a module, or a watch over the calls
-of ``F.dropout`` and its kin. One mechanism serves existing and inserted noise, every engine, and
-``vmap``.
+the identity. A *site* applies the noise instead: a hook on a module, or a hook on the calls of
+``F.dropout`` and its variants. Existing and inserted noise, all engines and ``vmap`` use the same
+sites.
 """
 
 from __future__ import annotations
@@ -39,24 +39,14 @@ _FUNCTIONS: dict[Any, Callable[[float], Noise]] = {
 
 @dataclass
 class Pass:
-    """One stochastic pass over one batch.
+    """One stochastic pass over one batch."""
 
-    Attributes:
-        keys: (B,) row keys.
-        index: Which pass; a scalar, possibly mapped by ``vmap``.
-        calls: How often each site has run in this pass.
-    """
-
-    keys: Tensor
-    index: Tensor
-    calls: dict[int, int] = field(default_factory=dict)
+    keys: Tensor  # (B,) row keys
+    index: Tensor  # which pass; a scalar, possibly mapped by vmap
+    calls: dict[int, int] = field(default_factory=dict)  # site → runs of it in this pass
 
     def disturb(self, x: Tensor, noise: Noise, site: Site) -> Tensor:
-        """Apply a noise to activations whose leading axis is the batch.
-
-        Raises:
-            ModelError: The shape does not fit the noise or the batch.
-        """
+        """Apply a noise to activations whose leading axis is the batch."""
         if isinstance(noise, DropBlock) and x.dim() != 4:
             raise ModelError(
                 f"dropblock at {site.where}: needs maps (B, C, H, W), got {tuple(x.shape)}; "
@@ -81,13 +71,9 @@ class Pass:
 
 @dataclass(frozen=True)
 class Site(ABC):
-    """A place where noise acts.
+    """A place where noise acts."""
 
-    Attributes:
-        number: Position among the sites; part of the random stream.
-    """
-
-    number: int
+    number: int  # position among the sites; part of the random stream
 
     @property
     def stream(self) -> int:
@@ -97,32 +83,26 @@ class Site(ABC):
     @property
     @abstractmethod
     def where(self) -> str:
-        """Name the place for people."""
+        """Name the place in messages."""
 
     @abstractmethod
     def attach(self, model: nn.Module, one: Pass) -> AbstractContextManager[object]:
-        """Disturb what passes here, until the context ends."""
+        """Apply the noise until the context ends."""
 
 
 @dataclass(frozen=True)
 class ModuleSite(Site):
-    """The output of a module.
+    """The output of a module."""
 
-    Attributes:
-        module: Dotted name.
-        noise: What to do to the output.
-    """
-
-    module: str
-    noise: Noise
+    module: str  # dotted name
+    noise: Noise  # acts on the output
 
     @property
     def where(self) -> str:
-        """Name the place for people."""
+        """Name the place in messages."""
         return repr(self.module)
 
-    @contextmanager
-    def attach(self, model: nn.Module, one: Pass) -> Iterator[None]:
+    def attach(self, model: nn.Module, one: Pass) -> AbstractContextManager[object]:
         """Hook the module."""
 
         def disturb(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
@@ -133,20 +113,16 @@ class ModuleSite(Site):
                 )
             return one.disturb(output, self.noise, self)
 
-        handle = model.get_submodule(self.module).register_forward_hook(disturb)
-        try:
-            yield
-        finally:
-            handle.remove()
+        return model.get_submodule(self.module).register_forward_hook(disturb)
 
 
 @dataclass(frozen=True)
 class FunctionalSite(Site):
-    """Every call of ``F.dropout`` and its kin, by modules or in a ``forward``, in order."""
+    """Every call of ``F.dropout`` or a variant, by modules or in a ``forward``, in order."""
 
     @property
     def where(self) -> str:
-        """Name the place for people."""
+        """Name the place in messages."""
         return "the calls of F.dropout"
 
     def attach(self, model: nn.Module, one: Pass) -> AbstractContextManager[object]:
@@ -155,9 +131,9 @@ class FunctionalSite(Site):
 
 
 class _Watch(TorchFunctionMode):
-    """Answer every call of a dropout function with p > 0, whatever its ``training`` says.
+    """Replace every call of a dropout function with p > 0, whatever its ``training`` is.
 
-    Attention's own dropout inside ``scaled_dot_product_attention`` cannot be seen from here.
+    Dropout inside ``scaled_dot_product_attention`` makes no such call.
     """
 
     def __init__(self, answer: Callable[[Tensor, Noise], Tensor]) -> None:
@@ -178,13 +154,7 @@ class _Watch(TorchFunctionMode):
 
 
 def count_functional_calls(model: nn.Module, batch: Tensor, *, within_modules: bool = False) -> int:
-    """Count the calls of dropout functions in a forward.
-
-    Args:
-        model: In eval mode.
-        batch: A few inputs.
-        within_modules: Count those that dropout modules make, too.
-    """
+    """Count the calls of dropout functions in a forward, optionally within dropout modules too."""
     depth, calls = 0, 0
 
     def enter(module: nn.Module, args: Any) -> None:
@@ -213,7 +183,7 @@ def count_functional_calls(model: nn.Module, batch: Tensor, *, within_modules: b
 
 @contextmanager
 def noisy(model: nn.Module, sites: Sequence[Site], one: Pass) -> Iterator[None]:
-    """Apply the noises of one pass; all is as before afterwards, also after an exception."""
+    """Apply the noises of one pass until the context ends."""
     with ExitStack() as stack:
         for site in sites:
             stack.enter_context(site.attach(model, one))
@@ -245,7 +215,7 @@ _NOISES: dict[str, Callable[[Any], Noise]] = {
 
 
 def noise_of(module: nn.Module) -> Noise | None:
-    """Find what a module would do in training mode; ``None`` if it is not stochastic."""
+    """Give the noise of a module in training mode; ``None`` if it is not stochastic."""
     for cls in type(module).__mro__:
         if cls.__name__ in _NOISES:
             noise = _NOISES[cls.__name__](module)
@@ -254,21 +224,16 @@ def noise_of(module: nn.Module) -> Noise | None:
 
 
 def stochastic_modules(model: nn.Module) -> dict[str, Noise]:
-    """Find the modules of a model that are noise in training mode."""
+    """List the modules of a model that are noise in training mode."""
     return {name: noise for name, module in model.named_modules() if (noise := noise_of(module))}
 
 
 def find_sites(model: nn.Module, config: MonteCarlo, batch: Tensor) -> tuple[Site, ...]:
     """List the sites that a pipeline asks for.
 
-    Args:
-        model: In eval mode.
-        config: What is asked for.
-        batch: A few inputs, to see which functional dropout the forward calls.
-
     Raises:
         ModelError: A named module does not exist, nothing stochastic is active, or the forward
-            pass calls dropout functions that the pipeline's mode does not reach.
+            calls dropout functions that the pipeline's mode does not reach.
     """
     sites: list[Site] = []
     if config.activate == "functional":

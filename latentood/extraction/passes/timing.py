@@ -14,23 +14,16 @@ from latentood.extraction.passes.noise import row_keys
 log = logging.getLogger(__name__)
 
 CPU_BATCH = 50
-
 GPU_BATCH = 256
-
 _CPU_SIZES = (8, 16, 32, 50, 64, 128, 256)
-
 _GPU_SIZES = (64, 128, 256, 512, 1024)
 
 
 def choose_batch_size(wanted: int | str | None, engine: Engine, row: Tensor) -> int:
-    """Settle the batch size.
+    """Settle the batch size: a number is taken as it is, ``auto`` times a few sizes.
 
-    Args:
-        wanted: A number is taken as it is; ``auto`` times a few sizes; ``None`` is the default
-            of the device: small on a CPU, where a batch that stays in cache is up to twice as
-            fast per row as one of a thousand.
-        engine: What will run.
-        row: One input (1, …) on the device.
+    ``None`` is the default of the device: small on a CPU, where a batch that stays in cache is up
+    to twice as fast per row as one of a thousand. ``row`` is one input (1, …) on the device.
     """
     on_cpu = row.device.type == "cpu"
     if isinstance(wanted, int):

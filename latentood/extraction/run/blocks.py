@@ -33,18 +33,9 @@ def compute_block(
 ) -> dict[str, np.ndarray]:
     """Compute the arrays of one block: a function of (pipeline, split, block) alone.
 
-    Scores that read the fit split also follow from its committed rows.
-
-    Args:
-        job: What to run.
-        spec: The split, with the arrays that are wanted; nothing else is computed.
-        bounds: First row and the one after the last.
-        batches: Yields this block's batches next.
-        advance: Called with the rows of each finished batch.
-        scorer: The split's score taps.
-
-    Returns:
-        key → (rows of the block, …).
+    Scores that read the fit split also follow from its committed rows. ``spec`` names the arrays
+    that are computed, ``bounds`` the first row and the one after the last, ``batches`` yields the
+    batches of this block next, and ``advance`` is called with the rows of each.
 
     Raises:
         DataError: A number of a row is not finite, or too large for the stored dtype.
@@ -111,19 +102,17 @@ def _compute(
 
 
 def _outputs(captured: Captured, wanted: Container[str]) -> dict[str, Tensor]:
-    """Name what a batch gave by the keys of the cache, entropies computed on the way."""
+    """Put the outputs of a batch under the keys of the cache, and compute their entropies."""
     arrays: dict[str, Tensor] = {LOGITS: captured.logits}
-    arrays |= {Key("features", layer): values for layer, values in captured.features.items()}
-    arrays = {key: values for key, values in arrays.items() if key in wanted}
-    if captured.mc_logits is not None and MC_LOGITS in wanted:
+    if captured.mc_logits is not None:
         arrays[MC_LOGITS] = captured.mc_logits
+    arrays |= {Key("features", layer): values for layer, values in captured.features.items()}
+    arrays |= {Key("mc.features", layer): values for layer, values in captured.mc_features.items()}
+    arrays = {key: values for key, values in arrays.items() if key in wanted}
     for layer, values in captured.mc_features.items():
-        if Key("mc.features", layer) in wanted:
-            arrays[Key("mc.features", layer)] = values
         if Key("mc.entropy", layer) in wanted:
-            arrays[Key("mc.entropy", layer)] = kl_entropy(values.flatten(2)).reshape(
-                values[:, 0].shape
-            )
+            entropy = kl_entropy(values.flatten(2))
+            arrays[Key("mc.entropy", layer)] = entropy.reshape(values[:, 0].shape)
     return arrays
 
 
@@ -139,15 +128,10 @@ def _require_finite(key: str, values: Tensor, name: str, start: int, ids: Sequen
 
 
 def narrowed(engine: Engine, wanted: Container[str]) -> Engine:
-    """Take from an engine what no wanted array needs.
+    """Remove from an engine what no wanted array needs.
 
-    Args:
-        engine: Captures every layer of the pipeline.
-        wanted: Keys of the arrays to be written.
-
-    Returns:
-        An engine that follows only the layers of those arrays, and that runs no passes where
-        none of them holds any.
+    What is left follows only the layers of the wanted arrays over the passes, and runs no passes
+    where none of these arrays holds any.
     """
 
     def followed(layer: str) -> bool:

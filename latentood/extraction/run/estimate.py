@@ -1,4 +1,4 @@
-"""What an extraction will cost, before it starts."""
+"""The rows, bytes and seconds of an extraction, before it starts."""
 
 from __future__ import annotations
 
@@ -12,23 +12,14 @@ from latentood.store.disk import free_bytes
 
 @dataclass(frozen=True)
 class Estimate:
-    """Rows, bytes and seconds of a job.
+    """Rows, bytes and seconds of a job."""
 
-    Attributes:
-        rows: split → rows.
-        blocks: split → blocks.
-        array_bytes: split → key → bytes before compression.
-        free_bytes: What the disk can take.
-        batch_size: Rows run together, as asked for or chosen.
-        seconds_per_row: Timed on one batch of the first split, without loading and score taps.
-    """
-
-    rows: dict[str, int]
-    blocks: dict[str, int]
-    array_bytes: dict[str, dict[str, int]]
-    free_bytes: int
-    batch_size: int
-    seconds_per_row: float
+    rows: dict[str, int]  # by split
+    blocks: dict[str, int]  # by split
+    array_bytes: dict[str, dict[str, int]]  # split → key → bytes before compression
+    free_bytes: int  # free on the disk
+    batch_size: int  # rows run together, as in the pipeline or chosen by timing
+    seconds_per_row: float  # of one batch of the first split, without loading and score taps
 
     @property
     def total_bytes(self) -> int:
@@ -43,19 +34,15 @@ class Estimate:
 
 def estimate(job: Job, store: Path | str) -> Estimate:
     """Lay out a job and time one batch; nothing is written."""
+    batch = next(iter(job.inputs.values())).first(job.batch_size).to(job.device)
     return Estimate(
         rows={name: spec.rows for name, spec in job.specs.items()},
-        blocks={n: spec.blocks for n, spec in job.specs.items()},
+        blocks={name: spec.blocks for name, spec in job.specs.items()},
         array_bytes={
             name: {array.key: array.nbytes * spec.rows for array in spec.arrays}
             for name, spec in job.specs.items()
         },
         free_bytes=free_bytes(store),
         batch_size=job.batch_size,
-        seconds_per_row=_timed(job),
+        seconds_per_row=seconds_per_row(job.plan.engine, batch),
     )
-
-
-def _timed(job: Job) -> float:
-    batch = next(iter(job.inputs.values())).first(job.batch_size).to(job.device)
-    return seconds_per_row(job.plan.engine, batch)

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from latentood.data.items import NO_LABEL, split_item
 from latentood.data.names import names_of
-from latentood.errors import ConfigError, DataError
-from latentood.pipeline.schema import Pipeline, SplitConfig, Target
+from latentood.errors import ConfigError, DataError, one_line
+from latentood.pipeline.schema import Pipeline, SplitConfig
 from latentood.pipeline.targets import build
 
 log = logging.getLogger(__name__)
@@ -29,39 +29,27 @@ _PROBES = 8  # items whose bytes stand for a data set's contents
 class Inputs(Dataset[tuple[Tensor, int]]):
     """A split as a map-style data set of (input, label).
 
-    Attributes:
-        name: Name of the split.
-        source: The data set a pipeline names; items are an input or (input, label, …).
-        transform: Applied to each input; ``None`` where inputs come ready.
-        size: How many of its rows to use, evenly spaced, so that a few rows of a data set that
-            is sorted by class still hold every class.
-        classes: C, to check labels against; ``None`` where they may be anything (OOD splits).
-        input: Field of an item that is the input, for items that are mappings.
-        label: Field of an item that is the label, for items that are mappings.
+    Of ``source`` it uses ``size`` rows, evenly spaced, so that a few rows of a data set that is
+    sorted by class still hold every class.
     """
 
     name: str
-    source: Any
-    transform: Callable[[Any], Any] | None
+    source: Any  # the data set a pipeline names; items are an input or (input, label, …)
+    transform: Callable[[Any], Any] | None  # None where inputs are ready
     size: int
-    classes: int | None = None
-    input: str | None = None
-    label: str | None = None
+    classes: int | None = None  # C, to check labels; None where they may be anything (OOD splits)
+    input: str | None = None  # field of the input, for items that are mappings
+    label: str | None = None  # field of the label, likewise
 
     def __len__(self) -> int:
-        """Count the rows."""
         return self.size
 
     def place(self, row: int) -> int:
-        """Say which item of the data set a row is."""
+        """Give the index of a row in the data set."""
         return row * len(self.source) // self.size
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        """Load one row.
-
-        Raises:
-            DataError: It cannot be read or has an impossible label (names split, row, file).
-        """
+        """Load one row; an error names split, row and file."""
         try:
             item = self.source[self.place(row)]
             value, label = split_item(item, self.input, self.label)
@@ -70,7 +58,7 @@ class Inputs(Dataset[tuple[Tensor, int]]):
         except Exception as error:  # whatever a reader or a transform may raise
             raise DataError(
                 f"split {self.name!r}: row {row} ({self.id_of(row)}) cannot be read: "
-                f"{' '.join(str(error).split())}; mend or remove it"
+                f"{one_line(error)}; mend or remove it"
             ) from error
         label = int(label)
         if self.classes is not None and label != NO_LABEL and not 0 <= label < self.classes:
@@ -98,18 +86,13 @@ class Inputs(Dataset[tuple[Tensor, int]]):
         return [self.id_of(row) for row in range(self.size)]
 
     def has_labels(self) -> bool:
-        """Tell whether items come with labels."""
+        """Test whether items come with labels."""
         return self[0][1] != NO_LABEL
 
     def fingerprint(self) -> str:
-        """Digest size, ids and the inputs of a few rows.
-
-        Raises:
-            DataError: A row differs between two reads (a random transform).
-        """
-        digest = hashlib.sha256(
-            repr((self.size, self.id_of(0), self.id_of(self.size - 1))).encode()
-        )
+        """Digest size, ids and the inputs of a few rows; a random transform is a DataError."""
+        about = repr((self.size, self.id_of(0), self.id_of(self.size - 1)))
+        digest = hashlib.sha256(about.encode())
         for row in np.unique(np.linspace(0, self.size - 1, _PROBES).astype(int)).tolist():
             value, label = self[row]
             digest.update(_bytes(value))
@@ -124,22 +107,16 @@ class Inputs(Dataset[tuple[Tensor, int]]):
     def batches(
         self, wanted: Sequence[list[int]], *, workers: int, pin: bool
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Load rows batch by batch, in order.
-
-        Args:
-            wanted: Row numbers of every batch.
-            workers: Loading processes (spawned: forking after zarr or CUDA started is unsafe).
-            pin: Put batches into page-locked memory.
-        """
-        return iter(
-            DataLoader(
-                self,
-                batch_sampler=wanted,
-                num_workers=workers,
-                pin_memory=pin,
-                multiprocessing_context="spawn" if workers else None,
-            )
+        """Load rows batch by batch, in order: ``wanted`` are the row numbers of every batch."""
+        loader = DataLoader(
+            self,
+            batch_sampler=wanted,
+            num_workers=workers,
+            pin_memory=pin,  # into page-locked memory
+            # Forking after zarr or CUDA started is unsafe.
+            multiprocessing_context="spawn" if workers else None,
         )
+        return iter(loader)
 
 
 def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
@@ -150,7 +127,7 @@ def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
         DataError: It has no length or no rows.
     """
     config = pipeline.splits[name]
-    source = build(Target(target=config.target, args=config.args))
+    source = build(config)
     try:
         size = len(source)
     except TypeError:
@@ -165,7 +142,7 @@ def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
 
 
 def _transform(pipeline: Pipeline, config: SplitConfig, source: Any) -> Callable[[Any], Any] | None:
-    """Choose the split's own transform, none for inputs that come ready, else the pipeline's."""
+    """Choose the split's own transform, none for inputs that are ready, else the pipeline's."""
     chain = pipeline.transform
     if "transform" in config.model_fields_set:
         chain = config.transform

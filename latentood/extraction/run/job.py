@@ -1,4 +1,4 @@
-"""What an extraction is about to do, settled and checked before anything is written."""
+"""The job of an extraction, settled and checked before anything is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from latentood.device import resolve_device
 from latentood.errors import StoreError, unknown
 from latentood.extraction.model.head import linear_layer
-from latentood.extraction.model.weights import load_model
+from latentood.extraction.model.weights import hash_tensors, load_model
 from latentood.extraction.passes.compiling import compile_parts
 from latentood.extraction.passes.plan import Plan, make_plan
 from latentood.extraction.passes.timing import choose_batch_size
@@ -25,7 +25,6 @@ from latentood.extraction.scores.network import TappedModel
 from latentood.extraction.scores.schedule import Schedule
 from latentood.latents.facts import Origin
 from latentood.pipeline.schema import Pipeline
-from latentood.store.fingerprint import hash_tensors
 from latentood.store.root import read_root
 from latentood.store.schema import SplitSpec
 
@@ -34,32 +33,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A model, its plan, the inputs of every split and the shape of what will be stored.
-
-    Attributes:
-        pipeline: What was asked for.
-        plan: How the model is run.
-        origin: What identifies the run in the cache.
-        head: Weight (C, D) and bias (C,) of the head, if there is one.
-        inputs: split → its data.
-        specs: split → its arrays.
-        scores: Score taps, ready to be prepared.
-        device: Where the model runs.
-        batch_size: Rows run together.
-    """
+    """A model, its plan, the inputs of every split and the shape of what will be stored."""
 
     pipeline: Pipeline
-    plan: Plan
-    origin: Origin
-    head: tuple[np.ndarray, np.ndarray] | None
-    inputs: dict[str, Inputs]
-    specs: dict[str, SplitSpec]
+    plan: Plan  # how the model is run
+    origin: Origin  # identifies the run in the cache
+    head: tuple[np.ndarray, np.ndarray] | None  # weight (C, D) and bias (C,), if there is a head
+    inputs: dict[str, Inputs]  # by split
+    specs: dict[str, SplitSpec]  # by split
     scores: Schedule
-    device: torch.device
-    batch_size: int
+    device: torch.device  # where the model runs
+    batch_size: int  # rows run together
 
     def precision(self) -> AbstractContextManager[object]:
-        """Run the model in the precision that the pipeline asks for."""
+        """Run the model in the precision of the pipeline."""
         return precision(self.pipeline, self.device)
 
     def seed(self, split: str) -> int:
@@ -121,7 +108,7 @@ def prepare(
 
 
 def precision(pipeline: Pipeline, device: torch.device) -> AbstractContextManager[object]:
-    """Give the context in which a pipeline wants its model to run."""
+    """Give the context that runs a model in the precision of its pipeline."""
     lower = pipeline.extract.autocast
     if lower is None:
         return nullcontext()
@@ -129,13 +116,13 @@ def precision(pipeline: Pipeline, device: torch.device) -> AbstractContextManage
 
 
 def timed_before(store: Path) -> int | None:
-    """Find the batch size that a cache was begun with, where one was chosen by timing.
+    """Read the batch size of the first run from a cache, where one was chosen by timing.
 
     Other batches give other last bits, and a resumed cache must be that of one run.
     """
     try:
         size = read_root(store).origin.pipeline["extract"]["batch_size"]
-    except (StoreError, KeyError):  # nothing there yet, or nothing to go on with
+    except (StoreError, KeyError):  # no cache yet, or no usable one
         return None
     return size if isinstance(size, int) else None
 

@@ -1,4 +1,4 @@
-"""What a cache will hold: where its numbers come from, and the arrays of every split."""
+"""The layout of a cache: where its numbers come from, and the arrays of every split."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ _RECORDED = ("latentood", "torch", "torchvision", "numpy", "zarr", "numcodecs")
 
 
 def origin_of(pipeline: Pipeline, weights: str, batch_size: int) -> Origin:
-    """Say where the numbers of a run come from.
-
-    Args:
-        pipeline: What is run.
-        weights: Hash of the weights.
-        batch_size: Rows run together, where it was chosen by timing.
-    """
+    """Describe where the numbers of a run come from: pipeline, hash of the weights, versions."""
     raw = pipeline.model_dump(mode="json")
     if raw["extract"]["batch_size"] == "auto":
         raw["extract"]["batch_size"] = batch_size

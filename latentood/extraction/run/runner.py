@@ -26,23 +26,14 @@ _QUEUED_BLOCKS = 2  # finished blocks that may wait for the disk; bounds memory
 
 @dataclass(frozen=True)
 class Summary:
-    """What an extraction did.
+    """The result of an extraction."""
 
-    Attributes:
-        store: Path of the cache.
-        rows: split → rows it holds now.
-        computed: split → rows computed by this call, once for each array group.
-        written: split → bytes that this call put on the disk.
-        batch_size: Rows run together, as asked for or chosen.
-        finished: False if a signal stopped it; the store can then be resumed.
-    """
-
-    store: Path
-    rows: dict[str, int]
-    computed: dict[str, int]
-    written: dict[str, int]
-    batch_size: int
-    finished: bool
+    store: Path  # of the cache
+    rows: dict[str, int]  # split → rows it holds now
+    computed: dict[str, int]  # split → rows computed by this call, once for each array group
+    written: dict[str, int]  # split → bytes that this call put on the disk
+    batch_size: int  # rows run together, as in the pipeline or chosen by timing
+    finished: bool  # False if a signal stopped it; the store can then be resumed
 
 
 def run(
@@ -53,7 +44,7 @@ def run(
     Args:
         job: What to run.
         store: Folder of the cache.
-        overwrite: Throw an existing cache away first.
+        overwrite: Delete an existing cache first.
         progress: Called after every batch; see :data:`Progress`.
 
     Raises:
@@ -85,12 +76,7 @@ def run(
 
 
 class _Tally:
-    """What has been done of a split, reported as it grows.
-
-    Attributes:
-        computed: Rows computed by this call.
-        written: Bytes written by this call.
-    """
+    """Rows computed and bytes written of a split by this call, reported as they grow."""
 
     def __init__(self, first: SplitWriter, progress: Progress | None) -> None:
         self.computed = self.written = 0
@@ -153,7 +139,7 @@ def _run_group(
 
 
 def _batch_rows(start: int, stop: int, size: int) -> list[list[int]]:
-    """Cut a block into batches, so that a resumed block sees the batches of the first run."""
+    """Cut a block into batches, so that a resumed block has the batches of the first run."""
     return [list(range(at, min(at + size, stop))) for at in range(start, stop, size)]
 
 

@@ -1,1 +1,1 @@
-"""Score taps: which run on which split, and the model as they see it."""
+"""Score taps: which run on which split, and the model as they use it."""

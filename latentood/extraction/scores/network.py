@@ -1,4 +1,4 @@
-"""The model of an extraction, as score taps see it."""
+"""The model of an extraction, as score taps use it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,10 @@ from latentood.latents import PENULTIMATE
 
 @dataclass(frozen=True)
 class TappedModel(Network):
-    """A model as score taps see it.
+    """A model as score taps use it."""
 
-    Attributes:
-        plan: How the model is run.
-        probe: (n, …) a few inputs, on the device of the model.
-    """
-
-    plan: Plan
-    probe: Tensor
+    plan: Plan  # how the model is run
+    probe: Tensor  # (n, …) a few inputs, on the device of the model
 
     @property
     def model(self) -> nn.Module:
@@ -124,15 +119,12 @@ class TappedModel(Network):
                 return change(output)
             return type(output)([change(output[0]), *output[1:]])
 
-        handle = self.model.get_submodule(layer).register_forward_hook(exchange)
-        try:
+        with self.model.get_submodule(layer).register_forward_hook(exchange):
             yield
-        finally:
-            handle.remove()
 
     @cached_property
     def _outputs(self) -> list[Output]:
-        """What all modules gave for the probe, in order."""
+        """The outputs of all modules for the probe, in order."""
         return watch(self.model, self.probe)
 
     @cached_property
@@ -140,11 +132,11 @@ class TappedModel(Network):
         return {tap.layer: tap for tap in self.plan.engine.taps}
 
     def _tapped(self, tap: Tap, inputs: Tensor) -> Tensor:
-        with capture(self.model, [tap]) as seen:
+        with capture(self.model, [tap]) as captured:
             self.model(inputs)
-        return seen.outputs[tap.layer].double()
+        return captured.outputs[tap.layer].double()
 
 
 def _is_matrix(row: Shape) -> bool:
-    """Tell whether there is more than one channel and more than one position."""
+    """Test whether there is more than one channel and more than one position."""
     return len(row) in (2, 3) and sum(size > 1 for size in row) > 1 and row[0] > 1

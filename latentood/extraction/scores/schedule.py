@@ -20,18 +20,11 @@ from latentood.store.schema import ArraySpec, SplitSpec
 
 @dataclass(frozen=True)
 class Schedule:
-    """The score taps of a pipeline: which run on which split, and in which order.
-
-    Attributes:
-        network: What they score with.
-        taps: Settled and checked.
-        fit: The split whose rows some of them read, extracted before the others; ``None`` if none
-            does.
-    """
+    """The score taps of a pipeline: which run on which split, and in which order."""
 
     network: Network
-    taps: tuple[ScoreTap, ...] = ()
-    fit: str | None = None
+    taps: tuple[ScoreTap, ...] = ()  # settled and checked
+    fit: str | None = None  # the split whose rows some taps read, extracted first; else None
 
     @classmethod
     def of(cls, pipeline: Pipeline, network: Network) -> Schedule:
@@ -58,7 +51,7 @@ class Schedule:
     def on(self, split: str) -> tuple[ScoreTap, ...]:
         """List the taps whose columns a split gets.
 
-        The fit split gets what others need to know of it, instead of the scores of those that do.
+        On the fit split, a tap that reads it gives the column of its companion instead of scores.
         """
         if split != self.fit:
             return self.taps
@@ -80,12 +73,7 @@ class Schedule:
         return sorted(splits, key=lambda name: name != self.fit)
 
     def require_fit(self, extracted: Iterable[str], store: Path, *, overwrite: bool) -> None:
-        """Check that the rows that taps read will be there.
-
-        Args:
-            extracted: Splits of this run.
-            store: Path of the cache.
-            overwrite: Whether what is in it will be thrown away.
+        """Check that the rows that taps read will be there once ``extracted`` splits are.
 
         Raises:
             IncompleteSplit: The fit split is neither being extracted nor complete in the store.
@@ -121,14 +109,9 @@ class Scorer:
     states: Mapping[ScoreTap, Any]
 
     def run(self, inputs: Tensor, logits: Tensor) -> dict[str, Tensor]:
-        """Score a batch.
+        """Score inputs (B, …) on the device of the model: key → (B,) float64.
 
-        Args:
-            inputs: (B, …) on the device of the model.
-            logits: (B, C) of the same rows; where one is not finite, no score is either.
-
-        Returns:
-            key → (B,) float64.
+        Where one of the logits (B, C) of the same rows is not finite, no score is either.
         """
         if self.states and not bool(torch.isfinite(logits).all()):
             missing = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
@@ -145,11 +128,7 @@ class Preparation:
     _states: dict[ScoreTap, Any] = field(default_factory=dict)
 
     def scorer(self, spec: SplitSpec) -> Scorer:
-        """Make the taps ready that give columns of a split.
-
-        Raises:
-            LatentOODError: The committed rows of the fit split cannot be used.
-        """
+        """Prepare the taps that give columns of a split."""
         wanted = {array.key for array in spec.arrays}
         taps = [tap for tap in self.scores.on(spec.name) if tap.column in wanted]
         missing = [tap for tap in taps if tap.needs_fit and tap not in self._states]

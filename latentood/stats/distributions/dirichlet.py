@@ -18,13 +18,9 @@ _LARGE = math.log(64.0)  # from α = 64 on, the series below are exact to a floa
 
 @dataclass(frozen=True, eq=False)
 class Dirichlet:
-    """One Dirichlet distribution per row.
+    """One Dirichlet distribution per row."""
 
-    Attributes:
-        log_alpha: (N, C) float64, log α ≥ 0.
-    """
-
-    log_alpha: Tensor  # (N, C)
+    log_alpha: Tensor  # (N, C) float64, log α ≥ 0
 
     @cached_property
     def log_strength(self) -> Tensor:

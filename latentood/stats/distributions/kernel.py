@@ -11,15 +11,15 @@ _ELEMENTS = 1 << 22  # pairs per step: 32 MiB of float64
 
 
 class KernelDensity:
-    """A Gaussian kernel on every row of a bank.
+    """A Gaussian kernel on every row of a bank (M, D) of any float dtype, kept and not copied.
 
     ``p(x) = mean_i N(x; x_i, b²·I)``. All pairs are summed: a tree gains nothing in the widths
     met here, and its early stop is off by hundreds of nats at D = 512.
 
     Args:
-        bank: (M, D), any float dtype; kept, not copied.
+        bank: (M, D).
         bandwidth: b, in units of the rows.
-        log_weights: (M,), logarithm of what each kernel counts in :meth:`log_sum`; default 0.
+        log_weights: (M,), logarithm of the weight of each kernel in :meth:`log_sum`; default 0.
     """
 
     def __init__(self, bank: Tensor, bandwidth: float, log_weights: Tensor | None = None) -> None:
@@ -30,15 +30,10 @@ class KernelDensity:
         self._centre = bank.mean(dim=0, dtype=torch.float64)
 
     def log_density(self, rows: Tensor, own: Tensor | None = None) -> Tensor:
-        """Log density in nats.
+        """Log density of rows (N, D): (N,) float64, nats.
 
-        Args:
-            rows: (N, D).
-            own: (N,) position of each row in the bank, −1 if it is not there: a row does not
-                count towards its own density.
-
-        Returns:
-            (N,) float64.
+        ``own`` (N,) is the position of each row in the bank, −1 if it is not there: a row does not
+        count towards its own density.
         """
         size, width = self._bank.shape
         total = self.log_sum(rows, own)
@@ -48,14 +43,9 @@ class KernelDensity:
         return total - log_norm - log_count
 
     def log_sum(self, rows: Tensor, own: Tensor | None = None) -> Tensor:
-        """Log of the weighted sum of kernels, ``log Σ_i w_i·exp(−‖x−x_i‖²/(2b²))``.
+        """Log of the weighted sum of kernels, ``log Σ_i w_i·exp(−‖x−x_i‖²/(2b²))``: (N, D) → (N,).
 
-        Args:
-            rows: (N, D).
-            own: As for :meth:`log_density`.
-
-        Returns:
-            (N,) float64; nothing underflows, however far a row is.
+        Nothing underflows, however far a row is. ``own`` is as for :meth:`log_density`.
         """
         size = len(self._bank)
         scaled = self._scaled(rows)

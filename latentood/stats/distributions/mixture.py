@@ -13,17 +13,10 @@ from latentood.stats.linalg import EPSILON
 def mixture_log_density(
     rows: Tensor, log_weights: Tensor, means: Tensor, factors: Tensor
 ) -> Tensor:
-    """Log density of a mixture: ``log Σ_k w_k·N(x; μ_k, Σ_k)``.
+    """Log density of rows (N, D) float64: ``log Σ_k w_k·N(x; μ_k, Σ_k)``, (N,) nats.
 
-    Args:
-        rows: (N, D) float64.
-        log_weights: (K,), log w_k.
-        means: (K, D).
-        factors: A_k with A_k·A_kᵀ = Σ_k⁻¹: triangular (K, D, D), one for all (1, D, D), or the
-            diagonals of diagonal ones (K, D).
-
-    Returns:
-        (N,) nats.
+    The factors A_k have A_k·A_kᵀ = Σ_k⁻¹: triangular (K, D, D), one for all (1, D, D), or the
+    diagonals of diagonal ones (K, D). Log weights are (K,), means (K, D).
     """
     full = factors.dim() == 3
     diagonals = factors.diagonal(dim1=1, dim2=2) if full else factors
@@ -38,15 +31,10 @@ def mixture_log_density(
 
 
 def precision_factors(covariances: Tensor, jitter: float) -> Tensor | None:
-    """Factor the inverses of covariances, by Cholesky.
+    """Factor the inverses of covariances (K, D, D) by Cholesky, with ``jitter`` on their diagonals.
 
-    Args:
-        covariances: (K, D, D).
-        jitter: Added to their diagonals.
-
-    Returns:
-        (K, D, D) upper triangular A_k with A_k·A_kᵀ = (Σ_k + jitter·I)⁻¹; None if one of them is
-        not positive definite by more than rounding.
+    The factors (K, D, D) are upper triangular with A_k·A_kᵀ = (Σ_k + jitter·I)⁻¹; None if a
+    covariance is not positive definite by more than rounding.
     """
     width = covariances.shape[1]
     identity = torch.eye(width, dtype=covariances.dtype, device=covariances.device)

@@ -13,29 +13,19 @@ _HALVINGS = 64  # of a bracket in the logarithm: the last ones no longer change 
 
 @dataclass(frozen=True, eq=False)
 class Weibulls:
-    """One distribution for each sample: ``F(x) = 1 − exp(−(x/λ)^κ)``.
+    """One distribution for each sample: ``F(x) = 1 − exp(−(x/λ)^κ)``."""
 
-    Attributes:
-        shape: (S,) κ > 0; 0 where a sample cannot be fitted.
-        log_scale: (S,) log λ.
-    """
-
-    shape: Tensor  # (S,)
-    log_scale: Tensor  # (S,)
+    shape: Tensor  # (S,) κ > 0; 0 where a sample cannot be fitted
+    log_scale: Tensor  # (S,) log λ
 
 
 def fit_weibulls(samples: Tensor) -> Weibulls:
-    """Fit every row.
+    """Fit every row of samples (S, K) float64; what is not > 0 (padding, zeros) is left out.
 
     The location is fixed at 0. The likelihood equation of the shape,
     ``Σ xᵏ log x / Σ xᵏ − 1/k = mean log x``, increases in k and has one root: the parameters
-    are those ``scipy.stats.weibull_min.fit(x, floc=0)`` searches for one sample at a time.
-
-    Args:
-        samples: (S, K) float64; what is not > 0 (padding, zeros) is left out.
-
-    Returns:
-        The distributions; a sample without two different values > 0 has none (shape 0).
+    are those ``scipy.stats.weibull_min.fit(x, floc=0)`` searches for one sample at a time. A sample
+    without two different values > 0 has no distribution (shape 0).
     """
     used = samples > 0
     count = used.sum(dim=1).double()

@@ -91,11 +91,7 @@ def engine_in_use(
 ) -> str:
     """Name the engine that searches a bank; only where several may, they must be tried.
 
-    Args:
-        option: What was asked for.
-        device: Where the bank lives.
-        index: Kind of the index.
-        bank: Gives the rows as they are searched, if an index has to be built to know.
+    ``bank`` then gives the rows as they are searched, for which an index may have to be built.
     """
     possible = possible_engines(option, device, index)
     return possible[0] if len(possible) == 1 else bank().engine
@@ -110,15 +106,10 @@ def make_searcher(
     device: torch.device,
     sample: Callable[[], Tensor],
 ) -> Searcher:
-    """Build an empty index.
+    """Build an empty index for rows of ``shape`` (M, D) on a device.
 
-    Args:
-        engines: What :func:`possible_engines` gave.
-        index: One of :data:`Index`.
-        effort: How much an approximate index looks at.
-        shape: (M, D) of all rows that will be added.
-        device: Where they live.
-        sample: Gives rows (n, D) float32 like them.
+    ``engines`` is what :func:`possible_engines` gave; ``effort`` is how many lists or candidates an
+    approximate index visits; ``sample`` gives rows (n, D) float32 like those to be added.
     """
     if index == "ivf":
         return Ivf(shape[1], effort, sample())
@@ -129,13 +120,7 @@ def make_searcher(
 
 
 class Flat:
-    """All rows in one array, which an index that grows would copy again and again.
-
-    Args:
-        engines: What may search them.
-        shape: (M, D).
-        device: Where they are kept.
-    """
+    """All M rows of width D in one array, which an index that grows would copy again and again."""
 
     def __init__(
         self, engines: tuple[str, ...], shape: tuple[int, int], device: torch.device

@@ -38,13 +38,7 @@ def runs_on(device: torch.device) -> bool:
 def search_all(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Compare queries (N, D) with all vectors (M, D) on the CPU, both float32.
 
-    Args:
-        vectors: On the CPU.
-        queries: Anywhere.
-        count: How many, up to M.
-
-    Returns:
-        Squared distances (N, count), ascending, and positions, where the queries are.
+    Gives squared distances (N, count), ascending, and positions, on the device of the queries.
     """
     nearest = faiss_module().knn(queries.cpu().numpy(), vectors.numpy(), count)
     return _tensors(nearest, queries.device)
@@ -68,12 +62,9 @@ def _gpu_resources() -> Any:
 
 
 class Ivf:
-    """An inverted file: the rows nearest to the centres nearest to a query.
+    """An inverted file: the rows nearest to the ``effort`` centres nearest to a query.
 
-    Args:
-        width: D.
-        effort: How many lists a query visits.
-        sample: (n, D) float32 rows that tell where to place the lists.
+    The centres are placed by a sample of rows (n, D) float32.
     """
 
     engine = "faiss"
@@ -97,11 +88,9 @@ class Ivf:
 
 
 class Hnsw:
-    """A graph of near rows, linked by one thread: with several it differs from run to run.
+    """A graph of near rows, in which a query follows ``effort`` candidates.
 
-    Args:
-        width: D.
-        effort: How many candidates a query follows.
+    One thread links it: with several it differs from run to run.
     """
 
     engine = "faiss"

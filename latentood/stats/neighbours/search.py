@@ -26,7 +26,8 @@ _QUERIES = 2048  # rows searched together
 _CHUNK = 8192  # rows of the bank per float64 search
 _PAIR_ELEMENTS = 1 << 18  # of differences of pairs: 2 MiB, which a cache holds
 _MARGIN = 16  # candidates beyond the k-th
-_SAMPLE = 1 << 12  # rows of the bank that tell where its middle is, at least
+_SAMPLE = 1 << 12  # rows of the bank that its middle is computed from, at least
+_RECALL = 256  # rows of the bank that recall is measured with
 _TRAINING = 1 << 16  # rows of the bank that an ivf index learns its lists from
 _ROUNDING = torch.finfo(torch.float32).eps
 _UNDERFLOW = torch.finfo(torch.float32).tiny  # squares below it lose digits, or all of them
@@ -43,10 +44,10 @@ class Neighbours:
         engine: ``faiss``, ``torch``, or ``auto``: on the CPU FAISS if it is installed, on a GPU
             the faster of those that run there.
         index: ``flat``: exact; ``ivf``, ``hnsw``: approximate, by FAISS.
-        effort: How much an approximate index looks at: lists of ``ivf``, candidates of ``hnsw``.
+        effort: How many lists of ``ivf`` or candidates of ``hnsw`` a search visits.
 
     Attributes:
-        asked: Values of k that users of this index are going to ask for.
+        asked: Values of k that this index will be searched for.
 
     Raises:
         MissingInput: FAISS was asked for and is not installed.
@@ -100,14 +101,14 @@ class Neighbours:
         cls,
         bank: Tensor,
         *,
-        vectors: Callable[[Tensor], Tensor] = Tensor.double,
-        engine: str = "auto",
-        index: str = "flat",
-        effort: int = EFFORT,
+        vectors: Callable[[Tensor], Tensor],
+        engine: str,
+        index: str,
+        effort: int,
     ) -> Neighbours:
         """Give the index over a bank that is built once, for all that use it at the time.
 
-        Args: as of the class; ``bank`` is the same if it is the same tensor.
+        The arguments are those of the class; ``bank`` is the same if it is the same tensor.
         """
         key = (id(bank), vectors, engine, index, effort)  # no other bank has that id: it is held
         built = _BUILT.get(key)
@@ -118,25 +119,17 @@ class Neighbours:
         return built
 
     def kth_distance(self, queries: Tensor, k: int, own: Tensor | None = None) -> Tensor:
-        """Distance to the k-th nearest row of the bank: (N,) float64.
-
-        Args: as of :meth:`kth_distances`, for one k.
-        """
+        """Distance to the k-th nearest row of the bank, as :meth:`kth_distances`: (N,) float64."""
         return self.kth_distances(queries, (k,), own)[k]
 
     def kth_distances(
         self, queries: Tensor, ks: Iterable[int], own: Tensor | None = None
     ) -> dict[int, Tensor]:
-        """Distances to the k-th nearest rows of the bank, for several k from one search.
+        """Distances of queries (N, D) to the k-th nearest rows of the bank: k → (N,) float64.
 
-        Args:
-            queries: (N, D), as the bank was given.
-            ks: Which neighbours, from 1 to the number of rows that may match.
-            own: (N,) position of each query in the bank, −1 if it is not there: a row is never
-                its own neighbour.
-
-        Returns:
-            k → (N,) float64.
+        All ``ks`` come from one search; each is at most the number of rows that may match. ``own``
+        (N,) is the position of each query in the bank, −1 if it is not there: a row is never its
+        own neighbour.
         """
         wanted = sorted(set(ks))
         parts = [self._kth(rows, wanted, skip) for rows, skip in self._batches(queries, own)]
@@ -144,38 +137,26 @@ class Neighbours:
             return {k: queries.new_empty(0).double() for k in wanted}
         return dict(zip(wanted, torch.cat(parts, dim=1).sqrt(), strict=True))
 
-    def recall(self, k: int, *, rows: int = 256, seed: int = 0) -> float:
-        """Measure how many of the k nearest rows the index proposes.
+    def recall(self, k: int, *, seed: int = 0) -> float:
+        """Measure which share, in [0, 1], of the k nearest rows the index proposes.
 
-        Args:
-            k: How many neighbours; fewer where the bank has fewer.
-            rows: How many rows of the bank are searched for, each without its own match.
-            seed: Which.
-
-        Returns:
-            Share in [0, 1] of the true neighbours that are among the proposed.
+        A sample of the bank, drawn by ``seed``, is searched for, each row without its own match.
         """
-        sample = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:rows]
+        sample = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:_RECALL]
         own = sample.to(self._bank.device)
         k = max(1, min(k, len(self) - 1))
         queries = self._vectors(self._bank[own])
         proposed = self._candidates((queries - self._centre).float(), k, own)[1]
         _, truth = self._search_all(queries, k, own)
-        hits = torch.isin(
-            proposed + own.unsqueeze(1) * len(self), truth + own.unsqueeze(1) * len(self)
-        )
+        query = own.unsqueeze(1) * len(self)  # so that neighbours of different rows differ
+        hits = torch.isin(proposed + query, truth + query)
         return float((hits & (proposed >= 0)).double().sum() / truth.numel())
 
     def nearest(self, queries: Tensor, k: int, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Distances and positions of the k nearest rows of the bank.
+        """Distances (N, k) float64, ascending, and positions of the k nearest rows of the bank.
 
-        Args:
-            queries: (N, D), as the bank was given, N ≥ 1.
-            k: How many, from 1 to the number of rows that may match.
-            own: As for :meth:`kth_distance`.
-
-        Returns:
-            (N, k) float64, ascending, and (N, k) int64; equal distances in order of position.
+        Queries are (N, D), N ≥ 1; equal distances are in order of position. ``k`` and ``own`` are
+        as for :meth:`kth_distances`.
         """
         parts = [self._nearest(rows, k, skip) for rows, skip in self._batches(queries, own)]
         near, index = zip(*parts, strict=True)

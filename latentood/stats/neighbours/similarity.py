@@ -13,28 +13,17 @@ _ELEMENTS = 1 << 22  # products per step: 32 MiB of float64
 
 @dataclass(frozen=True)
 class Guides:
-    """A bank whose vectors are made when they are needed, a part at a time.
+    """A bank whose vectors are made when they are needed, a part at a time."""
 
-    Attributes:
-        size: M, its number of rows.
-        vectors: Gives the float64 vectors (m, D) of a slice of its rows.
-    """
-
-    size: int
-    vectors: Callable[[slice], Tensor]
+    size: int  # M, its number of rows
+    vectors: Callable[[slice], Tensor]  # a slice of its rows → float64 vectors (m, D)
 
 
 def products(rows: Tensor, bank: Guides, own: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-    """Stream ``rows · bankᵀ``.
+    """Stream ``rows · bankᵀ`` for rows (N, D) float64: slices of the bank, their products (N, m).
 
-    Args:
-        rows: (N, D) float64.
-        bank: M vectors.
-        own: (N,) position of each row in the bank, −1 if it is not there; None if no row is. A
-            row's product with itself is −∞.
-
-    Yields:
-        A slice of the bank and the products with it, (N, m).
+    ``own`` (N,) is the position of each row in the bank, −1 if it is not there, None if no row is:
+    a row's product with itself is −∞.
     """
     step = max(1, _ELEMENTS // max(1, len(rows)))
     for start in range(0, bank.size, step):
@@ -47,16 +36,9 @@ def products(rows: Tensor, bank: Guides, own: Tensor | None) -> Iterator[tuple[s
 
 
 def top_mean(rows: Tensor, bank: Guides, k: int, own: Tensor | None = None) -> Tensor:
-    """Mean of the k largest inner products of a row with the bank.
+    """Mean of the k largest inner products of each row (N, D) float64 with the bank: (N,).
 
-    Args:
-        rows: (N, D) float64.
-        bank: M vectors, M ≥ k, not counting a row itself.
-        k: How many.
-        own: As in :func:`products`.
-
-    Returns:
-        (N,).
+    The bank has k vectors at least, not counting a row itself; ``own`` is as in :func:`products`.
     """
     best = rows.new_empty((len(rows), 0))
     for _, values in products(rows, bank, own):

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReadyDensity:
-    """A kernel density with what it needs to know of its bank."""
+    """A kernel density with the state that its bank comes from."""
 
     density: KernelDensity
     state: State
@@ -65,10 +65,7 @@ class KDE(BankDetector):
                 f'raise share or extract more of "{train.name}"'
             )
         bandwidth = self.bandwidth or self._scott(bank.rows, train)
-        return {
-            **bank_state(bank),
-            "bandwidth": torch.tensor(bandwidth, dtype=torch.float64),
-        }
+        return {**bank_state(bank), "bandwidth": torch.tensor(bandwidth, dtype=torch.float64)}
 
     def vectors(self, state: State, rows: Tensor) -> Tensor:
         """Turn rows (N, D) as stored into those whose density is taken (N, D')."""
@@ -193,15 +190,9 @@ class LOF(BankDetector):
 
 
 def _density(near: Tensor, index: Tensor, reach: Tensor, floor: Tensor) -> Tensor:
-    """Local reachability density of rows.
+    """Local reachability density (N,) > 0 of rows, from their nearest rows in the bank.
 
-    Args:
-        near: (N, k) distances to their neighbours in the bank.
-        index: (N, k) which rows of the bank these are.
-        reach: (M,) distance of every bank row to its k-th neighbour.
-        floor: Added to the mean reachability.
-
-    Returns:
-        (N,) > 0.
+    ``near`` and ``index`` are (N, k); ``reach`` (M,) is the distance of every bank row to its k-th
+    neighbour; ``floor`` is added to the mean reachability.
     """
     return (torch.maximum(near, reach[index]).mean(dim=1) + floor).reciprocal()

@@ -27,11 +27,7 @@ class OneClassDetector(FeatureDetector):
     cannot_fit_on = ("one row",)
 
     def check_spread(self, rows: Tensor, train: Latents) -> None:
-        """Refuse rows (M, D) that a border cannot be drawn around.
-
-        Raises:
-            DetectorError: There is one row alone, or all are equal.
-        """
+        """Refuse rows (M, D) that are all equal, as a single one is: they have no border."""
         if not bool((rows.amax(dim=0) > rows.amin(dim=0)).any()):
             raise no_spread(f"{self.name}: {self.key}", len(rows), train)
 

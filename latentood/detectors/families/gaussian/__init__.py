@@ -1,6 +1,6 @@
 """Distances and densities under Gaussians fitted to features."""
 
-from latentood.detectors.families.gaussian.by_class import DDU
+from latentood.detectors.families.gaussian.class_densities import DDU
 from latentood.detectors.families.gaussian.distances import SSD, Mahalanobis, RelativeMahalanobis
 from latentood.detectors.families.gaussian.layers import MahalanobisLayers
 from latentood.detectors.families.gaussian.mixture import GMM

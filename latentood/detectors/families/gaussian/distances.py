@@ -10,8 +10,7 @@ from torch import Tensor
 
 from latentood.detectors.base import RIDGE, FeatureDetector, Ridge, State
 from latentood.detectors.checks import checked_whitener
-from latentood.detectors.statistics.classes import ClassMeans, ClassMoments
-from latentood.detectors.statistics.moments import Moments, UnitMoments
+from latentood.detectors.statistics import ClassMeans, ClassMoments, Moments, UnitMoments
 from latentood.latents import LABELS, Latents, Statistic
 from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import condition_of, nearest_squared, unit_rows
@@ -53,12 +52,7 @@ class Mahalanobis(FeatureDetector):
 
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Report rank and condition of the tied covariance, and the classes that occurred."""
-        return {
-            "rank": int(state["rank"]),
-            "width": len(state["mean"]),
-            "condition": condition_of(state["whitener"]),
-            "classes": len(state["means"]),
-        }
+        return _covariance_facts(state) | {"classes": len(state["means"])}
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Whiten, then measure to the nearest class mean: (N,) ≥ 0."""
@@ -82,7 +76,6 @@ class RelativeMahalanobis(Mahalanobis):
     paper = "arXiv:2106.09022, sec. 2"
     works = "Near OOD and fine-grained classes: what all ID inputs share cancels."
     fails = "Far OOD in directions no class uses: both distances grow alike and cancel too."
-    cost = "O(N·D² + D³) fit, O(D² + C·D) per row"
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the state of mahalanobis and the whitener (D, D) of the background."""
@@ -132,13 +125,15 @@ class SSD(FeatureDetector):
 
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Report rank and condition of the covariance."""
-        return {
-            "rank": int(state["rank"]),
-            "width": len(state["mean"]),
-            "condition": condition_of(state["whitener"]),
-        }
+        return _covariance_facts(state)
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Square the whitened length: (N,) ≥ 0."""
         vectors = unit_rows(rows[self.key]) if self.normalise else rows[self.key]
         return ((vectors - state["mean"]) @ state["whitener"]).square().sum(dim=1)
+
+
+def _covariance_facts(state: State) -> dict[str, Any]:
+    """Rank, width and condition of the covariance of a state."""
+    condition = condition_of(state["whitener"])
+    return {"rank": int(state["rank"]), "width": len(state["mean"]), "condition": condition}

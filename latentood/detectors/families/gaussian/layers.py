@@ -17,7 +17,7 @@ from latentood.plugins import hyper, plugin
 
 @plugin
 class _LayerDistance(Mahalanobis):
-    """The distance of one layer, speaking under the name of the fusion."""
+    """The distance of one layer, whose messages begin with the name of the fusion."""
 
     name = "mahalanobis_layers"
 

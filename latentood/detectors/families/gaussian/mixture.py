@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentood.detectors.base import RIDGE, Ridge, State
 from latentood.detectors.checks import no_spread
-from latentood.detectors.families.gaussian.by_class import MixtureDetector
+from latentood.detectors.families.gaussian.class_densities import MixtureDetector
 from latentood.detectors.statistics.bank import Bank
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic

@@ -19,6 +19,7 @@ class LogitDetector(Detector):
     """A score of logits; :meth:`of_logits` also serves logits recomputed from shaped features."""
 
     family = "logits"
+    cost = "no fit, O(C) per row"
     reads = (LOGITS,)
 
     @abstractmethod
@@ -43,7 +44,6 @@ class MaxSoftmax(LogitDetector):
     fails = (
         "Overconfident networks give far OOD a probability of 1, and near 1 it barely ranks at all."
     )
-    cost = "no fit, O(C) per row"
     temperature: float = hyper(1.0, "T that divides the logits before the softmax", above=0)
 
     def of_logits(self, logits: Tensor) -> Tensor:
@@ -61,7 +61,6 @@ class MaxLogit(LogitDetector):
     fails = (
         "Networks whose logits are not comparable between inputs, such as bounded cosine logits."
     )
-    cost = "no fit, O(C) per row"
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Score logits (N, C) → (N,)."""
@@ -76,7 +75,6 @@ class Energy(LogitDetector):
     paper = "arXiv:2010.03759, eq. 4"
     works = "The default among logit scores: does not saturate where the softmax does."
     fails = "OOD inputs with large activations, whose logits are as large as those of ID."
-    cost = "no fit, O(C) per row"
     temperature: float = hyper(1.0, "T of the energy; 1 in the paper", above=0)
 
     def of_logits(self, logits: Tensor) -> Tensor:
@@ -92,7 +90,6 @@ class Entropy(LogitDetector):
     paper = "arXiv:2012.06575, sec. 3"
     works = "OOD inputs that spread probability over many classes, not just two."
     fails = "Overconfident networks, as for msp: a one-hot softmax has no entropy left."
-    cost = "no fit, O(C) per row"
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Score logits (N, C) → (N,) in [0, log C]."""
@@ -138,7 +135,6 @@ class WeightedEnergy(LogitDetector):
     paper = "arXiv:2202.01197, sec. 3.2"
     works = "Models trained with VOS, whose weights make up for frequent and rare classes."
     fails = "Other models: without learned weights it is energy under another name."
-    cost = "no fit, O(C) per row"
     weights: tuple[float, ...] = hyper((), "weight of each class; empty = 1 for all, as in energy")
 
     def __post_init__(self) -> None:

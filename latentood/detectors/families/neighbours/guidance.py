@@ -1,4 +1,4 @@
-"""Detectors that ask the fit rows a row resembles how sure the model was of them."""
+"""Detectors that weigh a row by its similarity to fit rows and by their logits."""
 
 from __future__ import annotations
 

@@ -21,17 +21,11 @@ from latentood.stats.neighbours.search import EFFORT, Neighbours
 
 @dataclass(frozen=True)
 class ReadyBank:
-    """A bank with its index.
-
-    Attributes:
-        search: The index.
-        positions: (M,) of the bank in the fit split.
-        origin: (32,) digest of the fit split.
-    """
+    """A bank with its index."""
 
     search: Neighbours
-    positions: Tensor  # (M,)
-    origin: Tensor  # (32,)
+    positions: Tensor  # (M,) of the bank in the fit split
+    origin: Tensor  # (32,) digest of the fit split
 
 
 @plugin
@@ -69,14 +63,10 @@ class KNN(BankDetector):
         return bank_state(bank)
 
     def prepare(self, state: State) -> ReadyBank:
-        """Build the index, or take that of a sibling: one serves every k of a sweep."""
+        """Build the index, or take one built for another k: one serves every k of a sweep."""
         vectors = unit_rows if self.normalise else Tensor.double
         search = Neighbours.over(
-            state["bank"],
-            vectors=vectors,
-            engine=self.engine,
-            index=self.index,
-            effort=self.effort,
+            state["bank"], vectors=vectors, engine=self.engine, index=self.index, effort=self.effort
         )
         search.asked.add(self.k)
         return ReadyBank(search, state["positions"], state["origin"])

@@ -1,4 +1,4 @@
-"""Detectors that ask to which fit rows a row would be a neighbour."""
+"""Detectors that count the fit rows to which a row would be a neighbour."""
 
 from __future__ import annotations
 
@@ -25,17 +25,11 @@ _ELEMENTS = 1 << 22  # distances per step: 32 MiB of float64
 
 @dataclass(frozen=True)
 class ReadyReference:
-    """A reference sample with the neighbourhoods of its rows.
+    """A reference sample with the neighbourhoods of its rows."""
 
-    Attributes:
-        unit: (n, D) float64, rows of length 1.
-        radii: (n, n−1) float64, squared distances of each row to the others, ascending.
-        state: What was fitted.
-    """
-
-    unit: Tensor  # (n, D)
-    radii: Tensor  # (n, n−1)
-    state: State
+    unit: Tensor  # (n, D) float64, rows of length 1
+    radii: Tensor  # (n, n−1) float64, squared distances of each row to the others, ascending
+    state: State  # what was fitted
 
 
 @plugin

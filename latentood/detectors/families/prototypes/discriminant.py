@@ -9,8 +9,7 @@ from torch import Tensor
 
 from latentood.detectors.base import RIDGE, FeatureDetector, Ridge, State
 from latentood.detectors.checks import checked_whitener
-from latentood.detectors.statistics.classes import ClassMeans, ClassMoments
-from latentood.detectors.statistics.moments import Moments
+from latentood.detectors.statistics import ClassMeans, ClassMoments, Moments
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, Latents
 from latentood.plugins import hyper, plugin
@@ -73,7 +72,7 @@ class WDiscOOD(FeatureDetector):
         return nearest + self.alpha * lengths(whitened[:, dim:])
 
     def _dim(self, available: int, train: Latents) -> int:
-        """Settle how many directions tell classes apart."""
+        """Choose how many directions separate classes."""
         if available == 0:
             raise DetectorError(
                 f"{self.name}: the means of {self.key} must differ between classes, got "

@@ -20,17 +20,11 @@ _NOISE_ROWS = 50  # noise inputs run together
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Where the classes are, where OOD is taken to be, and the fit rows' gradients.
+    """Where the classes are, where OOD is taken to be, and the fit rows' gradients."""
 
-    Attributes:
-        classes: (K, D) means of the classes that occur.
-        ood: (D,) the OOD prototype.
-        search: Index of the gradients of fit rows.
-    """
-
-    classes: Tensor  # (K, D)
-    ood: Tensor  # (D,)
-    search: Neighbours
+    classes: Tensor  # (K, D) means of the classes that occur
+    ood: Tensor  # (D,) the OOD prototype
+    search: Neighbours  # index of the gradients of fit rows
 
 
 @plugin
@@ -105,18 +99,10 @@ class GROOD(ScoreTap):
 
 
 def prototype_gradient(rows: Tensor, classes: Tensor, ood: Tensor) -> Tensor:
-    """Differentiate the prototype loss of every row with respect to the OOD prototype.
+    """Differentiate the prototype loss of rows (B, D) with respect to the OOD prototype (D,).
 
-    With q the share of the OOD prototype in softmax(−distances), that is q·(h − p)/‖h − p‖, for
-    whichever class the row is labelled with; 0 where h is the OOD prototype itself.
-
-    Args:
-        rows: (B, D) float64.
-        classes: (K, D).
-        ood: (D,).
-
-    Returns:
-        (B, D).
+    With q the share of the OOD prototype in softmax(−distances), that is q·(h − p)/‖h − p‖, (B, D),
+    for whichever of the classes (K, D) the row is labelled with; 0 where h is the OOD prototype.
     """
     prototypes = torch.cat([classes, ood.unsqueeze(0)])
     mode = "donot_use_mm_for_euclid_dist"  # the expanded square cancels where it is small

@@ -58,7 +58,6 @@ class IODIN(ODIN):
     paper = "arXiv:2411.10794, by its author's code in OpenOOD v1.5"
     works = "Near OOD that a step in every value would push towards a class as well."
     fails = "Large inputs, where one value changes nothing: it is odin_eps0 then."
-    cost = "one forward with gradients and one without"
     values: int = hyper(1, "how many values are moved", low=1)
 
     def direction(self, gradient: Tensor) -> Tensor:

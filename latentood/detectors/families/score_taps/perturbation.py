@@ -44,12 +44,7 @@ class Perturbing(ScoreTap):
         return self
 
     def moved(self, inputs: Tensor, direction: Tensor) -> Tensor:
-        """Take the step: inputs + ε·direction, by channel in units of ``std``.
-
-        Args:
-            inputs: (B, …).
-            direction: (B, …) of −1, 0 and 1.
-        """
+        """Take the step: inputs + ε·direction, by channel in units of ``std``; both are (B, …)."""
         if self.std:
             shape = [1, -1] + [1] * (inputs.dim() - 2)
             direction = direction / direction.new_tensor(self.std).view(shape)

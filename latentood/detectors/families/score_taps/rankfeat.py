@@ -59,14 +59,10 @@ class RankFeat(ScoreTap):
 
 
 def without_largest(maps: Tensor, *, positions_first: bool = False) -> Tensor:
-    """Subtract the best approximation of rank 1 from every row's matrix.
+    """Subtract the best approximation of rank 1 from every row's matrix; shape and dtype stay.
 
-    Args:
-        maps: (B, C, H, W), a matrix of channels × positions per row, or (B, L, D).
-        positions_first: Whether maps are (B, H, W, C).
-
-    Returns:
-        The same shape and dtype.
+    Maps are (B, C, H, W), a matrix of channels × positions per row, or (B, L, D);
+    ``positions_first`` says that they are (B, H, W, C).
     """
     matrix = (maps.flatten(1, -2) if positions_first else maps.flatten(2)).double()
     tall = matrix.shape[1] > matrix.shape[2]

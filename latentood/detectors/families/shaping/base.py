@@ -1,7 +1,7 @@
 """Activation shaping: reshape the penultimate features, then score the logits they give.
 
 A detector is a chain of :mod:`~latentood.detectors.families.shaping.steps` before a logit score.
-Those in ``learned`` learn from fit or ID val rows, those in ``by_row`` look at a row alone.
+Those in ``learned`` learn from fit or ID val rows, those in ``fixed`` use one row alone.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class LogitShaping(Detector):
 @plugin
 class ActivationShaping(LogitShaping):
     """Features through a chain of steps, then through the head: z' = W·h' + b."""
+
+    cost = "no fit, O(C·D) per row"
 
     @property
     @abstractmethod

@@ -1,6 +1,6 @@
 """Steps of activation shaping: each learns what it needs and reshapes features or the head.
 
-A detector is a chain of steps; none of them knows which others there are.
+A detector is a chain of steps; no step depends on the others.
 """
 
 from __future__ import annotations
@@ -15,14 +15,7 @@ from latentood.detectors.statistics.moments import Mean
 from latentood.detectors.statistics.percentiles import Percentiles
 from latentood.errors import DetectorError
 from latentood.latents import PENULTIMATE_FEATURES, Latents, Statistic
-from latentood.stats.activations import (
-    clip,
-    even_out,
-    prune,
-    rectify,
-    sharpen,
-    sparsify,
-)
+from latentood.stats.activations import clip, even_out, prune, rectify, sharpen, sparsify
 
 
 @dataclass(frozen=True)
@@ -39,15 +32,9 @@ class Step:
         return ()
 
     def learn(self, who: str, weight: Tensor, rows: Latents) -> State:
-        """Learn from the fit rows, or from ID val rows if it reads those.
+        """Learn from the fit rows, or from ID val rows if it reads those; ``who`` begins messages.
 
-        Args:
-            who: Name of the detector, to begin messages with.
-            weight: (C, D) of the head.
-            rows: The rows.
-
-        Returns:
-            What it must remember; a ``weight`` (C, D) replaces that of the head.
+        The result is kept in the state; a ``weight`` (C, D) in it replaces that of the head.
         """
         return {}
 

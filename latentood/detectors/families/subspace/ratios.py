@@ -1,4 +1,4 @@
-"""Detectors that ask which share of a row's length lies in a subspace."""
+"""Detectors that measure which share of a row's length lies in a subspace."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from latentood.detectors.statistics.moments import Moments
 from latentood.errors import DetectorError
 from latentood.latents import HEAD, LOGITS, PENULTIMATE_FEATURES, Latents
 from latentood.plugins import hyper, plugin
-from latentood.stats.linalg import EPSILON, Covariance, lengths
+from latentood.stats.linalg import EPSILON, NORM_FLOOR, Covariance, lengths
 from latentood.stats.moments import column_scale
-
-TINY = 1e-10
-"""Added to a length before dividing by it, so that a row of zeros has no share anywhere."""
 
 
 @plugin
@@ -26,7 +23,7 @@ class NuSA(Detector):
 
     Cook et al. 2020 score ``√(‖h‖² − ‖N·h‖²)/‖h‖`` with N onto the null space of W, high for ID;
     this is the sine of the same angle, in the reverse order and exact near 0. They also train
-    networks to keep ID features out of the null space, and look at every dense layer; here it is
+    networks to keep ID features out of the null space, and read every dense layer; here it is
     the last one of any network.
     """
 
@@ -60,7 +57,7 @@ class NuSA(Detector):
         """Measure the share: (N,) in [0, 1]."""
         h = rows.double(PENULTIMATE_FEATURES)
         unseen = h - (h @ state["seen"]) @ state["seen"].mT
-        return lengths(unseen) / (lengths(h) + TINY)
+        return lengths(unseen) / (lengths(h) + NORM_FLOOR)
 
 
 @plugin
@@ -70,7 +67,7 @@ class NECO(FeatureDetector):
     ``−‖Pᵀĥ‖/‖ĥ‖ · max z`` with ĥ the features, standardised, and P their first ``dim`` principal
     axes over the fit rows; Ammar et al. 2024. As in the authors' code the largest logit counts
     except for ResNets (``max_logit=False``); it also leaves standardising out where classes have
-    collapsed. They choose dim per network; the simplex their theory speaks of has C−1 dimensions.
+    collapsed. They choose dim per network; the simplex of their theory has C−1 dimensions.
     """
 
     name = "neco"
@@ -121,5 +118,5 @@ class NECO(FeatureDetector):
     def score(self, state: State, rows: Latents) -> Tensor:
         """Multiply share and largest logit: (N,)."""
         scaled = (rows.double(self.key) - state["mean"]) / state["scale"]
-        share = lengths(scaled @ state["axes"]) / (lengths(scaled) + TINY)
+        share = lengths(scaled @ state["axes"]) / (lengths(scaled) + NORM_FLOOR)
         return -share * rows.double(LOGITS).amax(dim=1) if self.max_logit else -share

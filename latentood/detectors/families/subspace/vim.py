@@ -11,17 +11,9 @@ from latentood.detectors.base import Detector, State
 from latentood.detectors.statistics.moments import Moments
 from latentood.detectors.statistics.residuals import LogitSpread, ResidualSums, paper_dim
 from latentood.errors import DetectorError
-from latentood.latents import (
-    HEAD,
-    LOGITS,
-    PENULTIMATE_FEATURES,
-    Latents,
-    Statistic,
-)
+from latentood.latents import HEAD, LOGITS, PENULTIMATE_FEATURES, Latents, Statistic
 from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import lengths
-
-PENULTIMATE_FEATURES = PENULTIMATE_FEATURES
 
 
 @plugin

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from latentood.detectors.families.gaussian import by_class
+from latentood.detectors.families.gaussian import class_densities
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError
@@ -142,7 +142,7 @@ def test_classes_without_spread_are_refused(value):
 
 
 def test_more_covariances_than_memory_are_refused_before_they_are_made(blobs, monkeypatch):
-    monkeypatch.setattr(by_class, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(class_densities, "_MOST_BYTES", 1000)
     with pytest.raises(DetectorError, match=r"^ddu: .* must fit in 0 GiB, got 4 classes × 16² = "):
         fit(detector("ddu"), blobs.train.latents())
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.warning_signs import tie_rate, warnings_of
+from latentood.evaluation.warnings import tie_rate, warnings_of
 from latentood.report.results import as_json
 from tests.evaluation.examples import Distance, splits
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentood.store.fingerprint import hash_tensors
+from latentood.extraction.model.weights import hash_tensors
 
 
 def weights():

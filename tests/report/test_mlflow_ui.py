@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from latentood.errors import TrackingError
-from latentood.report import serving
-from latentood.report.serving import artifact_location, default_uri, serve, sqlite_uri, ui_command
+from latentood.report import mlflow_ui
+from latentood.report.mlflow_ui import artifact_location, default_uri, serve, sqlite_uri, ui_command
 
 linux = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="looks at processes in /proc"
@@ -66,7 +66,7 @@ def group_members(group):
 def test_the_ui_answers_shows_artifacts_and_stops_by_its_process_id(tracked):
     uri, run = tracked
     port = free_port()
-    code = "import sys; from latentood.report.tracking import serve as s; "
+    code = "import sys; from latentood.report.mlflow_ui import serve as s; "
     code += "s(sys.argv[1], int(sys.argv[2]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, uri, str(port)],
@@ -104,8 +104,8 @@ time.sleep(60)
 def test_being_asked_to_end_also_ends_the_server_and_what_it_started(monkeypatch, tmp_path):
     note = tmp_path / "pid"
     command = [sys.executable, "-c", SLEEPING_SERVER, str(note)]
-    monkeypatch.setattr(serving, "_check_store", lambda uri: None)
-    monkeypatch.setattr(serving, "ui_command", lambda *_: command)
+    monkeypatch.setattr(mlflow_ui, "_check_store", lambda uri: None)
+    monkeypatch.setattr(mlflow_ui, "ui_command", lambda *_: command)
     members = []
 
     def end_once_it_runs():
@@ -126,9 +126,11 @@ def test_being_asked_to_end_also_ends_the_server_and_what_it_started(monkeypatch
 
 
 def test_a_server_that_ends_by_itself_is_an_error(monkeypatch):
-    monkeypatch.setattr(serving, "_check_store", lambda uri: None)
+    monkeypatch.setattr(mlflow_ui, "_check_store", lambda uri: None)
     monkeypatch.setattr(
-        serving, "ui_command", lambda uri, host, port: [sys.executable, "-c", "raise SystemExit(3)"]
+        mlflow_ui,
+        "ui_command",
+        lambda uri, host, port: [sys.executable, "-c", "raise SystemExit(3)"],
     )
     with pytest.raises(TrackingError, match="should run until Ctrl-C, but ended with status 3"):
         serve("sqlite:///x.db", free_port())

@@ -1,8 +1,8 @@
-"""Signs that a number should not be trusted as it stands, one sentence each."""
+"""Signs that a metric may be unreliable, one sentence each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,7 @@ WORST_CONDITION = 1e12
 
 
 def tie_rate(id_scores: Array, ood_scores: Array) -> float:
-    """Share of pairs of an ID and an OOD row with the same score: each counts ½ in the AUROC.
-
-    Args:
-        id_scores: (N,).
-        ood_scores: (M,).
-    """
+    """Share of pairs of an ID and an OOD row with the same score: each counts ½ in the AUROC."""
     values, counts = np.unique(id_scores, return_counts=True)
     place = np.searchsorted(values, ood_scores).clip(max=len(values) - 1)
     ties = counts[place][values[place] == ood_scores].sum()
@@ -28,16 +23,13 @@ def tie_rate(id_scores: Array, ood_scores: Array) -> float:
 
 
 def warnings_of(diagnostics: Mapping[str, Any], ties: Mapping[str, float]) -> tuple[str, ...]:
-    """Say what is suspicious about a detector.
-
-    Args:
-        diagnostics: What its fit reports; those of the members of a fusion count, too.
-        ties: OOD split → share of tied pairs.
-
-    Returns:
-        One sentence each.
-    """
-    return (*_of_fit(diagnostics), *_of_ties(ties.items()))
+    """Warn of what a fit, or the members of a fusion, report, and of many ties in a split."""
+    tied = (
+        f"{rate:.1%} of the pairs of an ID and a {split} row have the same score"
+        for split, rate in ties.items()
+        if rate > MOST_TIES
+    )
+    return (*_of_fit(diagnostics), *tied)
 
 
 def _of_fit(diagnostics: Mapping[str, Any], who: str = "") -> Iterator[str]:
@@ -55,9 +47,3 @@ def _of_fit(diagnostics: Mapping[str, Any], who: str = "") -> Iterator[str]:
     for name, part in diagnostics.items():
         if isinstance(part, Mapping):
             yield from _of_fit(part, f"{who}{name}: ")
-
-
-def _of_ties(ties: Iterable[tuple[str, float]]) -> Iterator[str]:
-    for split, rate in ties:
-        if rate > MOST_TIES:
-            yield f"{rate:.1%} of the pairs of an ID and a {split} row have the same score"

@@ -34,7 +34,7 @@ def sqlite_uri(folder: Path | str) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Find the file behind a SQLite address; None for any other store."""
+    """Give the file of a SQLite address; None for any other store."""
     if not uri.startswith(_SQLITE):
         return None
     return Path(uri.removeprefix(_SQLITE).partition("?")[0]).resolve()
@@ -47,13 +47,7 @@ def artifact_location(uri: str) -> str | None:
 
 
 def ui_command(uri: str, host: str = HOST, port: int = 5000) -> list[str]:
-    """Give the command that shows a tracking store.
-
-    Args:
-        uri: Address of the store, e.g. ``sqlite:///mlflow.db``.
-        host: Where to listen; 127.0.0.1 is reachable from this machine only.
-        port: Where to listen.
-    """
+    """Give the command that shows a tracking store, by default to this machine only."""
     return [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
         "--host", host, "--port", str(port), "--workers", "1",
@@ -69,15 +63,7 @@ def page(port: int, host: str = HOST) -> str:
 
 
 def serve(uri: str, port: int = 5000, *, host: str = HOST) -> int:
-    """Show a tracking store until Ctrl-C, or until this process is asked to end.
-
-    Args:
-        uri: Address of the store.
-        port: Where to listen.
-        host: Where to listen.
-
-    Returns:
-        0.
+    """Show a tracking store until Ctrl-C or SIGTERM; then the exit status is 0.
 
     Raises:
         TrackingError: The store is not there, is a server itself, the port is taken, or the
@@ -131,7 +117,7 @@ def _check_port(host: str, port: int) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat a request to end like Ctrl-C, so that no server is left behind."""
+    """Treat SIGTERM like Ctrl-C, so that no server is left running."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -144,12 +130,12 @@ def _interruptible() -> Iterator[None]:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server's group of processes, gently first."""
+    """End the server's group of processes: SIGTERM first, SIGKILL if that is not enough."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)
             server.wait(_SECONDS_TO_STOP)
-        except (ProcessLookupError, PermissionError):  # macOS says so of a group that is gone
+        except (ProcessLookupError, PermissionError):  # the latter on macOS, if it is gone
             return
         except subprocess.TimeoutExpired:
             continue

@@ -1,8 +1,7 @@
 """Choose the engine for the stochastic passes of a model.
 
-Nothing about a model is believed here either: the layers that vary over the passes are those
-that were seen to vary, and a faster engine is chosen only if it reproduced the plain repetition
-of the forward.
+The layers that vary over the passes are those that varied in a trial, and a faster engine is
+chosen only if it reproduced the plain repetition of the forward there.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from latentood.errors import ModelError, suggest
+from latentood.errors import ModelError, one_line, suggest
 from latentood.extraction.model.reductions import Mean
 from latentood.extraction.model.taps import Tap
 from latentood.extraction.passes.engines import Captured, Noisy, Pooled, Repeated, Vmapped
@@ -62,7 +61,7 @@ def choose_engine(
 
 
 def _varying(truth: Captured, wanted: Iterable[str] | None) -> frozenset[str]:
-    """Find the layers that differ between passes, and check that something does."""
+    """List the layers that differ between passes, and check that something does."""
     different = {n for n, values in truth.mc_features.items() if not _constant(values)}
     if truth.mc_logits is None or (_constant(truth.mc_logits) and not different):
         raise ModelError(
@@ -86,7 +85,7 @@ def _varying(truth: Captured, wanted: Iterable[str] | None) -> frozenset[str]:
 
 
 def _constant(passes: Tensor) -> bool:
-    """Tell whether (B, T, …) is the same in every pass."""
+    """Test whether (B, T, …) is the same in every pass."""
     return bool((passes == passes[:, :1]).all())
 
 
@@ -110,10 +109,10 @@ def _pooled(plain: Repeated, head: str | None, batch: Tensor) -> Pooled | None:
 
 
 def _pools_into_head(engine: Pooled, batch: Tensor) -> bool:
-    """Test whether the site's output is averaged over positions and passed to the head.
+    """Test whether the mean over positions of the site's output is the input of the head.
 
-    It is replaced by random numbers of both signs. A mean and a linear map pass them on as
-    computed here; any activation, normalisation or second branch would not.
+    It is replaced by random numbers of both signs. The logits are those computed here only if no
+    activation, normalisation or second branch changes them.
     """
     sent: list[Tensor] = []
 
@@ -123,34 +122,29 @@ def _pools_into_head(engine: Pooled, batch: Tensor) -> bool:
         return sent[-1]
 
     module = engine.model.get_submodule(engine.site.module)
-    handle = module.register_forward_hook(exchange)
-    try:
+    with module.register_forward_hook(exchange):
         logits, _ = engine.forward(batch)
-    finally:
-        handle.remove()
     if len(sent) != 1 or sent[0].dim() not in (2, 4) or sent[0].shape[1] != engine.head.in_features:
         return False
     return _close(engine.head(Mean().apply(sent[0])), logits)
 
 
 def _agree(engine: Noisy, truth: Captured, batch: Tensor, keys: Tensor) -> bool:
-    """Tell whether an engine reproduces repeated forwards."""
+    """Test whether an engine reproduces repeated forwards."""
     try:
         got = replace(engine, passes=_TRIAL_PASSES).run(batch, keys)
     except ModelError:
         raise
     except Exception as error:  # functorch raises many kinds where it cannot batch an operation
-        log.info("%s does not apply: %s", type(engine).__name__, " ".join(str(error).split())[:200])
+        log.info("%s does not apply: %s", type(engine).__name__, one_line(error)[:200])
         return False
     return agree(got, truth)
 
 
 def agree(got: Captured, truth: Captured) -> bool:
-    """Tell whether two ways to run a model gave the same, but for rounding.
+    """Test whether two ways to run a model gave the same, but for rounding.
 
-    Args:
-        got: What one gave.
-        truth: What the other gave; layers that only it followed over the passes do not count.
+    Layers that only ``truth`` followed over the passes do not count.
     """
     pairs = [(got.logits, truth.logits), (got.mc_logits, truth.mc_logits)]
     pairs += [(got.features[layer], truth.features[layer]) for layer in truth.features]

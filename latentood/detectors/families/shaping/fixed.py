@@ -1,4 +1,4 @@
-"""Activation shaping that looks at one row alone and learns nothing: ash, scale, lts."""
+"""Activation shaping that uses one row alone and learns nothing: ash, scale, lts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class ASHP(ActivationShaping):
     paper = "arXiv:2209.09858, sec. 3"
     works = "Wide ReLU features: OOD relies more on many weak units."
     fails = "Little gain over energy by itself; the scaling of ash_s and scale does more."
-    cost = "no fit, O(C·D) per row"
     percentile: float = pruned_share(60.0)
 
     @property
@@ -52,7 +51,6 @@ class ASHB(ActivationShaping):
     paper = "arXiv:2209.09858, sec. 3"
     works = "Wide ReLU features on large images; which units are active matters, not how much."
     fails = "Negative activations (GELU, transformers: refused), and small images."
-    cost = "no fit, O(C·D) per row"
     cannot_fit_on = ("negative features",)
     percentile: float = pruned_share(65.0)
 
@@ -73,7 +71,6 @@ class ASHS(ActivationShaping):
     paper = "arXiv:2209.09858, sec. 3"
     works = "Wide ReLU features: OOD spreads its activation, so ID logits grow more."
     fails = "Negative activations (GELU, transformers: refused), and OOD with few strong units."
-    cost = "no fit, O(C·D) per row"
     cannot_fit_on = ("negative features",)
     percentile: float = pruned_share(90.0, high=99)
 
@@ -94,7 +91,6 @@ class SCALE(ActivationShaping):
     paper = "arXiv:2310.00227, sec. 3"
     works = "As ash_s, without its loss of accuracy: pruning is what hurts, scaling what helps."
     fails = "Negative activations (GELU, transformers: refused), and OOD with few strong units."
-    cost = "no fit, O(C·D) per row"
     cannot_fit_on = ("negative features",)
     percentile: float = pruned_share(85.0, high=99)
 
