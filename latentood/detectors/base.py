@@ -18,7 +18,7 @@ from torch import Tensor
 
 from latentood.errors import DetectorError, MissingInput
 from latentood.latents import PENULTIMATE, Key, Latents, Statistic
-from latentood.plugins import Plugin, hyper, hyperparameters_of, plugin
+from latentood.plugins import Plugin, hyper, plugin
 
 State = dict[str, Tensor]
 """The result of fitting: named tensors, nothing else."""
@@ -177,11 +177,9 @@ class FeatureDetector(Detector):
         return Key(self.source, self.layer)
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Give the hyperparameters by name; another source than usual is part of the layer."""
-        values = super().hyperparameters()
-        usual = {one.name: one.default for one in hyperparameters_of(type(self))}["source"]
-        if values.pop("source") != usual:
-            values["layer"] = str(self.key)
+        """Give the hyperparameters by name; the source is part of the layer, as results name it."""
+        values = super().hyperparameters() | {"layer": self.key.source}
+        del values["source"]
         return values
 
     def needs(self) -> Needs:

@@ -53,7 +53,9 @@ def test_entropies_may_be_named_by_the_layer_or_by_the_source():
     assert by_layer.hyperparameters()["layer"] == "mc.entropy/layer3"
     assert "source" not in by_layer.hyperparameters()
     assert detector("knn", layer="features/layer3").hyperparameters()["layer"] == "layer3"
-    assert detector("larem", layer="layer3").hyperparameters()["layer"] == "layer3"
+    larem = detector("larem", layer="layer3")
+    assert larem.hyperparameters()["layer"] == "mc.entropy/layer3"
+    assert detector("larem", **larem.hyperparameters()) == larem
 
 
 @pytest.mark.parametrize(
