@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.benchmarks.tables import tables
 
-ROOMS = ("startup", "entropy", "extraction", "detectors", "library", "end_to_end")
+MODULES = ("startup", "entropy", "extraction", "detectors", "library", "end_to_end")
 
 
 def machine() -> dict[str, Any]:
@@ -33,15 +33,15 @@ def machine() -> dict[str, Any]:
     return {name: facts[name] for name in kept} | {"cpu": model, "cores": os.cpu_count()}
 
 
-def measure(rooms: list[str], *, quick: bool) -> list[dict[str, Any]]:
-    """Run rooms and print every ratio as it comes."""
+def measure(modules: list[str], *, quick: bool) -> list[dict[str, Any]]:
+    """Run modules of benchmarks and print every ratio as it comes."""
     ratios = []
-    for room in rooms:
-        module = importlib.import_module(f"tests.benchmarks.{room}")
+    for name in modules:
+        module = importlib.import_module(f"tests.benchmarks.{name}")
         for one in module.benchmarks(quick):
             # A busy machine slows two thread pools more than one: the load belongs to the figure.
             load = os.getloadavg()[0]
-            ratios.append(one.to_json() | {"room": room, "load": load})
+            ratios.append(one.to_json() | {"module": name, "load": load})
             print(
                 f"{'✓' if one.reached else '✗'} {one.name}: {one.median:.4g} × {one.rival} "
                 f"[{one.low:.4g}, {one.high:.4g}], goal {one.goal:.4g}; "
@@ -57,7 +57,7 @@ def measure(rooms: list[str], *, quick: bool) -> list[dict[str, Any]]:
 def main() -> None:
     """Parse, run, print, write."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("rooms", nargs="*", default=ROOMS, help=f"of {', '.join(ROOMS)}")
+    parser.add_argument("modules", nargs="*", default=MODULES, help=f"of {', '.join(MODULES)}")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for a first look")
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
     parser.add_argument("--markdown", type=Path, metavar="JSON", help="only print this as tables")
@@ -65,7 +65,7 @@ def main() -> None:
     if chosen.markdown:
         print(tables(json.loads(chosen.markdown.read_text())))
         return
-    ratios = measure(chosen.rooms, quick=chosen.quick)
+    ratios = measure(chosen.modules, quick=chosen.quick)
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     result = {"when": when, "machine": machine(), "quick": chosen.quick, "ratios": ratios}
     chosen.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -3,7 +3,6 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from latentood import plugins as room
 from latentood.detectors.base import Detector
 from latentood.detectors.registry import DETECTORS, detector, detector_table, registry
 from latentood.errors import DetectorError, UnknownName
@@ -21,9 +20,9 @@ def plugins(monkeypatch):
 
     def install(**points: str) -> None:
         listed = [EntryPoint(name, target, DETECTORS.group) for name, target in points.items()]
-        empty = []
+        points_of = {DETECTORS.group: listed}
         monkeypatch.setattr(
-            room, "entry_points", lambda group: listed if group == DETECTORS.group else empty
+            "latentood.plugins.entry_points", lambda group: points_of.get(group, [])
         )
         monkeypatch.setattr(DETECTORS, "_known", None)
 
