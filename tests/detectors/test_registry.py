@@ -50,35 +50,28 @@ def test_a_plugin_is_found_by_its_entry_point(plugins):
     assert detector("shift", returned="float32").returned == "float32"
 
 
-def test_a_plugin_of_another_name_than_its_class_is_refused(plugins):
-    plugins(mine="latentood.detectors.families.neighbours.knn:KNN")
-    with pytest.raises(DetectorError, match=r"^plug-in 'mine': must be the name of its class, got"):
-        registry()
-
-
-def test_a_plugin_that_cannot_be_imported_is_named(plugins):
-    plugins(mine="json:nothing")
-    with pytest.raises(DetectorError, match=r"^plug-in 'mine': json:nothing must be importable"):
-        registry()
-
-
-def test_a_plugin_that_is_not_decorated_is_named(plugins):
-    plugins(bare="tests.detectors.test_registry:Bare")
-    with pytest.raises(DetectorError, match=r"^plug-in 'bare': .* decorated with latentood.plugin"):
-        registry()
-
-
-def test_a_plugin_that_is_no_detector_is_named(plugins):
-    plugins(mine="json:dumps")
-    with pytest.raises(DetectorError, match=r"^plug-in 'mine': json:dumps must be a subclass of"):
-        registry()
-
-
-def test_a_plugin_cannot_take_a_name_in_use(plugins):
-    plugins(knn="latentood.detectors.families.neighbours.knn:KNN")
-    with pytest.raises(
-        DetectorError, match=r"^plug-in 'knn': must have a name that is not in use, but latentood"
-    ):
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        (
+            "mine",
+            "latentood.detectors.families.neighbours.knn:KNN",
+            "must be the name of its class, got",
+        ),
+        ("mine", "json:nothing", "json:nothing must be importable"),
+        ("bare", "tests.detectors.test_registry:Bare", ".* decorated with latentood.plugin"),
+        ("mine", "json:dumps", "json:dumps must be a subclass of"),
+        (
+            "knn",
+            "latentood.detectors.families.neighbours.knn:KNN",
+            "must have a name that is not in use, but latentood",
+        ),
+    ],
+    ids=["another name", "no import", "not decorated", "no detector", "name in use"],
+)
+def test_a_plugin_that_cannot_be_used_is_named(plugins, name, target, message):
+    plugins(**{name: target})
+    with pytest.raises(DetectorError, match=rf"^plug-in '{name}': {message}"):
         registry()
 
 
