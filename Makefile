@@ -20,17 +20,20 @@ export DO_NOT_TRACK = true
 export NO_MKDOCS_2_WARNING = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types docs check bench clean
+.PHONY: help demo test test-damage lint format types docs check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(BASE) ## install, train a small network, compare the detectors on it
 	$(BIN)/latentood demo --out $(DEMO)
 
 test: $(TEST) $(PEERS) ## run the tests
 	$(BIN)/python -m pytest
+
+test-damage: $(TEST) ## flip every byte of a small cache (minutes)
+	LATENTOOD_SOAK=1 $(BIN)/python -m pytest tests/store/test_damage.py
 
 lint: $(TEST) ## check style and formatting; name files beyond 450 lines
 	$(BIN)/ruff check .
@@ -48,7 +51,7 @@ types: $(TEST) ## check types
 docs: $(DOCS) ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
-check: test lint types docs ## all of what CI runs
+check: test test-damage lint types docs ## all of what CI runs
 
 bench: $(TEST) ## measure speed and memory (tests/benchmarks)
 	$(BIN)/python -m tests.benchmarks

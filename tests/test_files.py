@@ -109,7 +109,6 @@ def test_a_folder_is_synced_with_all_in_it_before_it_gets_its_name(tmp_path):
         (draft / "inner").mkdir()
     assert draft == tmp_path / "new~partial"
     assert disk.log == [
-        ("unlink", str(draft)),  # of a killed process
         ("mkdir", str(draft)),
         ("mkdir", str(draft / "inner")),
         ("fsync", str(draft)),
@@ -158,3 +157,40 @@ def test_a_folder_is_thrown_away_under_another_name(tmp_path):
 )
 def test_bytes_are_written_with_the_unit_that_keeps_them_short(count, text):
     assert files.human_bytes(count) == text
+
+
+@pytest.mark.parametrize("k", range(20))
+def test_files_of_one_set_are_never_beside_those_of_another_after_a_kill(tmp_path, k):
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        files.write_file(path, b"old")
+    with attached(Disk(fail_at=k)) as disk:
+        try:
+            with files.new_files(paths) as drafts:
+                for draft in drafts:
+                    draft.write_bytes(b"new")
+        except Died:
+            assert disk.dead
+    there = {name: data for name, data in content(tmp_path).items() if name in "abc"}
+    assert len(set(there.values())) <= 1
+    removed = {("unlink", str(path)) for path in paths}
+    if not removed & set(disk.log[: k if disk.dead else None]):
+        assert there == dict.fromkeys("abc", b"old")
+    if not disk.dead:
+        assert there == dict.fromkeys("abc", b"new")
+        assert disk.log[-1] == ("fsync", str(tmp_path))
+
+
+def test_a_set_that_is_given_up_keeps_the_old_files_alone(tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        files.write_file(path, b"old")
+
+    def give_up():
+        with files.new_files(paths) as drafts:
+            drafts[0].write_bytes(b"new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        give_up()
+    assert content(tmp_path) == dict.fromkeys("abc", b"old")

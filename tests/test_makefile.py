@@ -69,7 +69,7 @@ def later(path):
 def test_bare_make_lists_the_targets_and_does_nothing_else(checkout):
     done, commands = checkout.make()
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    assert {"demo", "test", "lint", "types", "docs", "check", "bench", "clean"} <= set(listed)
+    assert {"demo", "test", "test-damage", "lint", "types", "docs", "check", "bench", "clean"} <= set(listed)
     assert commands == []
 
 
@@ -97,11 +97,12 @@ def test_check_runs_what_ci_runs(checkout, repository):
     _, commands = checkout.make("check")
     assert installs(commands) == [".[cpu]", ".[cpu,test]", "oodeel==0.4.0", ".[cpu,docs]"]
     ran = [command for command in commands if " pip " not in command]
+    damage = "python -m pytest tests/store/test_damage.py"
     checks = ["ruff check .", "ruff format --check .", "mypy", "mkdocs build --strict"]
-    assert ran[-5:] == ["python -m pytest", *checks]
+    assert ran[-6:] == ["python -m pytest", damage, *checks]
     script = (repository / ".ci" / "run").read_text()
     called = [line.split()[1:] for line in script.splitlines() if line.startswith("make ")]
-    assert called == [["test"], ["lint", "types", "docs"]]
+    assert called == [["test"], ["test-damage", "lint", "types", "docs"]]
 
 
 def test_with_an_nvidia_gpu_the_gpu_build_of_faiss_takes_the_place_of_the_other(checkout):

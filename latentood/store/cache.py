@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
 from latentood.errors import DamagedBlock, IncompleteSplit, StoreError, unknown
+from latentood.files import human_bytes
 from latentood.latents import HEAD, IDS, Key, Latents
 from latentood.latents.facts import Origin, Role, SplitFacts
 from latentood.latents.facts import digest as data_digest
 from latentood.store.conflicts import some
-from latentood.store.groups import StoredGroup
+from latentood.store.disk import SPLITS
+from latentood.store.groups import Entry, StoredGroup
 from latentood.store.root import StoredHead, read_root
-from latentood.store.schema import SCHEMA, ArraySpec, decode_ids
+from latentood.store.schema import ArraySpec, decode_ids
 from latentood.store.shards import Damage, StoredArray
 from latentood.store.splits import StoredSplit, list_splits, load_split
 
@@ -54,19 +59,22 @@ class Cache:
 
     Attributes:
         path: Its folder.
+        schema: Number of its format.
         header: Where its numbers come from.
         splits: name → :class:`SplitInfo`, in the order of names.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._identity = _identity(path)
         root = read_root(path)
         self.header: Origin = root.origin
+        self.schema = root.schema
         self._head = root.head
         try:
-            self._stored = {name: load_split(path, name) for name in list_splits(path)}
-            self._digests = {
-                name: [group.digests() for group in split.groups]
+            self._stored = {name: load_split(path, root, name) for name in list_splits(path)}
+            self._entries = {
+                name: [group.entries() for group in split.groups]
                 for name, split in self._stored.items()
             }
         except PermissionError as error:
@@ -92,9 +100,9 @@ class Cache:
         first, *later = self._groups(split)
         self._require_complete(split, first)
         rows = {
-            key: _Rows(self, split, array)
+            key: self._rows(split, group, key)
             for group in (first, *(group for group in later if self._is_complete(split, group)))
-            for key, array in group.arrays.items()
+            for key in group.arrays
             if key != IDS
         }
         origin = f"{self.header.digest}:{split}:{data_digest(self.splits[split].data)}"
@@ -112,9 +120,8 @@ class Cache:
         try:
             weight, bias = StoredHead(self.path, self._head).read()
         except Damage as damage:
-            raise DamagedBlock(
-                f"{self.path}: the {HEAD} is damaged: {damage.what}; run latentood extract to "
-                "write it again"
+            raise self._damaged(
+                f"the {HEAD} is damaged: {damage.what}; run latentood extract to write it again"
             ) from damage
         return torch.from_numpy(weight), torch.from_numpy(bias)
 
@@ -136,33 +143,39 @@ class Cache:
         if holder is None:
             raise unknown(f"array in split {split!r}", key, self._stored[split].arrays)
         self._require_complete(split, holder)
-        return _Rows(self, split, holder.arrays[key]).read(0, self.splits[split].rows)
+        return self._rows(split, holder, key).read(0, self.splits[split].rows)
+
+    def _rows(self, split: str, group: StoredGroup, key: Key) -> _Rows:
+        digests = group.digests(key, self._entries[split][group.number])
+        return _Rows(self, split, group.arrays[key], digests)
 
     def _groups(self, split: str) -> list[StoredGroup]:
         if split not in self._stored:
             raise unknown(f"split in {self.path}", split, self._stored)
         groups = self._stored[split].groups
-        for group, digests in zip(groups, self._digests[split], strict=True):
-            if None in digests:
-                block = digests.index(None)
+        for group, entries in zip(groups, self._entries[split], strict=True):
+            if not group.log.is_intact:
+                raise self.damaged(split, 0, group.log.key, "its zarr.json was changed")
+            if None in entries:
+                block = entries.index(None)
                 raise self.damaged(split, block, group.log.key, "its entry is unreadable")
         return groups
 
     def _is_complete(self, split: str, group: StoredGroup) -> bool:
-        return all(self._digests[split][group.number])
+        return all(self._entries[split][group.number])
 
     def _require_complete(self, split: str, group: StoredGroup) -> None:
         if not self._is_complete(split, group):
-            digests = self._digests[split][group.number]
+            entries = self._entries[split][group.number]
             raise IncompleteSplit(
-                f"{self.path}: split {split!r} has {sum(map(bool, digests))} of {len(digests)} "
+                f"{self.path}: split {split!r} has {sum(map(bool, entries))} of {len(entries)} "
                 f"blocks of {some(list(group.arrays))}; resume with latentood extract"
             )
 
     def _info(self, stored: StoredSplit) -> SplitInfo:
         spec = stored.spec
-        of_blocks = zip(*self._digests[spec.name], strict=True)
-        committed = tuple(block for block, digests in enumerate(of_blocks) if all(digests))
+        of_blocks = zip(*self._entries[spec.name], strict=True)
+        committed = tuple(block for block, entries in enumerate(of_blocks) if all(entries))
         return SplitInfo(
             role=spec.role,
             data=spec.data,
@@ -175,29 +188,59 @@ class Cache:
             arrays=spec.arrays,
         )
 
-    def damaged(self, split: str, block: int, array: str, what: str) -> DamagedBlock:
+    def damaged(self, split: str, block: int, array: str, what: str) -> StoreError:
         """Build the error for a block that is not what was written."""
-        return DamagedBlock(
-            f"{self.path}: split {split!r}, block {block}: {array} is damaged: {what}; run "
-            "latentood verify --discard, then latentood extract to compute it again"
+        return self._damaged(
+            f"split {split!r}, block {block}: {array} is damaged: {what}; run latentood verify "
+            "--discard, then latentood extract to compute it again"
         )
+
+    def _damaged(self, what: str) -> StoreError:
+        if _identity(self.path) != self._identity:
+            return StoreError(
+                f"{self.path}: was overwritten by another extraction while it was read; open it "
+                "again once that has finished"
+            )
+        return DamagedBlock(f"{self.path}: {what}")
 
 
 class _Rows:
     """The rows of one array, read on demand."""
 
-    def __init__(self, cache: Cache, split: str, array: StoredArray) -> None:
+    def __init__(
+        self, cache: Cache, split: str, array: StoredArray, digests: Sequence[int]
+    ) -> None:
         self._cache = cache
         self._split = split
         self._array = array
+        self._digests = digests
         self.shape = array.shape
 
     def read(self, start: int, stop: int) -> Tensor:
+        self._require_memory(stop - start)
         try:
-            return torch.from_numpy(self._array.read(start, stop))
+            return torch.from_numpy(self._array.read(start, stop, self._digests))
         except Damage as damage:
             key = self._array.key
             raise self._cache.damaged(self._split, damage.block, key, damage.what) from damage
+
+    def _require_memory(self, rows: int) -> None:
+        needed = rows * math.prod(self.shape[1:]) * self._array.dtype.itemsize
+        if needed > (there := psutil.virtual_memory().total):
+            raise StoreError(
+                f"{self._cache.path}: {rows} rows of {self._array.key} of split {self._split!r} "
+                f"must fit in the machine's {human_bytes(there)}, got {human_bytes(needed)}; read "
+                "fewer rows at a time"
+            )
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Identify the folder of the splits, which is another one after ``--overwrite``."""
+    try:
+        about = os.stat(path / SPLITS)
+    except OSError:
+        return ()
+    return about.st_dev, about.st_ino
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
@@ -215,7 +258,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
     arrays = [array for split in splits.values() for array in split["arrays"]]
     return {
         "path": str(cache.path),
-        "schema": SCHEMA,
+        "schema": cache.schema,
         "pipeline": cache.header.pipeline,
         "fingerprint": cache.header.fingerprint,
         "versions": cache.header.versions,
@@ -228,7 +271,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
 def _describe(cache: Cache, name: str) -> dict[str, Any]:
     info = cache.splits[name]
-    groups = zip(cache._stored[name].groups, cache._digests[name], strict=True)
+    groups = zip(cache._stored[name].groups, cache._entries[name], strict=True)
     return {
         "role": info.role,
         "rows": info.rows,
@@ -237,12 +280,12 @@ def _describe(cache: Cache, name: str) -> dict[str, Any]:
         "committed": len(info.committed),
         "complete": info.complete,
         "data": info.data,
-        "arrays": [about for group, digests in groups for about in _arrays(group, digests)],
+        "arrays": [about for group, entries in groups for about in _arrays(group, entries)],
     }
 
 
-def _arrays(group: StoredGroup, digests: list[int | None]) -> Iterator[dict[str, Any]]:
-    bounds = [group.spec.bounds(block) for block, digest in enumerate(digests) if digest]
+def _arrays(group: StoredGroup, entries: list[Entry]) -> Iterator[dict[str, Any]]:
+    bounds = [group.spec.bounds(block) for block, entry in enumerate(entries) if entry]
     rows = sum(stop - start for start, stop in bounds)
     for spec in group.spec.arrays:
         yield {
@@ -260,4 +303,5 @@ def _sizes(raw: int, stored: int) -> dict[str, Any]:
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    files = (file for file in os.scandir(folder) if file.is_file(follow_symlinks=False))
+    return sum(file.stat().st_size for file in files)

@@ -45,12 +45,12 @@ def refuse_other_split(store: Path, stored: StoredSplit, given: SplitSpec) -> No
 
     _refuse(store, f"another split {given.name!r}", fields(stored.spec), fields(given))
     for group in stored.groups:
-        digests = group.digests()
+        entries = group.entries()
         lacking = [key for key in group.arrays if key not in asked]
-        if lacking and len(lacking) < len(group.arrays) and not all(digests):
-            there = sum(bool(digest) for digest in digests)
+        if lacking and len(lacking) < len(group.arrays) and not all(entries):
+            there = sum(bool(entry) for entry in entries)
             raise IncompleteSplit(
-                f"{store}: split {given.name!r} has {there} of {len(digests)} blocks of "
+                f"{store}: split {given.name!r} has {there} of {len(entries)} blocks of "
                 f"{some(list(group.arrays))}, which are written together, but "
                 f"{some(lacking)} {'are' if len(lacking) > 1 else 'is'} not asked for; "
                 "ask for it all until that is done, or --overwrite to throw the old results away"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from latentood import files
-from latentood.errors import StoreError
+from latentood.errors import ConfigError, StoreError
 from latentood.latents.facts import digest, plain
 from latentood.store.codecs import LZ4, blosc
 from latentood.store.schema import SCHEMA, SplitSpec
@@ -27,6 +27,10 @@ COMMITTED = "committed"
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = (1 << 16, 1 << 21)
 """Smallest and largest inner chunk: each costs 0.2 ms, and reading one row reads it whole."""
+
+_MOST_BYTES = 1 << 24
+_MOST_NESTED = 100
+"""Limits of a document, so that one from elsewhere cannot exhaust a reader."""
 
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CHECKSUM = {"name": "crc32c"}
@@ -57,9 +61,9 @@ def array_document(
     return _array(shape, (block_rows, *shape[1:]), dtype, codecs)
 
 
-def log_document(blocks: int) -> dict[str, Any]:
-    """Describe a commit log: one digest of 8 bytes and one file for each block."""
-    return _array((blocks,), (1,), "uint64", [_LITTLE, _CHECKSUM])
+def log_document(blocks: int, *row: int) -> dict[str, Any]:
+    """Describe a commit log: one file for each block, with ``row`` digests of 8 bytes."""
+    return _array((blocks, *row), (1, *row), "uint64", [_LITTLE, _CHECKSUM])
 
 
 def log_name(group: int) -> str:
@@ -67,10 +71,12 @@ def log_name(group: int) -> str:
     return f"{COMMITTED}.{group}" if group else COMMITTED
 
 
-def split_documents(spec: SplitSpec) -> dict[str, dict[str, Any]]:
+def split_documents(spec: SplitSpec, schema: int) -> dict[str, dict[str, Any]]:
     """Give all documents of a split: folder within the split → document, parents first."""
     documents = {".": group_document(spec.to_json())}
-    documents |= {log_name(group): log_document(spec.blocks) for group in range(spec.groups)}
+    for group in range(spec.groups):
+        arrays = [len(spec.of_group(group).arrays)] if schema > 1 else []
+        documents[log_name(group)] = log_document(spec.blocks, *arrays)
     for array in spec.arrays:
         for parent in reversed(Path(array.key.path).parents):
             documents.setdefault(parent.as_posix(), group_document())
@@ -79,17 +85,34 @@ def split_documents(spec: SplitSpec) -> dict[str, dict[str, Any]]:
     return documents
 
 
+def encode(document: dict[str, Any]) -> bytes:
+    """Write a document, always in the same way.
+
+    Raises:
+        ConfigError: It is longer or nested deeper than a reader accepts.
+    """
+    # No newline at the end: a file that lost its last byte would still be the same document.
+    data = json.dumps(document, indent=2).encode()
+    deep = _nesting(document) > _MOST_NESTED
+    if deep or len(data) > _MOST_BYTES:
+        raise ConfigError(
+            f"the metadata of a cache must have at most {files.human_bytes(_MOST_BYTES)} and "
+            f"{_MOST_NESTED} levels, got {'more levels' if deep else files.human_bytes(len(data))}"
+            "; shorten the pipeline's arguments"
+        )
+    return data
+
+
 def write_document(folder: Path, document: dict[str, Any]) -> None:
     """Put a document in place."""
-    # No newline at the end: a file that lost its last byte would still be the same document.
-    files.write_file(folder / DOCUMENT, json.dumps(document, indent=2).encode())
+    files.write_file(folder / DOCUMENT, encode(document))
 
 
 def same_document(folder: Path, document: dict[str, Any]) -> bool:
-    """Test whether a folder has exactly this document."""
+    """Test whether a folder has exactly this document, byte for byte."""
     try:
-        return bool(json.loads((folder / DOCUMENT).read_bytes()) == document)
-    except (OSError, ValueError):
+        return files.read_regular(folder / DOCUMENT, _MOST_BYTES) == encode(document)
+    except OSError:
         return False
 
 
@@ -101,20 +124,36 @@ def read_attributes(folder: Path) -> dict[str, Any] | None:
         FileNotFoundError: There is none.
     """
     try:
-        document = json.loads((folder / DOCUMENT).read_bytes())
-        attributes = document["attributes"].get(OURS)
+        data = files.read_regular(folder / DOCUMENT, _MOST_BYTES)
+        attributes = json.loads(data)["attributes"].get(OURS)
         if attributes is None:
             return None
         _refuse_newer(folder, attributes.get("schema"))
         content = {key: value for key, value in attributes.items() if key != "digest"}
-        if document == group_document(content):
+        if data == encode(group_document(content)):
             return content
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
+        what = "they do not match their own digest"
+    except (FileNotFoundError, NotADirectoryError, StoreError):
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = error.strerror or str(error) if isinstance(error, OSError) else "not as written"
     raise StoreError(
-        f"{folder / DOCUMENT}: the metadata are damaged (they do not match their own digest); "
-        f"restore that file, or delete {folder} and extract again"
+        f"{folder / DOCUMENT}: the metadata are damaged ({what}); restore that file, or delete "
+        f"{folder} and extract again"
     )
+
+
+def _nesting(value: Any) -> int:
+    """Count the levels of a JSON value, which may be deeper than Python's stack."""
+    levels, level = 0, [value]
+    while level := [
+        inner
+        for outer in level
+        if isinstance(outer, dict | list)
+        for inner in (outer.values() if isinstance(outer, dict) else outer)
+    ]:
+        levels += 1
+    return levels
 
 
 def _refuse_newer(folder: Path, schema: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,16 @@ import numpy as np
 from latentood import files
 from latentood.errors import ConfigError, StoreError
 from latentood.latents import HEAD
-from latentood.latents.facts import Origin
-from latentood.store.disk import LOCK
+from latentood.latents.facts import Origin, digest
+from latentood.store.disk import LOCK, require_folder
 from latentood.store.documents import (
     DOCUMENT,
     array_document,
     group_document,
     read_attributes,
-    same_document,
     write_document,
 )
-from latentood.store.schema import DTYPES, SCHEMA
+from latentood.store.schema import DTYPES, SCHEMA, SplitSpec, check_size
 from latentood.store.shards import Damage, StoredArray, Values, block_digest
 
 Head = tuple[Values, Values]
@@ -34,6 +34,7 @@ class Root:
 
     origin: Origin
     head: dict[str, Any] | None
+    schema: int = SCHEMA
 
     @classmethod
     def of(cls, origin: Origin, head: Head | None) -> Root:
@@ -62,7 +63,7 @@ class Root:
     def write(self, store: Path) -> None:
         """Put the root document in place."""
         attributes = {
-            "schema": SCHEMA,
+            "schema": self.schema,
             "pipeline": self.origin.pipeline,
             "fingerprint": self.origin.fingerprint,
             "versions": self.origin.versions,
@@ -70,15 +71,37 @@ class Root:
         }
         write_document(store, group_document(attributes))
 
+    def place(self, spec: SplitSpec) -> str | None:
+        """Name a split by all that its numbers follow from, for digests; None before schema 2."""
+        if self.schema == 1:
+            return None
+        return digest(
+            {
+                "fingerprint": self.origin.fingerprint,
+                "head": None if self.head is None else self.head["digest"],
+                "split": spec.name,
+                "data": spec.data,
+                "rows": spec.rows,
+                "block_rows": spec.block_rows,
+            }
+        )
+
 
 class StoredHead:
     """The classifier head of a store, as the root document describes it."""
 
     def __init__(self, store: Path, about: dict[str, Any]) -> None:
         self.folder = store / HEAD
+        for folder in (self.folder, self.folder / "weight", self.folder / "bias"):
+            require_folder(folder)
         self.digest: str = about["digest"]
         self.arrays = {
-            key: StoredArray(self.folder / key, f"{HEAD}/{key}", _document(about[key]))
+            key: StoredArray(
+                self.folder / key,
+                f"{HEAD}/{key}",
+                _document(about[key]),
+                parents=[(self.folder, group_document())],
+            )
             for key in ("weight", "bias")
         }
 
@@ -105,8 +128,6 @@ class StoredHead:
             self.read()
         except Damage as damage:
             return damage.what
-        if not same_document(self.folder, group_document()):
-            return "its zarr.json is missing or was changed"
         return None
 
 
@@ -121,12 +142,14 @@ def read_root(store: Path) -> Root:
         if attributes is None:
             raise StoreError(_foreign(store))
         fields = (dict(attributes[name]) for name in ("pipeline", "fingerprint", "versions"))
-        root = Root(Origin(*fields), attributes["head"])
+        root = Root(Origin(*fields), attributes["head"], attributes["schema"])
+        if type(root.schema) is not int or root.schema < 1:
+            raise ValueError(f"schema {root.schema!r}")
         if root.head is not None:
             StoredHead(store, root.head)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(_foreign(store)) from None
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise StoreError(
             f"{store}: the metadata must be as latentood wrote them, but cannot be used "
             f"({error!r}); extract into another --store"
@@ -165,4 +188,5 @@ def _document(about: dict[str, Any]) -> dict[str, Any]:
     shape, dtype = tuple(about["shape"]), about["dtype"]
     if dtype not in DTYPES or not all(type(size) is int and size > 0 for size in shape):
         raise ValueError(f"head of shape {shape} and dtype {dtype!r}")
+    check_size("head", shape[0], shape[0], math.prod(shape[1:]) * np.dtype(dtype).itemsize)
     return array_document(shape, shape[0], dtype)

@@ -20,14 +20,40 @@ from latentood.latents import Key
 from latentood.latents.facts import ROLES, Role
 from latentood.store.codecs import CODECS, LZ4, MANTISSA, choose_codec
 
-SCHEMA = 1
-"""Number of the format; a store with a higher one is refused."""
+SCHEMA = 2
+"""Number of the format; a store with a higher one is refused, one with a lower one stays as it is.
+
+Since 2 there is a digest for each block of each array, and it depends on where that belongs."""
+
+_MOST_ROWS = 1 << 40
+_MOST_BLOCKS = 1 << 20  # each is a file
+_MOST_BLOCK_ROWS = 1 << 24
+_MOST_ROW_BYTES = 1 << 31
+_MOST_BLOCK_BYTES = 1 << 35  # each must fit in memory
+"""Limits of an array, so that metadata from elsewhere cannot exhaust a reader."""
 
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
 
 _OMITTED = {"how": "", "keep_bits": None, "codec": LZ4, "group": 0}
 """Values of fields that the metadata leave out."""
 _NAME = re.compile(r"[A-Za-z0-9_#-][A-Za-z0-9_.#-]{0,199}", re.ASCII)
+
+
+def check_size(what: str, rows: int, block_rows: int, row_bytes: int) -> None:
+    """Refuse numbers of rows and bytes that are no whole numbers > 0, or too large for a store."""
+    held = min(rows, block_rows) * row_bytes
+    for field, size, most in (
+        ("rows", rows, _MOST_ROWS),
+        ("block_rows", block_rows, _MOST_BLOCK_ROWS),
+        ("blocks", -(-rows // block_rows), _MOST_BLOCKS),
+        ("bytes of a row", row_bytes, _MOST_ROW_BYTES),
+        ("bytes of a block", held, _MOST_BLOCK_BYTES),
+    ):
+        if size > most:
+            raise ConfigError(
+                f"{what}: must have {field} ≤ {most}, got {size}; change block_rows, or keep "
+                "less of each row"
+            )
 
 
 def check_name(kind: str, name: str) -> str:
@@ -141,6 +167,9 @@ class SplitSpec:
                     f"split {self.name!r}: {field} must be a whole number > 0, got {size!r}; give "
                     "a data set that has rows"
                 )
+        for array in self.arrays:
+            what = f"split {self.name!r}: {array.key}"
+            check_size(what, self.rows, self.block_rows, array.nbytes)
         counts = Counter(spec.key for spec in self.arrays)
         twice = [key for key, count in counts.items() if count > 1]
         if twice or not self.arrays:

@@ -8,14 +8,19 @@ values, to a cache it is damage.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from xxhash import xxh3_64
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from latentood import files
@@ -37,12 +42,30 @@ class Damage(Exception):
 
 
 class StoredArray:
-    """The array in a folder, as its ``zarr.json`` must be; ``key`` is its name in messages."""
+    """The array in a folder, as its ``zarr.json`` must be.
 
-    def __init__(self, folder: Path, key: str, document: dict[str, Any]) -> None:
+    Args:
+        folder: Its folder.
+        key: Its name in messages.
+        document: Its ``zarr.json``.
+        place: What its digests are bound to, beside block, key, dtype and shape.
+        parents: Folders above it, with the ``zarr.json`` that must be there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: str,
+        document: dict[str, Any],
+        place: str = "",
+        parents: Sequence[tuple[Path, dict[str, Any]]] = (),
+    ) -> None:
         self.folder = folder
         self.key = key
         self.document = document
+        self._place = place
+        self._parents = parents
+        self._open: tuple[int, xxh3_64] | None = None  # next row of a block that is being read
         self.shape: tuple[int, ...] = tuple(document["shape"])
         self.dtype = np.dtype(document["data_type"])
         self.block_rows = int(document["chunk_grid"]["configuration"]["chunk_shape"][0])
@@ -76,22 +99,60 @@ class StoredArray:
         """Read all rows of a block, whatever the document on disk says."""
         return self.load(block, *self.bounds(block))
 
-    def read(self, start: int, stop: int) -> Values:
-        """Read rows of any number of blocks; raises :class:`Damage`."""
+    def digest(self, block: int, values: Values) -> int:
+        """Give the digest of a block: 64 bits of XXH3 over its place and its rows, never 0."""
+        digest = self._begin_digest(block)
+        digest.update(_little(values))
+        return digest.intdigest() or 1
+
+    def read(self, start: int, stop: int, digests: Sequence[int] = ()) -> Values:
+        """Read rows of any number of blocks; raises :class:`Damage`.
+
+        With ``digests``, one for each block, a block that was read from its first row to its last,
+        by one call or several, must be the one that was committed there.
+        """
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         first = start // self.block_rows
         if start >= stop:
             return np.empty((0, *self.shape[1:]), self.dtype)
-        if not self._document_is_intact:
+        if not self.is_intact:
             raise Damage(first, "its zarr.json is missing or was changed")
         if stop <= self.bounds(first)[1]:
-            return self.load(first, start, stop)
+            return self._load_checked(first, start, stop, digests)
         rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
         for block in range(first, -(-stop // self.block_rows)):
             low, high = self.bounds(block)
             low, high = max(low, start), min(high, stop)
-            rows[low - start : high - start] = self.load(block, low, high)
+            rows[low - start : high - start] = self._load_checked(block, low, high, digests)
         return rows
+
+    def _load_checked(self, block: int, start: int, stop: int, digests: Sequence[int]) -> Values:
+        values = self.load(block, start, stop)
+        if digests:
+            self._check(block, start, values, digests[block])
+        return values
+
+    def _check(self, block: int, start: int, values: Values, expected: int) -> None:
+        """Continue the digest of a block that is read in order, and compare it at the end."""
+        first, stop = self.bounds(block)
+        reading, self._open = self._open, None
+        if start == first:
+            digest = self._begin_digest(block)
+        elif reading is not None and reading[0] == start:
+            digest = reading[1]
+        else:
+            return
+        digest.update(_little(values))
+        if start + len(values) < stop:
+            self._open = start + len(values), digest
+        elif (digest.intdigest() or 1) != expected:
+            raise Damage(block, "its rows are not those that were committed in this place")
+
+    def _begin_digest(self, block: int) -> xxh3_64:
+        start, stop = self.bounds(block)
+        shape = [stop - start, *self.shape[1:]]
+        about = (self._place, str(block), self.key, self.dtype.name, str(shape), "")
+        return xxh3_64("\0".join(about).encode())
 
     def load(self, block: int, start: int, stop: int) -> Values:
         """Read rows; a failure is the :class:`Damage` of the block."""
@@ -102,13 +163,16 @@ class StoredArray:
         except MemoryError:
             raise
         except OSError as error:
-            raise Damage(block, f"its file cannot be read ({error.strerror})") from error
+            what = error.strerror or str(error)
+            raise Damage(block, f"its file cannot be read ({what})") from error
         except Exception as error:  # a checksum, a decompressor or a shape: whichever fails first
             raise Damage(block, "its bytes are not those that were written") from error
 
     @cached_property
-    def _document_is_intact(self) -> bool:
-        return same_document(self.folder, self.document)
+    def is_intact(self) -> bool:
+        """Whether the ``zarr.json`` of the array and of the folders above are as written."""
+        documents = ((self.folder, self.document), *self._parents)
+        return all(same_document(folder, document) for folder, document in documents)
 
     @cached_property
     def _encoded(self) -> dict[str, Buffer]:
@@ -126,31 +190,50 @@ class StoredArray:
 
 
 class _Strict(LocalStore):
-    """A folder in which nothing may be missing."""
+    """A folder in which nothing may be missing, and nothing is followed."""
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer:
-        return _present(key, await super().get(key, *args, **kwargs))
+        return await asyncio.to_thread(self.get_sync, key, *args, **kwargs)
 
-    def get_sync(self, key: str, **kwargs: Any) -> Buffer:
-        return _present(key, super().get_sync(key, **kwargs))
+    def get_sync(self, key: str, prototype: Any = None, byte_range: Any = None) -> Buffer:
+        with files.open_regular(self.root / key) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:  # zarr takes an empty file for a missing one
+                raise FileNotFoundError(key)
+            start, stop = _bounds(byte_range, size)
+            file.seek(start)
+            data = file.read(stop - start)
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
 
-def _present(key: str, data: Buffer | None) -> Buffer:
-    if data is None or len(data) == 0:  # zarr takes an empty file for a missing one
-        raise FileNotFoundError(key)
-    return data
+def _bounds(byte_range: Any, size: int) -> tuple[int, int]:
+    """Give the first byte that zarr asks for, and the one after the last; none beyond the file."""
+    match byte_range:
+        case RangeByteRequest(start, stop):
+            return min(start, size), max(start, min(stop, size))
+        case OffsetByteRequest(offset):
+            return min(offset, size), size
+        case SuffixByteRequest(suffix):
+            return max(0, size - suffix), size
+        case _:
+            return 0, size
+
+
+def _little(values: Values) -> memoryview:
+    """Give the bytes of rows, little-endian, in C order."""
+    little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    return little.reshape(-1).view(np.uint8).data
 
 
 def block_digest(arrays: Iterable[tuple[str, Values]]) -> int:
-    """Give the digest of a block, the number in its commit log, from (key, rows) of every array.
+    """Give one digest of several arrays: those of a head; before schema 2, those of a block.
 
     It is 64 bits of BLAKE2b over key, dtype, shape and little-endian bytes in the order of keys;
-    never 0, which stands for an uncommitted block.
+    never 0.
     """
     running = hashlib.blake2b(digest_size=8)
     for key, values in sorted(arrays, key=lambda item: item[0]):
         about = f"{key}\0{values.dtype.name}\0{list(values.shape)}\0"
         running.update(about.encode())
-        little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-        running.update(little.reshape(-1).view(np.uint8).data)
+        running.update(_little(values))
     return int.from_bytes(running.digest(), "little") or 1

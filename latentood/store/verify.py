@@ -8,11 +8,14 @@ from pathlib import Path
 
 from latentood import files
 from latentood.latents import HEAD
-from latentood.store.disk import disk_errors, take_lock
-from latentood.store.groups import StoredGroup
-from latentood.store.root import StoredHead, read_root
-from latentood.store.shards import Damage, Values, block_digest
+from latentood.store.disk import disk_errors, sweep, take_lock
+from latentood.store.groups import Entry, StoredGroup
+from latentood.store.root import Root, StoredHead, read_root
+from latentood.store.shards import Damage, Values
 from latentood.store.splits import list_splits, load_split
+
+_MISPLACED = "its rows are not those that were committed in this place"
+_NOT_TOGETHER = "its arrays are not those that were committed together"
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,11 @@ def verify(
             damaged, so that nothing is known about its blocks.
     """
     store = Path(path)
-    about = read_root(store).head
+    root = read_root(store)
     problems: list[Problem] = []
-    if about is not None and (what := StoredHead(store, about).damage()) is not None:
+    if root.head is not None and (what := StoredHead(store, root.head).damage()) is not None:
         problems.append(Problem(None, None, HEAD, what))
-    splits = [load_split(store, name) for name in list_splits(store)]
+    splits = [load_split(store, root, name) for name in list_splits(store)]
     total = sum(split.spec.blocks * split.spec.groups for split in splits)
     done = 0
     for split in splits:
@@ -60,8 +63,8 @@ def verify(
             what = f"{folder}/zarr.json is missing or was changed"
             problems.append(Problem(split.spec.name, None, folder, what))
         for group in split.groups:
-            for block, digest in enumerate(group.digests()):
-                problems += _check(group, block, digest)
+            for block, entry in enumerate(group.entries()):
+                problems += _check(group, block, entry)
                 done += 1
                 if progress is not None:
                     progress(done, total)
@@ -79,40 +82,41 @@ def discard(path: str | Path, problems: Iterable[Problem]) -> None:
         StoreError: The path is not a cache, or the disk refuses.
     """
     store = Path(path)
-    read_root(store)
+    root = read_root(store)
     with disk_errors(store):
         lock = take_lock(store)
         try:
+            sweep(store)
             for problem in problems:
-                _discard(store, problem)
+                _discard(store, root, problem)
         finally:
             lock.release()
 
 
-def _discard(store: Path, problem: Problem) -> None:
+def _discard(store: Path, root: Root, problem: Problem) -> None:
     if problem.split is None:
         files.throw_away(store / HEAD)
         return
-    split = load_split(store, problem.split)
+    split = load_split(store, root, problem.split)
     if problem.block is None:
         split.mend_documents()
     else:
-        split.groups[problem.group].commit(problem.block, 0)
+        split.groups[problem.group].withdraw(problem.block)
 
 
-def _check(group: StoredGroup, block: int, digest: int | None) -> Iterator[Problem]:
+def _check(group: StoredGroup, block: int, entry: Entry) -> Iterator[Problem]:
     def problem(array: str | None, what: str) -> Problem:
         return Problem(group.spec.name, block, array, what, group.number)
 
-    if digest == 0:
+    if entry == ():
         return
-    if digest is None:
+    if entry is None:
         yield problem(group.log.key, "its entry is missing or unreadable")
-    arrays: list[tuple[str, Values]] = []
+    arrays: dict[str, Values] = {}
     for key, array in group.arrays.items():
         try:
-            arrays.append((key, array.read_block(block)))
+            arrays[key] = array.read_block(block)
         except Damage as damage:
             yield problem(key, damage.what)
-    if digest is not None and len(arrays) == len(group.arrays) and block_digest(arrays) != digest:
-        yield problem(None, "its arrays are not those that were committed together")
+    for misplaced in group.misplaced(block, entry, arrays):
+        yield problem(misplaced, _MISPLACED if misplaced else _NOT_TOGETHER)

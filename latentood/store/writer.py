@@ -21,13 +21,13 @@ from latentood.latents import HEAD
 from latentood.latents.facts import Origin, canonical
 from latentood.store.codecs import keep_mantissa
 from latentood.store.conflicts import refuse_other_run, refuse_other_split
-from latentood.store.disk import disk_errors, sweep, take_lock
+from latentood.store.disk import SPLITS, disk_errors, foreign_file, sweep, take_lock
 from latentood.store.documents import DOCUMENT, group_document, same_document, write_document
 from latentood.store.groups import StoredGroup
 from latentood.store.root import Head, Root, StoredHead, read_root, refuse_foreign
 from latentood.store.schema import SplitSpec
 from latentood.store.shards import Values
-from latentood.store.splits import SPLITS, StoredSplit, list_splits, load_split
+from latentood.store.splits import StoredSplit, list_splits, load_split
 
 
 def open_writer(
@@ -91,7 +91,9 @@ class StoreWriter:
             there = list_splits(self.path)
             for spec in wanted:
                 if spec.name in there:
-                    refuse_other_split(self.path, load_split(self.path, spec.name), spec)
+                    refuse_other_split(
+                        self.path, load_split(self.path, self._root, spec.name), spec
+                    )
             # The pipeline may name more splits now. The versions stay those of the first blocks.
             before, now = read_root(self.path).origin.pipeline, self._root.origin.pipeline
             if canonical(before) != canonical(now):
@@ -110,11 +112,12 @@ class StoreWriter:
         """
         with disk_errors(self.path):
             if spec.name not in list_splits(self.path):
-                StoredSplit(self.path / SPLITS / spec.name, spec).create()
-            stored = load_split(self.path, spec.name)
+                StoredSplit(self.path / SPLITS / spec.name, spec, self._root).create()
+            stored = load_split(self.path, self._root, spec.name)
             refuse_other_split(self.path, stored, spec)
             if stored.spec.role != spec.role:  # a new role changes no number
-                stored = StoredSplit(stored.folder, replace(stored.spec, role=spec.role))
+                spec_now = replace(stored.spec, role=spec.role)
+                stored = StoredSplit(stored.folder, spec_now, self._root)
             stored.mend_documents()
             stored.sweep()
             if new := [array for array in spec.arrays if array.key not in stored.arrays]:
@@ -136,7 +139,7 @@ class SplitWriter:
         self._group = group
         self.spec = group.spec
         # A block with a damaged entry in the log is written again.
-        self._pending = [block for block, digest in enumerate(group.digests()) if not digest]
+        self._pending = [block for block, entry in enumerate(group.entries()) if not entry]
         for block in self._pending:
             group.clear(block)
 
@@ -198,28 +201,47 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
 
     Gives the root as it will be once the splits are known to fit.
     """
+    splits = store / SPLITS
     sweep(store)
     if overwrite and (store / DOCUMENT).exists():
         read_root(store)  # only a cache of latentood is ever deleted
-        for name in (SPLITS, HEAD):
-            files.throw_away(store / name)
+        _put_aside(store)
         root.write(store)
     elif (store / DOCUMENT).exists():
         stored_root = read_root(store)
         refuse_other_run(store, stored_root, root)
         kept = stored_root.origin
-        root = Root(Origin(root.origin.pipeline, kept.fingerprint, kept.versions), stored_root.head)
+        origin = Origin(root.origin.pipeline, kept.fingerprint, kept.versions)
+        root = replace(stored_root, origin=origin)
     else:
         root.write(store)
     if root.head is not None and head is not None:
         stored = StoredHead(store, root.head)
         if stored.damage() is not None:
             stored.write({"weight": np.asarray(head[0]), "bias": np.asarray(head[1])})
-    if not same_document(store / SPLITS, group_document()):
-        (store / SPLITS).mkdir(exist_ok=True)
-        write_document(store / SPLITS, group_document())
+    if not same_document(splits, group_document()):
+        splits.mkdir(exist_ok=True)
+        write_document(splits, group_document())
         files.sync_folder(store)
+    if overwrite:
+        sweep(store)
     return root
+
+
+def _put_aside(store: Path) -> None:
+    """Take everything of a store from under its name, so that a reader sees all of it or nothing.
+
+    Raises:
+        StoreError: Something lies there that latentood did not write.
+    """
+    for folder in (store / SPLITS, store / HEAD):
+        if folder.is_dir() and (foreign := foreign_file(folder)) is not None:
+            raise StoreError(
+                f"{foreign}: --overwrite deletes only what latentood wrote, and this is something "
+                "else; move it out of the cache first"
+            )
+    for folder in (store / SPLITS, store / HEAD):
+        files.put_aside(folder)
 
 
 def _some(blocks: list[int]) -> str:

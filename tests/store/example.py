@@ -29,6 +29,7 @@ ARRAYS = (
     ArraySpec("mc.features/layer1", (2, 5), "float32"),
     ArraySpec("mc.entropy/layer1", (5,), "float64"),
     ArraySpec("scores/odin", (), "float64"),
+    ArraySpec("hashes", (), "int64"),
 )
 TRAIN = SplitSpec("train", "fit", 20, 8, ARRAYS, {"target": "example", "fingerprint": "cd34"})
 FAR = SplitSpec("textures", "far", 7, 3, ARRAYS[:1] + ARRAYS[4:5], {"fingerprint": "ef56"})

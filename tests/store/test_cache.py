@@ -64,6 +64,7 @@ def in_memory(spec):
 
     return Latents(
         logits=arrays.get("logits"), labels=arrays.get("labels"), mc_logits=arrays.get("mc.logits"),
+        hashes=arrays.get("hashes"),
         features=layers("features"), mc_features=layers("mc.features"),
         mc_entropy=layers("mc.entropy"), scores=layers("scores"), head=HEAD, name=spec.name,
     )  # fmt: skip
@@ -174,7 +175,7 @@ def test_an_incomplete_split_says_how_far_it_is(tmp_path):
     assert not cache.splits["train"].complete
     for use in (lambda: cache["train"], lambda: cache.ids("train")):
         with pytest.raises(
-            IncompleteSplit, match=r"'train' has 1 of 3 blocks of logits, .* 5 more; resume"
+            IncompleteSplit, match=r"'train' has 1 of 3 blocks of logits, .* 6 more; resume"
         ):
             use()
 
@@ -185,7 +186,7 @@ SHARDS = [
     f"{array.key.path}/c.{block}{'.0' * len(array.tail)}" for array in ARRAYS for block in (0, 2)
 ]
 DOCUMENTS = [f"{array.key.path}/zarr.json" for array in ARRAYS]
-LOG = [f"committed/c.{block}" for block in range(3)]
+LOG = [f"committed/c.{block}.0" for block in range(3)]
 
 
 def flip(file):
@@ -321,7 +322,7 @@ def test_root_metadata_that_no_writer_makes_are_refused(copy, head):
 
 def test_inspect_counts_what_is_there(path):
     about = json.loads(json.dumps(inspect(path)))
-    assert about["schema"] == 1
+    assert about["schema"] == 2
     assert about["digest"] == HEADER.digest
     assert about["fingerprint"] == HEADER.fingerprint
     assert about["head"] == [3, 4]

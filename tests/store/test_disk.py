@@ -10,23 +10,33 @@ from latentood.store import disk
 
 
 def test_sweeping_takes_what_is_unfinished_and_nothing_else(tmp_path):
-    for path in ("a/b~partial/c", "a/kept", "a/x.123~partial", "d~partial", "partial"):
+    unfinished = (
+        "splits/train~partial/logits/c.0.0", "splits/train~partial/c.1.7~partial",
+        "splits/train/logits/c.3.0.123~partial", "splits/train/zarr.json.123~partial",
+        "zarr.json.5~partial", "head~partial/weight/c.0.0", "splits~partial/train/zarr.json",
+        "splits/train/logits/c.0~partial",
+    )  # fmt: skip
+    kept = (
+        "notes~partial", "partial", "my-plots~partial/c.0", "splits/train/notes.md.12~partial",
+        "splits/mine~partial/figure.png", "splits/train/logits/c.0.0",
+    )  # fmt: skip
+    for path in (*unfinished, *kept):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
     disk.sweep(tmp_path)
-    kept = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
-    assert kept == ["a", "a/kept", "partial"]
+    files = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()]
+    assert sorted(files) == sorted(kept)
+    assert not (tmp_path / "splits/train~partial").exists()
 
 
-def test_sweeping_deletes_a_link_but_not_what_it_points_to(tmp_path):
+def test_sweeping_follows_no_link(tmp_path):
     (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "precious").write_text("x")
-    (tmp_path / "store").mkdir()
-    link = tmp_path / "store" / "x~partial"
-    link.symlink_to(tmp_path / "outside")
+    (tmp_path / "outside" / "c.0~partial").write_text("x")
+    (tmp_path / "store" / "splits").mkdir(parents=True)
+    for name in ("splits/x~partial", "head~partial", "zarr.json.1~partial"):
+        (tmp_path / "store" / name).symlink_to(tmp_path / "outside")
     disk.sweep(tmp_path / "store")
-    assert not link.is_symlink()
-    assert (tmp_path / "outside" / "precious").exists()
+    assert (tmp_path / "outside" / "c.0~partial").exists()
 
 
 def test_a_second_lock_is_refused_until_the_first_is_released(tmp_path):

@@ -7,15 +7,18 @@ import pytest
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from latentood.errors import StoreError
+from latentood.errors import ConfigError, StoreError
+from latentood.store import documents
 from latentood.store.documents import (
     array_document,
     group_document,
     log_document,
     read_attributes,
+    same_document,
     split_documents,
     write_document,
 )
+from latentood.store.schema import SCHEMA
 from tests.store.example import TRAIN
 
 
@@ -46,9 +49,14 @@ def test_an_array_document_is_what_zarr_itself_would_write(dtype, fill):
 
 
 def test_a_commit_log_document_is_what_zarr_itself_would_write():
-    assert log_document(7) == written_by_zarr(
-        shape=(7,), dtype="uint64", fill_value=0, chunks=(1,), compressors=[Crc32cCodec()]
-    )
+    for arrays in ((), (3,)):  # before schema 2, and since
+        assert log_document(7, *arrays) == written_by_zarr(
+            shape=(7, *arrays),
+            dtype="uint64",
+            fill_value=0,
+            chunks=(1, *arrays),
+            compressors=[Crc32cCodec()],
+        )
 
 
 def test_a_group_document_is_what_zarr_itself_would_write():
@@ -78,10 +86,10 @@ def test_inner_chunks_divide_the_shard_and_stay_handy(block_rows, width, chunk):
 
 
 def test_every_group_on_the_way_to_an_array_has_a_document():
-    assert list(split_documents(TRAIN)) == [
+    assert list(split_documents(TRAIN, SCHEMA)) == [
         ".", "committed", "logits", "labels", "ids", "features", "features/layer1.0#2",
         "features/penultimate", "mc", "mc/logits", "mc/features", "mc/features/layer1",
-        "mc/entropy", "mc/entropy/layer1", "scores", "scores/odin",
+        "mc/entropy", "mc/entropy/layer1", "scores", "scores/odin", "hashes",
     ]  # fmt: skip
 
 
@@ -109,6 +117,34 @@ def test_a_flipped_bit_in_any_byte_of_the_attributes_shows(tmp_path):
             continue
 
 
+@pytest.mark.parametrize("change", [b" ", b"\n", b"\t"])
+def test_not_even_a_blank_may_change(tmp_path, change):
+    write_document(tmp_path, group_document({"schema": 1}))
+    with (tmp_path / "zarr.json").open("ab") as file:
+        file.write(change)
+    assert not same_document(tmp_path, group_document({"schema": 1}))
+    with pytest.raises(StoreError, match="do not match their own digest"):
+        read_attributes(tmp_path)
+
+
+def test_a_document_is_neither_long_nor_deep(tmp_path, monkeypatch):
+    deep: list = []
+    for _ in range(200):
+        deep = [deep]
+    with pytest.raises(ConfigError, match="100 levels, got more levels"):
+        write_document(tmp_path, group_document({"args": deep}))
+    text = '{"attributes": {"latentood": {"args": %s}}}'
+    (tmp_path / "zarr.json").write_text(text % ("[" * 500 + "]" * 500))
+    with pytest.raises(StoreError, match="the metadata are damaged"):
+        read_attributes(tmp_path)
+    monkeypatch.setattr(documents, "_MOST_BYTES", 1000)
+    with pytest.raises(ConfigError, match="at most 1000 B"):
+        write_document(tmp_path, group_document({"args": "x" * 1000}))
+    (tmp_path / "zarr.json").write_text(text % ('"' + "x" * 1000 + '"'))
+    with pytest.raises(StoreError, match="it has more than 1000 B"):
+        read_attributes(tmp_path)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "null", "{}", '{"attributes": 3}', "[" * 100000, "\xff"]
 )
@@ -119,9 +155,9 @@ def test_a_document_that_is_none_is_one_sentence(tmp_path, text):
 
 
 def test_a_newer_schema_is_refused_before_its_seal_is_checked(tmp_path):
-    document = {"attributes": {"latentood": {"schema": 2, "sealed_otherwise": True}}}
+    document = {"attributes": {"latentood": {"schema": 3, "sealed_otherwise": True}}}
     (tmp_path / "zarr.json").write_text(json.dumps(document))
     with pytest.raises(
-        StoreError, match=r"reads caches of schema ≤ 1, but this one has schema 2; up"
+        StoreError, match=r"reads caches of schema ≤ 2, but this one has schema 3; up"
     ):
         read_attributes(tmp_path)

@@ -79,7 +79,7 @@ def test_an_added_split_leaves_the_others_as_they_are(copy):
 def test_groups_can_be_added_again_and_again(copy):
     last = replace(MORE, arrays=(*MORE.arrays, ARRAYS[6]))
     extract(copy, last)
-    assert (copy / "splits/train/committed.2/c.1").is_file()
+    assert (copy / "splits/train/committed.2/c.1.0").is_file()
     assert "mc.features/layer1" in open_cache(copy)["train"]
     assert verify(copy) == []
 
@@ -156,7 +156,7 @@ def test_groups_without_a_number_of_their_own_are_refused(group):
 
 def test_damage_to_an_added_array_is_found_and_repaired_alone(copy):
     expected = tree(copy)
-    for name in ("features/layer1.0#2/c.1.0", "committed.1/c.0"):
+    for name in ("features/layer1.0#2/c.1.0", "committed.1/c.0.0"):
         file = copy / "splits/train" / name
         file.write_bytes(file.read_bytes()[:-1])
     problems = verify(copy)
@@ -169,19 +169,21 @@ def test_damage_to_an_added_array_is_found_and_repaired_alone(copy):
 
 
 def test_swapped_shards_of_an_added_array_are_found(copy):
-    logs = [copy / "splits/train" / f"committed.1/c.{block}" for block in (0, 1)]
+    logs = [copy / "splits/train" / f"committed.1/c.{block}.0" for block in (0, 1)]
     first, second = (log.read_bytes() for log in logs)
     logs[0].write_bytes(second)
     logs[1].write_bytes(first)
     problems = verify(copy)
-    assert [(p.group, p.block, p.array) for p in problems] == [(1, 0, None), (1, 1, None)]
+    assert [(p.group, p.block, p.array) for p in problems] == [
+        (1, block, key) for block in (0, 1) for key in ADDED
+    ]
     discard(copy, problems)
     assert len(extract(copy, MORE)) == 2
     assert verify(copy) == []
 
 
 def test_an_unreadable_log_of_an_added_group_is_an_error(copy):
-    (copy / "splits/train/committed.1/c.0").unlink()
+    (copy / "splits/train/committed.1/c.0.0").unlink()
     with pytest.raises(DamagedBlock, match=r"block 0: committed\.1 is damaged: its entry"):
         open_cache(copy)["train"]
 
@@ -237,7 +239,7 @@ def test_a_split_names_its_new_arrays_only_when_all_of_them_are_synced(operation
     assert made <= synced
     assert {path.rpartition("/")[0] for path in made} <= synced
     logged = {path for kind, path in operations[:at] if kind == "replace" and "/c." in path}
-    assert {path.rpartition("/")[2] for path in logged} == {"c.0", "c.1"}
+    assert {path.rpartition("/")[2] for path in logged} == {"c.0.0", "c.1.0"}
     assert {draft_of(path) for path in logged} <= synced
 
 

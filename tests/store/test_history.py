@@ -140,7 +140,7 @@ class Histories(RuleBasedStateMachine):
         cache = open_cache(self.path)
         stored = cache._stored.get("train")
         return [] if stored is None else [
-            (frozenset(group.arrays), {b for b, digest in enumerate(group.digests()) if digest})
+            (frozenset(group.arrays), {b for b, entry in enumerate(group.entries()) if entry})
             for group in stored.groups
         ]  # fmt: skip
 

@@ -82,7 +82,7 @@ def test_a_dtype_that_other_readers_may_not_know_is_refused(dtype):
 def test_bytes_per_row_are_counted():
     assert ArraySpec("mc.logits", (2, 3), "float16").nbytes == 12
     assert ArraySpec("labels", (), "int64").nbytes == 8
-    assert TRAIN.nbytes == 12 + 8 + 12 + 10 + 16 + 24 + 40 + 40 + 8
+    assert TRAIN.nbytes == 12 + 8 + 12 + 10 + 16 + 24 + 40 + 40 + 8 + 8
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_shards_of_a_block_that_was_never_committed_are_deleted_on_resume(store)
 @pytest.mark.parametrize("how", ["flip", "delete"])
 def test_a_block_whose_log_entry_is_damaged_is_done_again(store, how):
     before = tree(fill(store))
-    entry = store / "splits/train/committed/c.1"
+    entry = store / "splits/train/committed/c.1.0"
     if how == "flip":
         entry.write_bytes(bytes([entry.read_bytes()[0] ^ 1]) + entry.read_bytes()[1:])
     else:
@@ -309,10 +309,10 @@ def test_an_unfinished_file_of_something_else_is_refused_and_left_as_it_is(store
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_newer_cache_is_refused_and_left_as_it_is(store, overwrite):
     fill(store)
-    text = (store / "zarr.json").read_text().replace('"schema": 1', '"schema": 2')
+    text = (store / "zarr.json").read_text().replace('"schema": 2', '"schema": 3')
     (store / "zarr.json").write_text(text)
     before = tree(store)
-    with pytest.raises(StoreError, match="reads caches of schema ≤ 1, but this one has schema 2"):
+    with pytest.raises(StoreError, match="reads caches of schema ≤ 2, but this one has schema 3"):
         open_writer(store, HEADER, head=HEAD, overwrite=overwrite)
     assert tree(store) == before
 

@@ -17,7 +17,10 @@ from latentood.store.disk import LOCK
 from latentood.store.schema import ArraySpec, SplitSpec, encode_ids
 from latentood.store.writer import open_writer
 
-GOLDEN = Path(__file__).with_name("cache")
+GOLDEN = Path(__file__).with_name("schema2")
+OLD = Path(__file__).with_name("schema1")
+"""The same cache as version 0.1.0 wrote it."""
+
 HEADER = Origin(
     pipeline={"name": "golden"}, fingerprint={"seed": 7, "dtype": "float32"}, versions={"zarr": "3"}
 )
