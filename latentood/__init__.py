@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentood import errors
+    from latentood import errors, stats
     from latentood.detectors import statistics
     from latentood.detectors.base import Detector, FeatureDetector, Needs, State
     from latentood.detectors.families.score_taps.base import Network, ScoreTap
@@ -55,6 +55,7 @@ _MODULES = {
     "errors": "errors",
     "metrics": "evaluation.metrics",
     "statistics": "detectors.statistics",
+    "stats": "stats",
 }
 _ALIASES = {"build_cache": "extract"}
 """Older names that stay."""
@@ -65,7 +66,7 @@ __all__ = [
     "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__", "build_cache",
     "detector", "errors", "estimate", "extract", "fit", "hyper", "inspect", "layers", "load",
     "load_pipeline", "metrics", "open_cache", "parse_pipeline", "plugin", "publish", "registry",
-    "score", "statistics", "verify",
+    "score", "statistics", "stats", "verify",
 ]  # fmt: skip
 
 

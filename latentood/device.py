@@ -47,8 +47,16 @@ def parse_memory(text: str) -> int:
 
 def default_memory() -> int:
     """Give a quarter of the memory that is free now, at most 4 GiB, in bytes."""
+    return min(_MOST, int(_SHARE * free_memory()))
+
+
+def free_memory(device: torch.device | None = None) -> int:
+    """Give the bytes that can still be allocated, on a GPU or else on the CPU."""
+    if device is not None and device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     limits = [psutil.virtual_memory().available, _of_container()]
-    return min(_MOST, int(_SHARE * min(size for size in limits if size is not None)))
+    return min(size for size in limits if size is not None)
 
 
 def _of_container() -> int | None:

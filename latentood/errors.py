@@ -6,7 +6,8 @@ LatentOODError
 ├── ModelError           (ValueError)  weights, layers, head or stochastic modules do not fit
 ├── DataError            (ValueError)  an image, a label or a computed value is bad
 ├── DetectorError        (ValueError)  a detector cannot be fitted or scored with what it got
-│   └── MissingInput     (KeyError)    ... because an array it needs is not there
+│   ├── MissingInput     (KeyError)    ... because an array it needs is not there
+│   └── BadScores                      ... its scores are not finite, or not one for each row
 ├── StoreError           (OSError)     the cache on disk cannot be used as asked
 │   ├── FingerprintMismatch            ... it holds the results of another run
 │   ├── DamagedBlock                   ... its bytes are not those that were written
@@ -22,15 +23,23 @@ then the next step. The command line prints it without a traceback and exits wit
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from pathlib import Path
+
+# C0, DEL and C1 steer a terminal; a lone surrogate, from a file name, cannot be written as UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+# A password may hold any character: up to the last @ of the word, so that no part of it is left.
+_USER_INFO = re.compile(r"(?<=://)[^\s/:@]*(:\S*)?@")
 
 
 class LatentOODError(Exception):
     """Root of all errors raised on purpose."""
 
     def __str__(self) -> str:
-        """Give the message as written (``KeyError`` would show it in quotes)."""
-        return str(self.args[0]) if self.args else ""
+        """Give the message without passwords (``KeyError`` would show it in quotes)."""
+        return masked(str(self.args[0])) if self.args else ""
 
 
 class ConfigError(LatentOODError, ValueError):
@@ -55,6 +64,10 @@ class DetectorError(LatentOODError, ValueError):
 
 class MissingInput(DetectorError, KeyError):
     """A detector needs an array that is not there."""
+
+
+class BadScores(DetectorError):
+    """A detector gave scores that are not finite, or not one for each row."""
 
 
 class StoreError(LatentOODError, OSError):
@@ -105,3 +118,25 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
 def one_line(error: Exception) -> str:
     """Write the message of any error on one line."""
     return " ".join(str(error).split())
+
+
+def place_of(error: BaseException) -> str:
+    """Name the line that raised an error: ``latentood/stats/linalg.py:41 in whitener``."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__", "")
+    parts = Path(code.co_filename).parts[-1 - module.count(".") :]
+    return f"{'/'.join(parts)}:{trace.tb_lineno} in {code.co_name}"
+
+
+def printable(text: str) -> str:
+    r"""Write control characters as escapes that can be seen, such as ``\x1b`` or ``\n``."""
+    return _UNPRINTABLE.sub(lambda one: one[0].encode("unicode_escape").decode(), text)
+
+
+def masked(text: str) -> str:
+    """Hide the user and the password of every URI in a text: ``postgresql://***@host/db``."""
+    return _USER_INFO.sub("***@", text)

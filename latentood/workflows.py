@@ -13,7 +13,7 @@ from latentood.detectors import fitted as fitting
 from latentood.detectors.base import Detector
 from latentood.detectors.fitted import Fitted, load
 from latentood.device import parse_memory, resolve_device
-from latentood.errors import ConfigError, TrackingError
+from latentood.errors import ConfigError, TrackingError, masked
 from latentood.evaluation.comparison import Comparison, Unscored
 from latentood.evaluation.request import ALL, select
 from latentood.evaluation.roles import Roles
@@ -22,7 +22,7 @@ from latentood.evaluation.transfer import with_origin
 from latentood.extraction.model.head import find_head
 from latentood.extraction.model.outline import LayerFacts, describe
 from latentood.extraction.model.weights import load_model
-from latentood.extraction.passes.sites import stochastic_modules
+from latentood.extraction.passes.modules import stochastic_modules
 from latentood.extraction.run import estimate as estimating
 from latentood.extraction.run.estimate import Estimate
 from latentood.extraction.run.inputs import open_inputs
@@ -33,9 +33,9 @@ from latentood.latents.facts import Role
 from latentood.latents.splits import Splits, SplitsInMemory
 from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
 from latentood.pipeline.targets import import_beside
-from latentood.report.mlflow_ui import default_uri
 from latentood.report.results import write_results
 from latentood.report.tracking import track
+from latentood.report.tracking_store import default_uri
 from latentood.store.cache import open_cache
 
 NO_TRACKING = "none"
@@ -188,6 +188,7 @@ def score(
     settings: Sequence[str] = (),
     fitted: Sequence[Fitted | Path | str] = (),
     any_cache: bool = False,
+    allow_overlap: bool = False,
     train: Arrays | None = None,
     val: Arrays | None = None,
     id: Arrays | None = None,
@@ -207,6 +208,8 @@ def score(
         settings: ``detector.hyperparameter=value`` each.
         fitted: Detectors that were fitted before, or their files; no fit rows are needed for them.
         any_cache: Score them even where they belong to another run.
+        allow_overlap: Score splits even if most of their rows also stand in another one, by the
+            hashes of their inputs.
         train: Instead of a cache: rows to fit on.
         val: ID rows not seen in training, for detectors that calibrate on them.
         id: ID rows to score.
@@ -228,15 +231,19 @@ def score(
     where = resolve_device(device or "auto")
     names, ready = _asked(detectors)
     skipped: tuple[Unscored, ...] = ()
+    optional: tuple[Detector, ...] = ()
     if names or layers or settings or not (fitted or ready):
         selection = select(names or ALL, layers=layers, settings=settings, splits=splits)
-        ready, skipped = [*selection.detectors, *ready], selection.skipped
+        ready = [*selection.detectors, *ready]
+        skipped, optional = selection.skipped, selection.optional
     return score_all(
         splits,
         ready,
         fitted=[one if isinstance(one, Fitted) else load(one, device=where) for one in fitted],
         any_cache=any_cache,
+        allow_overlap=allow_overlap,
         skipped=skipped,
+        optional=optional,
         device=where,
         memory=parse_memory(memory) if isinstance(memory, str) else memory,
         progress=progress,
@@ -267,7 +274,7 @@ def publish(comparison: Comparison, folder: Path | str, *, tracking: str | None 
         track(comparison, uri=uri, results=results)
     except TrackingError as error:
         return Files(results, tracking_error=str(error))
-    return Files(results, tracking=uri)
+    return Files(results, tracking=masked(uri))
 
 
 def results_folder(store: Path | str) -> Path:

@@ -69,7 +69,17 @@ def later(path):
 def test_bare_make_lists_the_targets_and_does_nothing_else(checkout):
     done, commands = checkout.make()
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    assert {"demo", "test", "test-damage", "lint", "types", "docs", "check", "bench", "clean"} <= set(listed)
+    assert {
+        "demo",
+        "test",
+        "test-damage",
+        "lint",
+        "types",
+        "docs",
+        "check",
+        "bench",
+        "clean",
+    } <= set(listed)
     assert commands == []
 
 

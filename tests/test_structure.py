@@ -24,15 +24,15 @@ ARROWS = {
     "plugins": {"errors"},
     "device": {"errors"},
     "data": {"errors"},
-    "latents": {"errors"},
+    "latents": {"errors", "stats"},
     "pipeline": _VALUES,
     "store": _VALUES | {"files"},
-    "detectors": _VALUES | {"files", "plugins", "stats"},
+    "detectors": _VALUES | {"device", "files", "plugins", "stats"},
     "evaluation": _VALUES | {"detectors", "device", "plugins", "stats"},
     "report": _VALUES | {"evaluation", "files"},
     "training": {"errors", "files", "stats"},
     "extraction": _VALUES
-    | {"data", "detectors", "device", "files", "pipeline", "plugins", "stats", "store"},
+    | {"data", "detectors", "device", "files", "models", "pipeline", "plugins", "stats", "store"},
     "workflows": _BELOW_WORKFLOWS,
     "testing": _BELOW_WORKFLOWS,
     "cli": _BELOW_WORKFLOWS | {"workflows"},
@@ -53,11 +53,12 @@ INNER_ARROWS = {
         "registry": {"base"},
         "banks": {"base", "statistics"},
         "statistics": {"base", "checks"},
-        "fitted": {"base", "checks", "registry"},
+        "fitted": {"base", "checks", "fitted_file", "registry"},
+        "fitted_file": set(),
         "families": {"banks", "base", "checks", "fitted", "registry", "statistics"},
         "__init__": {"families", "registry"},
     },
-    "stats": {
+    "stats": {"__init__": {"entropy"}} | {
         name: {"linalg", "moments", "products", "quantiles", "probabilities", "neighbours"}
         for name in ("activations", "combination", "distributions", "entropy", "linalg", "moments",
                      "neighbours", "probabilities", "products", "quantiles", "temperature", "trees")
@@ -85,7 +86,7 @@ CONFINED = {
     "zarr": ("store/*.py",),
     "mlflow": ("report/tracking*.py",),
     "faiss": ("stats/neighbours/*.py", "cli/doctor.py"),  # doctor reports which build is installed
-    "filelock": ("store/*.py",),
+    "filelock": ("store/*.py", "report/tracking_store.py"),
 }
 """Heavy packages and the files that may import them."""
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latentood import __version__
 from latentood.cli import render, terminal
 from latentood.cli.options import (
+    AllowOverlap,
     AnyCache,
     AsJson,
     Device,
@@ -31,6 +34,10 @@ from latentood.cli.options import (
     Where,
 )
 from latentood.errors import LatentOODError, StoreError
+
+if TYPE_CHECKING:
+    from latentood.evaluation.comparison import Comparison
+    from latentood.workflows import Files
 
 app = typer.Typer(
     name="latentood",
@@ -75,8 +82,9 @@ def demo(
     """
     from latentood.cli.demo import run
 
-    comparison, files = run(out, tracking=tracking)
-    render.comparison(comparison, files, as_json=as_json)
+    with _stoppable("what is finished is kept"):
+        comparison, files = run(out, tracking=tracking)
+    _show(comparison, files, as_json=as_json)
 
 
 @app.command()
@@ -204,10 +212,11 @@ def fit(
 
     Example: `latentood fit caches/cifar10.zarr --detector vim --out vim.safetensors`
     """
-    from latentood import workflows
+    with _stoppable(f"{out} was not written, and the cache is as it was"):
+        from latentood import workflows
 
-    fitted = workflows.fit(which, store, layer=layer, settings=settings, device=device)
-    fitted.save(out)
+        fitted = workflows.fit(which, store, layer=layer, settings=settings, device=device)
+        fitted.save(out)
     render.fitted(fitted, out, as_json=as_json)
 
 
@@ -222,6 +231,7 @@ def score(
     ] = None,
     fitted: FittedFiles = [],
     any_cache: AnyCache = False,
+    allow_overlap: AllowOverlap = False,
     memory: Memory = None,
     tracking: Tracking = None,
     device: Where = None,
@@ -231,9 +241,12 @@ def score(
 
     Example: `latentood score caches/cifar10.zarr --detectors vim,knn --set knn.k=10,50`
     """
-    from latentood import workflows
+    with (
+        _stoppable("no results were written, and the cache is as it was"),
+        terminal.row_progress() as progress,
+    ):
+        from latentood import workflows
 
-    with terminal.row_progress() as progress:
         comparison = workflows.score(
             store,
             detectors=which,
@@ -241,29 +254,34 @@ def score(
             settings=settings,
             fitted=fitted,
             any_cache=any_cache,
+            allow_overlap=allow_overlap,
             device=device,
             memory=memory,
             progress=progress,
         )
-    files = workflows.publish(comparison, out or workflows.results_folder(store), tracking=tracking)
-    render.comparison(comparison, files, as_json=as_json)
-    if render.failures(comparison, files.tracking_error):
-        raise typer.Exit(1)
+    folder = out or workflows.results_folder(store)
+    with _stoppable(f"results in {folder} are whole or not there, and may not be tracked"):
+        files = workflows.publish(comparison, folder, tracking=tracking)
+    _show(comparison, files, as_json=as_json)
 
 
 @app.command()
 def ui(
     tracking: Tracking = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Open the MLflow comparison UI on 127.0.0.1; Ctrl-C stops it.
+    """Show the MLflow comparison UI on 127.0.0.1; Ctrl-C stops it.
 
-    Example: `latentood ui --tracking sqlite:///latentood-demo/mlflow.db`
+    Example: `latentood ui --open --tracking sqlite:///latentood-demo/mlflow.db`
     """
-    from latentood.report.mlflow_ui import default_uri, page, serve
+    from latentood.report.mlflow_ui import page, serve
+    from latentood.report.tracking_store import default_uri
 
-    terminal.note(f"{page(port)}  (Ctrl-C stops it)")
-    raise typer.Exit(serve(tracking or default_uri(), port))
+    uri = tracking or default_uri()
+    address = page(uri, port)
+    terminal.note(f"{address}  (Ctrl-C stops it)")
+    raise typer.Exit(serve(uri, port, address=address if browse else None))
 
 
 @app.command()
@@ -275,6 +293,23 @@ def doctor(as_json: AsJson = False) -> None:
     from latentood.cli.doctor import diagnose
 
     render.show(diagnose(Path.cwd()), render.diagnosis, as_json=as_json)
+
+
+@contextmanager
+def _stoppable(kept: str) -> Iterator[None]:
+    """Turn Ctrl-C into a line that says what is kept, and the exit status of a stop."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        terminal.note(f"stopped; {kept}: run the same command again")
+        raise typer.Exit(STOPPED) from None
+
+
+def _show(comparison: Comparison, files: Files, *, as_json: bool) -> None:
+    """Print a comparison and, once each, what failed in it."""
+    render.comparison(comparison, files, as_json=as_json)
+    if render.failures(comparison, files.tracking_error):
+        raise typer.Exit(1)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -41,3 +41,7 @@ FittedFiles = Annotated[list[Path], typer.Option(help="File that fit wrote; may 
 AnyCache = Annotated[
     bool, typer.Option("--any-cache", help="Accept files fitted on another run's cache.")
 ]
+AllowOverlap = Annotated[
+    bool,
+    typer.Option("--allow-overlap", help="Score splits even if they hold the same rows."),
+]

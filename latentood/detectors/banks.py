@@ -29,4 +29,5 @@ class BankDetector(FeatureDetector):
 
 def bank_state(bank: BankRows) -> State:
     """Give a bank (M, D) as it is stored, with where its rows come from, as parts of a state."""
-    return {"bank": bank.rows, "positions": bank.positions, "origin": bank.origin}
+    hashes = {} if bank.hashes is None else {"hashes": bank.hashes}
+    return {"bank": bank.rows, "positions": bank.positions, "origin": bank.origin, **hashes}

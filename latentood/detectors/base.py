@@ -18,6 +18,7 @@ from torch import Tensor
 
 from latentood.errors import DetectorError, MissingInput
 from latentood.latents import PENULTIMATE, Key, Latents, Statistic
+from latentood.latents.memo import memory_of
 from latentood.plugins import Plugin, hyper, plugin
 
 State = dict[str, Tensor]
@@ -79,6 +80,11 @@ class Detector(Plugin, ABC):
     val_reads: ClassVar[tuple[str, ...]] = ()
     """Keys that fitting reads of the ID val split."""
 
+    @classmethod
+    def of_schema_1(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Spell out, of a file of schema 1, what it left to defaults that have changed since."""
+        return given
+
     def needs(self) -> Needs:
         """Declare the keys that fitting and scoring read."""
         return Needs(self.reads, self.fit_reads, self.val_reads)
@@ -86,6 +92,14 @@ class Detector(Plugin, ABC):
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Declare statistics of the fit split that fitting uses; detectors share one read."""
         return ()
+
+    def memory(self, train: Latents) -> int:
+        """Estimate from shapes how many bytes fitting takes at its peak, beside the rows it reads.
+
+        A fit that takes more than is free is refused before it begins. By default this is what the
+        statistics declare; a detector whose own work or state takes more adds it.
+        """
+        return sum(memory_of(statistic, train) for statistic in dict.fromkeys(self.statistics()))
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Turn fit rows (and ID val rows, if declared) into a state.
@@ -139,7 +153,8 @@ class Detector(Plugin, ABC):
 
         Args:
             state: What :meth:`prepare` made of what :meth:`fit` returned.
-            rows: N rows with the keys of ``needs().score``, and no others.
+            rows: N rows with the keys of ``needs().score``, their ``hashes`` if there are any, and
+                no others.
 
         Returns:
             (N,) float64, higher = more OOD.

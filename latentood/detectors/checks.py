@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from latentood.detectors.base import Detector
+from latentood.device import free_memory
 from latentood.errors import DataError, DetectorError
+from latentood.files import human_bytes
 from latentood.latents import HEAD, LABELS, LOGITS, PENULTIMATE_FEATURES, Key, Latents
 from latentood.stats.linalg import Covariance
+from latentood.stats.neighbours.copies import Copies
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,37 @@ def check_passes(who: str, key: str, passes: int) -> None:
         )
 
 
+def check_memory(detector: Detector, train: Latents) -> None:
+    """Refuse a fit that takes more memory than is free, before anything is allocated.
+
+    Raises:
+        DetectorError: Names what it takes and what there is.
+    """
+    needed, free = detector.memory(train), free_memory(train.device)
+    if needed > free:
+        shapes = (f"{key} {train.shape(key)}" for key in detector.needs().fit if key != HEAD)
+        raise DetectorError(
+            f"{detector.name}: what a fit takes must be ≤ the {human_bytes(free)} that are free on "
+            f"{train.device}, got about {human_bytes(needed)} for {', '.join(shapes)}; choose a "
+            "narrower layer, a reduction that pools more, or a lower --memory"
+        )
+
+
+def check_widths(who: str, rows: Latents, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse rows of another shape than the fit rows had: key → shape of one row.
+
+    Raises:
+        DetectorError: Names the array.
+    """
+    for key, shape in expected.items():
+        given = rows.shape(key)[1:]
+        if given != shape:
+            raise DetectorError(
+                f"{who}: {key} must have rows of shape {shape} as in the fit rows, got {given} in "
+                f'"{rows.name}"; give latents of the same model and layer'
+            )
+
+
 def check_fit_rows(who: str, rows: Latents, keys: Iterable[str]) -> None:
     """Check that rows to fit on have all arrays, with the right axes and possible labels.
 
@@ -125,6 +160,18 @@ def _class_count(rows: Latents) -> int | None:
 def too_many_neighbours(who: str, k: int, rows: int, remedy: str) -> DetectorError:
     """Build the error for more neighbours than a bank has rows."""
     return DetectorError(f"{who}: k must be ≤ the bank's {rows} rows, got {k}; lower k or {remedy}")
+
+
+def require_neighbours(who: str, k: int, size: int, own: Copies | None) -> int:
+    """Count the rows of a bank of ``size`` that are no copies of any compared row.
+
+    Raises:
+        DetectorError: There are fewer than ``k``.
+    """
+    others = size - (0 if own is None else own.most)
+    if k > others:
+        raise too_many_neighbours(who, k, others, "score rows other than the fit rows")
+    return others
 
 
 def no_spread(who: str, rows: int, train: Latents) -> DetectorError:

@@ -1,14 +1,11 @@
 """Fit a detector, score with it, save and load it.
 
-All checks, chunks and device moves are here, for all detectors. A file is safetensors: the arrays,
-and the rest as JSON in its header. Nothing in it is ever imported or executed; the detector is
-looked up in the registry by its name.
+All checks, chunks and device moves are here, for all detectors. A file holds the name of the
+detector, which is looked up in the registry, and is never imported.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -17,16 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from latentood.detectors.base import Detector, State
-from latentood.detectors.checks import check_axes, check_fit_rows
-from latentood.detectors.registry import detector
-from latentood.errors import DataError, DetectorError, StoreError
-from latentood.files import new_file
-from latentood.latents import CHUNK_ROWS, HEAD, Latents
+from latentood.detectors.checks import check_axes, check_fit_rows, check_memory, check_widths
+from latentood.detectors.fitted_file import Header, not_ours, read, write
+from latentood.detectors.registry import DETECTORS
+from latentood.errors import (
+    BadScores,
+    DataError,
+    LatentOODError,
+    StoreError,
+    one_line,
+    unknown,
+)
+from latentood.latents import CHUNK_ROWS, HASHES, HEAD, Latents
+from latentood.latents.rows import first_not_finite
+from latentood.plugins import hyperparameters_of
 
 Shapes = dict[str, tuple[int, ...]]
 """key → shape of one row."""
@@ -44,19 +48,14 @@ def fit(
     device: torch.device | str | None = None,
 ) -> Fitted:
     """Fit a detector to rows; see :func:`latentood.fit`, which also takes names and caches."""
-    needs = detector.needs()
     if device is not None:
         train = train.to(device)
         val = None if val is None else val.to(device)
-    if needs.val:
-        val = detector.val_rows(val)
-    for rows, keys in ((train, needs.fit), (val, needs.val)):
-        if keys and rows is not None:
-            check_fit_rows(detector.name, rows, keys)
+    val = check_fit(detector, train, val)
     with torch.inference_mode():
         train.gather(detector.statistics())
         state = _settled(detector.fit(train, val))
-    known = [key for key in needs.score if key in train and key != HEAD]
+    known = [key for key in detector.needs().score if key in train and key != HEAD]
     fitted = Fitted(
         detector=detector,
         state=state,
@@ -71,6 +70,29 @@ def fit(
     )
     fitted.provenance["diagnostics"] |= detector.measure(state, fitted.prepare)
     return fitted
+
+
+def check_fit(detector: Detector, train: Latents, val: Latents | None) -> Latents | None:
+    """Check what can be checked of a fit before rows are read, but for labels.
+
+    Returns:
+        The validation rows to fit with.
+
+    Raises:
+        MissingInput: An array, or the ID validation rows, are not there.
+        DataError: There are no rows, or axes or labels that cannot be.
+        DetectorError: Validation rows of another width, or more memory than is free.
+    """
+    needs = detector.needs()
+    if needs.fit:
+        check_fit_rows(detector.name, train, needs.fit)
+    if needs.val:
+        val = detector.val_rows(val)
+        check_fit_rows(detector.name, val, needs.val)
+        both = [key for key in needs.val if key in train and key != HEAD]
+        check_widths(detector.name, val, {key: train.shape(key)[1:] for key in both})
+    check_memory(detector, train)
+    return val
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +133,8 @@ class Fitted:
     def score(self, latents: Latents) -> Tensor:
         """Score rows, a chunk at a time.
 
-        Rows the detector was fitted on are recognised by their origin: a detector that keeps a
-        bank does not match them with themselves.
+        Rows the detector was fitted on are recognised by their hashes, or without by their origin:
+        a detector that keeps a bank does not match them with themselves.
 
         Args:
             latents: Rows with at least the declared arrays; labels are never read.
@@ -123,19 +145,21 @@ class Fitted:
         Raises:
             MissingInput: A declared array is not there.
             DataError: There are no rows, or a value is not finite (names the row).
-            DetectorError: An array has another width than the fit rows had.
+            DetectorError: An array has another width than the fit rows had, or a score is not
+                finite (names the row).
         """
         keys = self.detector.needs().score
         latents.require(keys, who=self.detector.name)
         if len(latents) == 0:
             raise DataError(f"{latents.name}: there are no rows to score; give at least one")
         check_axes(self.detector.name, latents, keys)
-        self._check_widths(latents)
+        check_widths(self.detector.name, latents, self.widths)
         if self.device is not None:
             latents = latents.to(self.device)
+        read = (*keys, HASHES) if HASHES in latents else keys
         with torch.inference_mode():
             return torch.cat(
-                [self._score_chunk(c) for c in latents.chunks(keys, self._rows(latents))]
+                [self._score_chunk(c) for c in latents.chunks(read, self._rows(latents))]
             )
 
     def save(self, path: str | Path) -> None:
@@ -144,36 +168,28 @@ class Fitted:
         Raises:
             StoreError: The folder does not exist or cannot be written.
         """
-        file = Path(path)
-        # A tensor may be a view into a larger one or share it; the file holds a copy of each.
-        state = {
-            name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state.items()
-        }
-        header = {
-            "schema": SCHEMA,
-            "detector": self.detector.name,
-            "hyperparameters": self.detector.hyperparameters(),
-            "widths": self.widths,
-            "origin": self.origin,
-            "provenance": self.provenance,
-            "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
-            "digest": _digest(state),
-        }
-        try:
-            with new_file(file) as draft:
-                save_file(state, draft, metadata={_FIELD: json.dumps(header)})
-        except (OSError, SafetensorError) as error:
-            raise StoreError(
-                f"{file}: must be in a folder that can be written, got {error}; choose another path"
-            ) from error
+        header = Header(
+            detector=self.detector.name,
+            hyperparameters=self.detector.hyperparameters(),
+            widths={key: list(shape) for key, shape in self.widths.items()},
+            origin=self.origin,
+            provenance=self.provenance,
+        )
+        write(Path(path), header, self.state)
 
     def _score_chunk(self, chunk: Latents) -> Tensor:
         chunk.require_finite()
         scores = self.detector.score(self._prepared, chunk)
         if scores.shape != (len(chunk),) or scores.dtype != torch.float64:
-            raise DetectorError(
+            raise BadScores(
                 f"{self.detector.name}: score must return ({len(chunk)},) float64, got "
                 f"{tuple(scores.shape)} {scores.dtype}; mend the detector"
+            )
+        if (row := first_not_finite(scores)) is not None:
+            raise BadScores(
+                f"{self.detector.name}: scores must be finite, got {float(scores[row])} in row "
+                f'{chunk.offset + row} of "{chunk.name}"; look at that row and at the scale of '
+                "what is read"
             )
         return scores.cpu()
 
@@ -187,16 +203,6 @@ class Fitted:
         cached = _CHUNK_ELEMENTS if self.detector.reads_bank else _CACHED_ELEMENTS
         most = min(_CHUNK_ELEMENTS, cached)
         return min(CHUNK_ROWS, max(_ALIGNMENT, most // widest // _ALIGNMENT * _ALIGNMENT))
-
-    def _check_widths(self, latents: Latents) -> None:
-        for key, expected in self.widths.items():
-            given = latents.shape(key)[1:]
-            if given != expected:
-                raise DetectorError(
-                    f"{self.detector.name}: {key} must have rows of shape {expected} as in the fit "
-                    f'rows, got {given} in "{latents.name}"; score latents of the same model and '
-                    "layer"
-                )
 
 
 @cache
@@ -216,64 +222,6 @@ def _settled(state: State) -> State:
     return {name: tensor.contiguous().to(device) for name, tensor in state.items()}
 
 
-_FIELD = "latentood"
-
-_PARTS: dict[str, type] = {
-    "detector": str,
-    "hyperparameters": dict,
-    "widths": dict,
-    "origin": str,
-    "provenance": dict,
-    "shapes": dict,
-    "digest": str,
-}
-
-SCHEMA = 1
-
-
-def _read(path: Path) -> tuple[dict[str, Any], State]:
-    """Read header and arrays, and check that they belong together."""
-    if not path.is_file():
-        raise StoreError(f"{path}: must be a file that Fitted.save wrote, but there is none")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_FIELD, "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, OSError) as error:
-        raise _not_ours(path, f"a file that cannot be read ({error})") from error
-    if not isinstance(header, dict):
-        raise _not_ours(path, "a safetensors file of something else")
-    schema = header.get("schema")
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise StoreError(
-            f"{path}: schema must be ≤ {SCHEMA}, got {schema!r}; upgrade latentood, or fit and "
-            "save again with this one"
-        )
-    missing = [part for part, kind in _PARTS.items() if not isinstance(header.get(part), kind)]
-    if missing:
-        raise _not_ours(path, f"a header without {', '.join(missing)}")
-    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
-    if header["shapes"] != shapes or header["digest"] != _digest(state):
-        raise _not_ours(path, "arrays that are not those it was written with")
-    return header, state
-
-
-def _digest(state: State) -> str:
-    """SHA-256 over names, types and bytes of all arrays."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(f"{name} {state[name].dtype}\n".encode())
-        digest.update(state[name].contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _not_ours(path: Path, what: str) -> StoreError:
-    return StoreError(
-        f"{path}: must be a file that Fitted.save wrote, got {what}; fit and save the detector "
-        "again"
-    )
-
-
 def load(path: str | Path, *, device: torch.device | str = "cpu") -> Fitted:
     """Read a fitted detector that :meth:`Fitted.save` wrote.
 
@@ -287,21 +235,37 @@ def load(path: str | Path, *, device: torch.device | str = "cpu") -> Fitted:
         DetectorError: A hyperparameter is outside its range.
     """
     file = Path(path)
-    header, state = _read(file)
+    header, state = read(file)
+    try:
+        one = _detector(file, header)
+        one.diagnostics(state)  # looks at most of a state
+        if header.widths.keys() - set(one.needs().score):
+            raise not_ours(file, "widths of arrays that it does not read")
+    except LatentOODError:
+        raise
+    except Exception as error:  # whatever a detector raises that finds another state than its own
+        what = f"what {header.detector} cannot use ({type(error).__name__}: {one_line(error)})"
+        raise not_ours(file, what) from error
     return Fitted(  # copies: tensors in the mapped file are not aligned as those of a fit are
-        detector=_detector(file, header["detector"], header["hyperparameters"]),
+        detector=one,
         state={name: tensor.clone().to(device) for name, tensor in state.items()},
-        widths={key: tuple(shape) for key, shape in header["widths"].items()},
-        origin=header["origin"],
-        provenance=header["provenance"],
+        widths={key: tuple(shape) for key, shape in header.widths.items()},
+        origin=header.origin,
+        provenance=header.provenance,
     )
 
 
-def _detector(path: Path, name: str, hyperparameters: dict[str, Any]) -> Detector:
+def _detector(file: Path, header: Header) -> Detector:
     """Look the detector up in the registry, and nowhere else."""
-    if "." in name:
+    if "." in header.detector:
         raise StoreError(
-            f"{path}: the detector must be the name of a registered one, got {name!r}; dotted "
-            "names are never imported from a file"
+            f"{file}: the detector must be the name of a registered one, got "
+            f"{header.detector!r}; dotted names are never imported from a file"
         )
-    return detector(name, **hyperparameters)
+    cls = DETECTORS[header.detector]
+    known = [one.name for one in hyperparameters_of(cls)]
+    for name in header.hyperparameters:
+        if name not in known:
+            raise unknown(f"hyperparameter of {cls.name}", name, known)
+    given = header.hyperparameters
+    return cls(**(cls.of_schema_1(given) if header.version == 1 else given))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentood.detectors.base import Detector
+from latentood.errors import LatentOODError, one_line, place_of
 from latentood.evaluation.intervals import auroc_interval, mean_auroc
 from latentood.evaluation.metrics import (
     Array,
@@ -21,6 +22,7 @@ from latentood.evaluation.metrics import (
     fpr95_id,
     fpr95_ood,
 )
+from latentood.evaluation.overlap import Overlap
 from latentood.evaluation.warnings import tie_rate, warnings_of
 from latentood.latents import LOGITS, Key
 
@@ -138,15 +140,27 @@ class Unscored:
 
     request: Request
     reason: str
+    error: str = ""  # type of the error, if there was one
+    place: str = ""  # the line that raised it
+
+    @classmethod
+    def of(cls, request: Request, error: Exception) -> Unscored:
+        """Describe an error; one that was not raised on purpose by its type and place as well."""
+        kind, place = type(error).__name__.lstrip("_"), place_of(error)  # torch: _LinAlgError
+        if isinstance(error, LatentOODError):
+            return cls(request, str(error), kind, place)
+        what = f"{kind} at {place} ({one_line(error)})"
+        advice = "score it alone with --verbose for the traceback"
+        return cls(request, f"{request.detector}: stopped by {what}; {advice}", kind, place)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Many detectors on the same rows.
 
-    ``failed`` are detectors that were asked for and raised an error; ``skipped`` those that
-    ``all`` named but whose inputs are not there. ``shared_seconds`` holds what was done once
-    for all: ``gather`` (statistics of the fit split) and ``read`` (rows to score).
+    ``failed`` are detectors that raised an error; ``skipped`` those that ``all`` stands for, and
+    whose inputs are not there or that cannot be used on these rows. ``shared_seconds`` holds what
+    was done once for all: ``gather`` (statistics of the fit split) and ``read`` (rows to score).
     """
 
     splits: tuple[ScoredSplit, ...]  # ID first
@@ -155,6 +169,7 @@ class Comparison:
     skipped: tuple[Unscored, ...]
     shared_seconds: Mapping[str, float]
     provenance: Mapping[str, Any]
+    overlaps: tuple[Overlap, ...] = ()  # rows that stand in several splits
 
     @property
     def rows(self) -> tuple[Row, ...]:

@@ -35,6 +35,7 @@ class Selection:
 
     detectors: tuple[Detector, ...]
     skipped: tuple[Unscored, ...] = ()
+    optional: tuple[Detector, ...] = ()  # of the detectors, those that only ``all`` stands for
 
 
 def select(
@@ -84,12 +85,13 @@ def select(
             if ALL not in asked or (name in grids and not isinstance(error, MissingInput)):
                 raise
             log.info("skipped: %s", error)
-            skipped.append(Unscored(Request(name, "", {}), str(error)))
+            skipped.append(Unscored.of(Request(name, "", {}), error))
     if not ready:
         raise MissingInput(f"score: no detector finds all it reads; the first: {skipped[0].reason}")
     if patterns and not any(candidate.per_layer for candidate in ready):
         log.warning("layers: none of these detectors can look at another layer than its own")
-    return Selection(tuple(ready), tuple(skipped))
+    optional = (one for one in ready if ALL in asked and one.name not in {*asked, *grids})
+    return Selection(tuple(ready), tuple(skipped), tuple(optional))
 
 
 def _listed(names: str | Sequence[str]) -> list[str]:

@@ -2,25 +2,33 @@
 
 The fit split is read once for the statistics of all detectors, and what a second read of it
 needs stays in memory as far as a budget allows; every other split is read once for all scores, a
-few thousand rows at a time. A detector that fails is recorded with its message; the
-others go on.
+few thousand rows at a time. A detector that fails, in whatever way, is recorded; the others go on.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 
 from latentood.detectors.base import Detector
-from latentood.detectors.fitted import Fitted, fit
-from latentood.device import default_memory
-from latentood.errors import ConfigError, LatentOODError, StoreError, UnknownName
+from latentood.detectors.fitted import Fitted, check_fit, fit
+from latentood.device import default_memory, free_memory
+from latentood.errors import (
+    BadScores,
+    ConfigError,
+    DetectorError,
+    LatentOODError,
+    StoreError,
+    UnknownName,
+    one_line,
+)
 from latentood.evaluation.comparison import (
     NO_CLASS,
     Classes,
@@ -32,10 +40,12 @@ from latentood.evaluation.comparison import (
     measure,
 )
 from latentood.evaluation.metrics import Array
+from latentood.evaluation.overlap import overlaps, require_apart
 from latentood.evaluation.provenance import provenance_of
 from latentood.evaluation.roles import Roles, require_inputs
 from latentood.evaluation.transfer import admit
-from latentood.latents import LABELS, LOGITS, Latents
+from latentood.latents import HASHES, LABELS, LOGITS, Latents
+from latentood.latents.memo import memory_of
 from latentood.latents.rows import Budget
 from latentood.latents.splits import Splits
 
@@ -52,19 +62,24 @@ def score_all(
     fitted: Sequence[Fitted] = (),
     any_cache: bool = False,
     skipped: Sequence[Unscored] = (),
+    optional: Sequence[Detector] = (),
     device: torch.device | str | None = None,
     memory: int | None = None,
+    allow_overlap: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Fit detectors, score all ID and OOD splits, and compare.
 
     The arguments are those of :func:`latentood.score`, already resolved. Detectors that raised an
-    error are in ``failed`` of the comparison; ``skipped`` is recorded as it is. ``memory`` is in
-    bytes; by default a quarter of what is free, at most 4 GiB.
+    error are in ``failed`` of the comparison; ``skipped`` is recorded as it is, and those of the
+    ``optional`` detectors that cannot be used on these rows are added. ``memory`` is in bytes; by
+    default a quarter of what is free, at most 4 GiB.
 
     Raises:
+        DetectorError: All detectors are optional, and none can be used.
         ConfigError: There is no detector; not exactly one split of role ``id`` and, to fit, one
-            ``fit``; more than one ``val``; or neither ``near`` nor ``far``.
+            ``fit``; more than one ``val``; neither ``near`` nor ``far``; or a scored split most of
+            whose rows also stand in another one.
         FingerprintMismatch: A fitted detector belongs to another run.
         StoreError: The cache cannot be read.
     """
@@ -78,20 +93,27 @@ def score_all(
         Budget(default_memory() if memory is None else memory),
         progress or (lambda *_: None),
     )
-    runs = [_Run(detector) for detector in detectors]
+    roles, counted = session.roles, overlaps(splits)
+    if not allow_overlap:
+        require_apart(counted, roles.scored, who="score")
+    runs = [_Run(detector, optional=detector in optional) for detector in detectors]
     session.fit(runs)
     runs += [_Run(one.detector, one) for one in admitted]
     session.prepare(runs)
-    roles = session.roles
     scored = tuple(session.score(runs, name) for name in roles.scored)
     results = tuple(result for run in runs if (result := run.finish(scored)) is not None)
+    left_out = [run.skipped for run in runs if run.skipped]
+    if len(left_out) == len(runs):
+        raise DetectorError(f"score: no detector can be used; the first: {left_out[0].reason}")
     return Comparison(
         splits=scored,
         results=results,
-        failed=tuple(Unscored(run.request, run.error) for run in runs if run.error is not None),
-        skipped=tuple(skipped),
+        failed=tuple(run.failed for run in runs if run.failed),
+        skipped=(*skipped, *left_out),
         shared_seconds=session.shared_seconds,
-        provenance=provenance_of(splits, session.device) | {"memory": session.memory},
+        provenance=provenance_of(splits, session.device)
+        | {"memory": session.memory, "overlaps": [asdict(overlap) for overlap in counted]},
+        overlaps=counted,
     )
 
 
@@ -101,7 +123,9 @@ class _Run:
 
     detector: Detector
     fitted: Fitted | None = None
-    error: str | None = None
+    optional: bool = False  # whether it is left out where it cannot be used
+    failed: Unscored | None = None
+    skipped: Unscored | None = None
     fit_seconds: float = 0.0
     score_seconds: dict[str, float] = field(default_factory=dict)  # split → seconds
     scores: dict[str, list[Array]] = field(default_factory=dict)  # split → one array per chunk
@@ -110,20 +134,32 @@ class _Run:
     def request(self) -> Request:
         return Request.of(self.detector)
 
+    @property
+    def going(self) -> bool:
+        """Whether nothing went wrong so far."""
+        return self.failed is None and self.skipped is None
+
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Record an error of this detector; what is wrong with the cache concerns all."""
+        """Record any error of this detector; what is wrong with the cache concerns all."""
         try:
             yield
         except StoreError:
             raise
-        except LatentOODError as error:
-            log.warning("failed: %s", error)
-            self.error = str(error)
+        except Exception as error:
+            unscored = Unscored.of(self.request, error)
+            unusable = isinstance(error, DetectorError) and not isinstance(error, BadScores)
+            if self.optional and unusable:
+                self.skipped = unscored
+            else:
+                self.failed = unscored
+            what = "skipped" if self.skipped else "failed"
+            unforeseen = not isinstance(error, LatentOODError)
+            log.info("%s: %s", what, unscored.reason, exc_info=unforeseen)
 
     def score(self, split: str, chunk: Latents) -> None:
         """Score some rows of a split, unless something went wrong before."""
-        if self.error is None and self.fitted is not None:
+        if self.going and self.fitted is not None:
             with self.guarded():
                 start = time.perf_counter()
                 scores = self.fitted.score(chunk).numpy()
@@ -133,7 +169,7 @@ class _Run:
 
     def finish(self, splits: tuple[ScoredSplit, ...]) -> Result | None:
         """Turn the scores into a result, if there are any."""
-        if self.error is None and self.fitted is not None:
+        if self.going and self.fitted is not None:
             with self.guarded():
                 return measure(
                     self.request,
@@ -173,7 +209,8 @@ class _Session:
         for run in runs:
             with run.guarded():
                 require_inputs(run.detector, self.rows, self.roles)
-        ready = [run for run in runs if run.error is None]
+                check_fit(run.detector, train, val)
+        ready = [run for run in runs if run.going]
         start = time.perf_counter()
         gather(train, [run.detector for run in ready])
         self.shared_seconds["gather"] = self._since(start)
@@ -188,7 +225,7 @@ class _Session:
     def prepare(self, runs: Sequence[_Run]) -> None:
         """Prepare all detectors before any scores, so that siblings share an index."""
         for run in runs:
-            if run.error is None and run.fitted is not None:
+            if run.going and run.fitted is not None:
                 with run.guarded():
                     require_inputs(run.detector, self.rows, self.roles, fitted=True)
                     start = time.perf_counter()
@@ -201,8 +238,8 @@ class _Session:
     def score(self, runs: Sequence[_Run], split: str) -> ScoredSplit:
         """Score a split with all detectors, reading it once."""
         rows = self.rows[split]
-        keys: list[str] = [key for key in (LABELS, LOGITS) if key in rows]
-        keys += [key for run in runs if run.error is None for key in run.detector.needs().score]
+        keys: list[str] = [key for key in (LABELS, LOGITS, HASHES) if key in rows]
+        keys += [key for run in runs if run.going for key in run.detector.needs().score]
         labels, predictions = [], []
         # With nothing left to score, some array must still give the number of rows.
         for chunk in self._reads(rows.chunks(keys or rows.keys()[:1])):
@@ -243,15 +280,20 @@ class _Session:
 
 
 def gather(train: Latents, detectors: Sequence[Detector]) -> None:
-    """Compute the statistics of all detectors from as few reads of the fit split as possible."""
+    """Compute the statistics of detectors from as few reads of the fit split as possible.
+
+    As many of them as fit in memory together. One that fails is computed again by the detectors
+    that ask for it, so that each fails with its own message, and no others do.
+    """
+    asked = dict.fromkeys(one for detector in detectors for one in detector.statistics())
+    sizes = itertools.accumulate(memory_of(one, train) for one in asked)
+    free = free_memory(train.device)
     try:
-        train.gather(statistic for detector in detectors for statistic in detector.statistics())
+        train.gather(one for one, size in zip(asked, sizes, strict=True) if size <= free)
     except StoreError:
         raise
-    except LatentOODError:
-        # Some layer holds a bad value. Each detector now gathers its own statistics, so that only
-        # those that read this layer fail, each with its own message.
-        log.info("the shared read of %s failed; gathering per detector", train.name)
+    except Exception as error:
+        log.info("a statistic of %s failed in the shared read: %s", train.name, one_line(error))
 
 
 def _classes(chunk: Latents, key: str) -> Classes:

@@ -14,6 +14,14 @@ LEAST_RECALL = 0.95
 WORST_CONDITION = 1e12
 
 
+_SPANNED_BY = {
+    "rank": "the fit rows span",
+    "class_rank": "the rows of a class span",
+    "component_rank": "the rows of a component span",
+}
+"""Ranks of rows by their names in diagnostics; of other ranks, such as a head's, none is short."""
+
+
 def tie_rate(id_scores: Array, ood_scores: Array) -> float:
     """Share of pairs of an ID and an OOD row with the same score: each counts ½ in the AUROC."""
     values, counts = np.unique(id_scores, return_counts=True)
@@ -33,9 +41,11 @@ def warnings_of(diagnostics: Mapping[str, Any], ties: Mapping[str, float]) -> tu
 
 
 def _of_fit(diagnostics: Mapping[str, Any], who: str = "") -> Iterator[str]:
-    rank, width = diagnostics.get("rank"), diagnostics.get("width")
-    if isinstance(rank, int) and isinstance(width, int) and rank < width:
-        yield f"{who}the fit rows span {rank} of {width} dimensions: extract more of them"
+    width = diagnostics.get("width")
+    for name, spanned_by in _SPANNED_BY.items():
+        rank = diagnostics.get(name)
+        if isinstance(rank, int) and isinstance(width, int) and rank < width:
+            yield f"{who}{spanned_by} {rank} of {width} dimensions: extract more of them"
     condition = diagnostics.get("condition")
     if isinstance(condition, float) and condition > WORST_CONDITION:
         yield (

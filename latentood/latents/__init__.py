@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from latentood.latents.key import (
+    HASHES,
     HEAD,
     IDS,
     LABELS,
@@ -36,7 +37,7 @@ _HOME_OF = {
 """Name → the module of this package that holds it."""
 
 __all__ = [
-    "CHUNK_ROWS", "HEAD", "IDS", "LABELS", "LOGITS", "MC_LOGITS", "PENULTIMATE",
+    "CHUNK_ROWS", "HASHES", "HEAD", "IDS", "LABELS", "LOGITS", "MC_LOGITS", "PENULTIMATE",
     "PENULTIMATE_FEATURES", "Accumulator", "Budget", "Key", "Latents", "Reading", "Rows",
     "Statistic",
 ]  # fmt: skip

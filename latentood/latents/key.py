@@ -6,6 +6,7 @@ key                     axes         what
 ``logits``              (N, C)       output of the forward without noise
 ``labels``              (N,)         true classes, int64
 ``ids``                 (N, L)       names of the rows, as UTF-8 bytes
+``hashes``              (N,)         64-bit digests of the inputs, int64
 ``features/<layer>``    (N, D)       reduced activations, dropout off
 ``mc.logits``           (N, T, C)    logits of T stochastic passes
 ``mc.features/<layer>`` (N, T, D)    reduced activations of T stochastic passes
@@ -53,6 +54,7 @@ KINDS: dict[str, Kind] = {
     "logits": Kind(("N", "C"), "model", False, ""),
     "labels": Kind(("N",), "data", False, "use a split whose data set has labels, or give labels="),
     "ids": Kind(("N", "L"), "data", False, ""),
+    "hashes": Kind(("N",), "data", False, "re-run extract, or give hashes="),
     "features": Kind(("N", "D"), "reduction", True, "add {layer!r} to layers: and re-run extract"),
     "mc.logits": Kind(("N", "T", "C"), "model", False, _PASSES % "logits"),
     "mc.features": Kind(("N", "T", "D"), "reduction", True, _PASSES % "features"),
@@ -162,6 +164,7 @@ class Key(str):
 LOGITS = Key("logits")
 LABELS = Key("labels")
 IDS = Key("ids")
+HASHES = Key("hashes")
 HEAD = Key("head")
 MC_LOGITS = Key("mc.logits")
 PENULTIMATE_FEATURES = Key("features", PENULTIMATE)

@@ -15,9 +15,17 @@ import torch
 from torch import Tensor
 
 from latentood.errors import ConfigError, DataError, MissingInput
-from latentood.latents.key import HEAD, LABELS, LOGITS, MC_LOGITS, Key, missing
+from latentood.latents.arrays import (
+    check_shapes,
+    checked_hashes,
+    checked_head,
+    checked_tensor,
+    first_unusable,
+)
+from latentood.latents.entropies import with_entropies
+from latentood.latents.key import HASHES, HEAD, LABELS, LOGITS, MC_LOGITS, Key, missing
 from latentood.latents.memo import Answers, Memo, Statistic
-from latentood.latents.rows import Budget, InMemory, Kept, Rows, as_tensor, first_not_finite
+from latentood.latents.rows import Budget, InMemory, Kept, Rows
 
 Answer = TypeVar("Answer")
 
@@ -32,6 +40,7 @@ class Latents:
         logits: (N, C).
         features: layer → (N, D).
         labels: (N,) integers.
+        hashes: (N,) int64, a digest of each input: rows with equal ones are the same input.
         head: ``(weight (C, D), bias (C,))`` of the last linear layer.
         mc_logits: (N, T, C).
         mc_features: layer → (N, T, D).
@@ -39,10 +48,13 @@ class Latents:
         scores: name → (N,), scores that were computed beside the logits.
         name: What to call these rows in messages.
 
-    Arrays may be torch tensors or NumPy arrays; any subset may be given.
+    Arrays may be torch tensors or NumPy arrays; any subset may be given. From ``mc_features`` of a
+    layer whose entropies are not given they are computed as they are read.
 
     Raises:
-        DataError: No array, or arrays with different numbers of rows.
+        DataError: No array; arrays with different numbers of rows, without columns, or of other
+            types than real numbers; hashes that are not (N,) int64; a head that is not finite, or
+            of other classes than the logits.
     """
 
     def __init__(
@@ -51,6 +63,7 @@ class Latents:
         logits: Any = None,
         features: Mapping[str, Any] | None = None,
         labels: Any = None,
+        hashes: Any = None,
         head: tuple[Any, Any] | None = None,
         mc_logits: Any = None,
         mc_features: Mapping[str, Any] | None = None,
@@ -67,9 +80,13 @@ class Latents:
         ):
             given |= {Key(kind, layer): value for layer, value in (arrays or {}).items()}
         rows: dict[Key, Rows] = {
-            key: InMemory(as_tensor(value)) for key, value in given.items() if value is not None
+            key: InMemory(checked_tensor(value, f"{name}: {key}"))
+            for key, value in given.items()
+            if value is not None
         }
-        self._setup(rows, head, name)
+        if hashes is not None:
+            rows[HASHES] = InMemory(checked_hashes(hashes, f"{name}: {HASHES}"))
+        self._setup(*self._checked(rows, head, name), name)
 
     @classmethod
     def from_rows(
@@ -89,32 +106,35 @@ class Latents:
             head: As in the constructor.
             name: What to call these rows in messages.
             origin: Identity of the split these rows were taken from; equal origins mean the
-                same rows (a neighbour search then skips a row's match with itself).
+                same rows (a neighbour search then skips a row's match with itself); only where
+                there are no hashes.
             offset: Position of the first row within its origin.
             device: Device of the tensors that are read.
         """
         latents = cls.__new__(cls)
         keyed = {Key.parse(key): array for key, array in rows.items()}
-        latents._setup(keyed, head, name, origin, offset, device)
+        latents._setup(*cls._checked(keyed, head, name), name, origin, offset, device)
         return latents
+
+    @staticmethod
+    def _checked(
+        rows: dict[Key, Rows], head: tuple[Any, Any] | None, name: str
+    ) -> tuple[dict[Key, Rows], tuple[Tensor, Tensor] | None]:
+        """Check what is given, once: views and chunks of it are not checked again."""
+        classes = check_shapes({key: array.shape for key, array in rows.items()}, name)
+        return with_entropies(rows), head and checked_head(head, classes, name)
 
     def _setup(
         self,
         rows: dict[Key, Rows],
-        head: tuple[Any, Any] | None,
+        head: tuple[Tensor, Tensor] | None,
         name: str,
         origin: str | None = None,
         offset: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not rows:
-            raise DataError(f"{name}: no array was given; give at least one, e.g. logits=")
-        sizes = {key: array.shape[0] for key, array in rows.items()}
-        if len(set(sizes.values())) > 1:
-            listed = ", ".join(f"{key} {size}" for key, size in sizes.items())
-            raise DataError(f"{name}: all arrays must have the same number of rows, got {listed}")
         self._rows = rows
-        self._head = None if head is None else (as_tensor(head[0]), as_tensor(head[1]))
+        self._head = head
         self._memo = Memo()
         self._answers: Answers | None = None  # of a chunk
         self.name = name
@@ -188,19 +208,13 @@ class Latents:
         The result holds only the keys asked for, so that nothing undeclared can be read.
         """
         wanted = tuple(keys)
-        rows: dict[str, Rows] = {
-            key: InMemory(self.read(key, start, stop)) for key in wanted if key != HEAD
-        }
+        read = {key: self.read(key, start, stop) for key in wanted if key != HEAD}
+        rows: dict[Key, Rows] = {Key.parse(key): InMemory(array) for key, array in read.items()}
         if not rows:  # a detector that reads the head alone still needs to know its rows
             raise DataError(f"{self.name}: no array of rows was asked for")
-        part = Latents.from_rows(
-            rows,
-            head=self.head if HEAD in wanted else None,
-            name=self.name,
-            origin=self.origin,
-            offset=self.offset + start,
-            device=self.device,
-        )
+        part = Latents.__new__(Latents)
+        head = self.head if HEAD in wanted else None
+        part._setup(rows, head, self.name, self.origin, self.offset + start, self.device)
         part._answers = Answers() if self._answers is None else self._answers.part(start, stop)
         return part
 
@@ -233,18 +247,22 @@ class Latents:
         """
         return answer() if self._answers is None else self._answers.once(question, answer)
 
-    def require_finite(self) -> None:
-        """Refuse NaN and infinity.
+    def require_finite(self, keys: Iterable[str] | None = None) -> None:
+        """Refuse NaN, infinity, and numbers whose squares float64 cannot hold.
+
+        Args:
+            keys: Which arrays; default: all.
 
         Raises:
             DataError: Names the array and the first bad row.
         """
-        for key in self._rows:
-            bad = self.once((first_not_finite, key), partial(self._first_not_finite, key))
+        for key in self._rows if keys is None else keys:
+            bad = self.once((first_unusable, key), partial(self._first_unusable, key))
             if bad is not None:
+                row, what = bad
                 raise DataError(
-                    f"{self.name}: {key} must be finite, got NaN or infinity in row "
-                    f"{self.offset + bad}; look at that input or at the model's weights"
+                    f"{self.name}: {key} must be {what} in row {self.offset + row}; look at that "
+                    "input or at the model's weights"
                 )
 
     def require(self, keys: Iterable[str], *, who: str) -> None:
@@ -257,19 +275,13 @@ class Latents:
             if key not in self:
                 raise self._missing(key, who)
 
-    def _first_not_finite(self, key: str) -> int | None:
-        return first_not_finite(self[key])
+    def _first_unusable(self, key: str) -> tuple[int, str] | None:
+        return first_unusable(self[key])
 
     def _view(self, rows: Mapping[Key, Rows], device: torch.device) -> Latents:
         """Give the same rows from other arrays or on another device, with their statistics."""
-        view = Latents.from_rows(
-            rows,
-            head=self._head,
-            name=self.name,
-            origin=self.origin,
-            offset=self.offset,
-            device=device,
-        )
+        view = Latents.__new__(Latents)
+        view._setup(dict(rows), self._head, self.name, self.origin, self.offset, device)
         view._memo = self._memo
         return view
 

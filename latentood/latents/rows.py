@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -113,11 +113,6 @@ class Kept:
         else:
             self._at_hand = (number, chunk)
         return chunk
-
-
-def as_tensor(value: Any) -> Tensor:
-    """Take a tensor, a NumPy array or a nested list as a tensor without gradients."""
-    return value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
 
 
 def first_not_finite(values: Tensor) -> int | None:

@@ -79,7 +79,9 @@ class Insert(_Section):
 
     after: str = Field(description="Module whose output gets the noise.")
     kind: Literal["dropout", "dropout2d", "dropblock"] = Field(
-        "dropblock", description="Single elements, whole channels, or squares of the map."
+        "dropblock",
+        description="Single elements, whole channels, or squares of the map (Ghiasi et al. 2018, "
+        "eq. 1).",
     )
     p: float = Field(0.4, gt=0, lt=1, description="Probability to drop.")
     block_size: int = Field(5, ge=1, description="Side of the dropped squares (dropblock).")

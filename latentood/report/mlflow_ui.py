@@ -1,4 +1,4 @@
-"""Where runs are kept, and the MLflow UI that shows them."""
+"""The MLflow UI, which shows the runs of a tracking store."""
 
 from __future__ import annotations
 
@@ -7,63 +7,56 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from threading import Thread
 
 from latentood.errors import TrackingError
+from latentood.report.runs import VIEW
+from latentood.report.tracking import newest_experiment
+from latentood.report.tracking_store import NO_TELEMETRY, sqlite_file
 
 HOST = "127.0.0.1"
-_SQLITE = "sqlite:///"
-_DATABASE = "mlflow.db"
-_ARTIFACTS = "mlartifacts"
 _SECONDS_TO_STOP = 10
-
-NO_TELEMETRY: Mapping[str, str] = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+_SECONDS_BETWEEN_TRIES = 0.25
 _SERVER: Mapping[str, str] = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # one process, not six
 
 
-def default_uri(folder: Path | str = ".") -> str:
-    """Name the tracking store: ``$MLFLOW_TRACKING_URI``, else ``mlflow.db`` in a folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(folder)
-
-
-def sqlite_uri(folder: Path | str) -> str:
-    """Name the SQLite tracking store of a folder by its absolute path."""
-    return f"{_SQLITE}{(Path(folder).resolve() / _DATABASE).as_posix()}"
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """Give the file of a SQLite address; None for any other store."""
-    if not uri.startswith(_SQLITE):
-        return None
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0]).resolve()
-
-
-def artifact_location(uri: str) -> str | None:
-    """Name the folder for artifacts: beside a SQLite file; None leaves it to the server."""
-    database = sqlite_file(uri)
-    return None if database is None else (database.parent / _ARTIFACTS).as_uri()
-
-
-def ui_command(uri: str, host: str = HOST, port: int = 5000) -> list[str]:
+def ui_command(host: str = HOST, port: int = 5000) -> list[str]:
     """Give the command that shows a tracking store, by default to this machine only."""
     return [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
-        "--host", host, "--port", str(port), "--workers", "1",
+        sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port),
+        "--workers", "1",
     ]  # fmt: skip
 
 
-def page(port: int, host: str = HOST) -> str:
-    """Give the address of the page that lists the runs.
+def page(uri: str, port: int = 5000, *, host: str = HOST) -> str:
+    """Give the address of the page that lists the detectors of the newest experiment, best first.
 
     Without ``workflowType`` MLflow opens on its pages for language-model traces.
+
+    Raises:
+        TrackingError: The store is not there, is a server itself, or cannot be opened.
     """
-    return f"http://{host}:{port}/#/experiments?workflowType=machine_learning"
+    _check_store(uri)
+    experiment = newest_experiment(uri)
+    address = f"http://{host}:{port}/#/experiments"
+    kind = "workflowType=machine_learning"
+    if experiment is None:
+        return f"{address}?{kind}"
+    return f"{address}/{experiment}/runs?{kind}&viewStateShareKey={VIEW}"
 
 
-def serve(uri: str, port: int = 5000, *, host: str = HOST) -> int:
+def serve(uri: str, port: int = 5000, *, host: str = HOST, address: str | None = None) -> int:
     """Show a tracking store until Ctrl-C or SIGTERM; then the exit status is 0.
+
+    Args:
+        uri: The store.
+        port: Where to listen.
+        host: Where to listen; by default this machine only.
+        address: A page to open in the browser once the server answers.
 
     Raises:
         TrackingError: The store is not there, is a server itself, the port is taken, or the
@@ -71,12 +64,13 @@ def serve(uri: str, port: int = 5000, *, host: str = HOST) -> int:
     """
     _check_store(uri)
     _check_port(host, port)
-    environment = {**NO_TELEMETRY, **_SERVER, **os.environ}
+    # Every user of this machine can read a command line, but not the environment of a process.
+    environment = {**NO_TELEMETRY, **_SERVER, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     # A group of its own: the server starts others, and all of them must end with it.
     with _interruptible():
-        server = subprocess.Popen(
-            ui_command(uri, host, port), env=environment, start_new_session=True
-        )
+        server = subprocess.Popen(ui_command(host, port), env=environment, start_new_session=True)
+        if address:
+            Thread(target=_browse, args=(address, host, port, server), daemon=True).start()
         try:
             status = server.wait()
         except KeyboardInterrupt:
@@ -113,6 +107,18 @@ def _check_port(host: str, port: int) -> None:
                 f"ui: must be able to listen on {host}:{port}, but cannot ({error.strerror}); "
                 "stop what listens there, or choose another --port"
             ) from None
+
+
+def _browse(address: str, host: str, port: int, server: subprocess.Popen[bytes]) -> None:
+    """Open a page in the browser as soon as the server answers."""
+    while server.poll() is None:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError:
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+            continue
+        webbrowser.open(address)
+        return
 
 
 @contextmanager

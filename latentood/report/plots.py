@@ -7,10 +7,12 @@ global: a figure made here is freed with its last reference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latentood.errors import printable
 from latentood.evaluation.comparison import Comparison, Result, Row
 from latentood.evaluation.metrics import Array
 
@@ -24,8 +26,8 @@ _ID_COLOUR = "#6F6F6F"
 _LINES: Mapping[str, Any] = {"near": (0, (4, 1.5)), "far": "solid"}
 _POINTS = 1000
 _BINS = 60
-_REACH = 8
-"""How many times the spread of the ID scores an axis may reach beyond them."""
+_REACH: Mapping[str, float] = {"near": 2, "far": 1}
+"""How many times the spread of the ID scores an axis may reach beyond them, for a role."""
 
 
 def roc(result: Result, id_split: str, title: str) -> Figure:
@@ -37,12 +39,12 @@ def roc(result: Result, id_split: str, title: str) -> Figure:
         interval = f"[{row.auroc_low:.3f}, {row.auroc_high:.3f}]"
         axes.plot(
             flagged, caught, color=colour, linestyle=_LINES[row.role], linewidth=1.8,
-            label=f"{row.split} ({row.role})  {row.auroc:.3f} {interval}",
+            label=f"{_name(row)}  {row.auroc:.3f} {interval}",
         )  # fmt: skip
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
     axes.set_aspect("equal")
-    axes.set_xlabel(f"share of ID ({id_split}) flagged as OOD")
+    axes.set_xlabel(f"share of ID ({_plain(id_split)}) flagged as OOD")
     axes.set_ylabel("share of OOD caught")
     axes.legend(loc="lower right", title="AUROC [95% interval]", **_LEGEND)
     return figure
@@ -52,25 +54,24 @@ def histogram(result: Result, id_split: str, title: str) -> Figure:
     """Draw the scores of each split as shares of rows per bin, and the ID quantile of 95%."""
     figure, axes = _canvas(8.4, 4.2, title)
     id_scores = result.scores[id_split]
-    oods = [result.scores[row.split] for row in result.rows]
-    low, high = _range(id_scores, oods)
-    edges = np.linspace(low, high, _BINS + 1)
+    edges = np.linspace(*_range(id_scores, result), _BINS + 1)
     axes.stairs(
         _shares(id_scores, edges), edges, fill=True, color=_ID_COLOUR, alpha=0.45,
-        label=f"{id_split} (id)",
+        label=f"{_plain(id_split)} (id){_beyond(id_scores, edges)}",
     )  # fmt: skip
-    for (row, colour), scores in zip(_coloured(result.rows), oods, strict=True):
+    for row, colour in _coloured(result.rows):
+        scores = result.scores[row.split]
         axes.stairs(
             _shares(scores, edges), edges, color=colour, linestyle=_LINES[row.role],
-            linewidth=1.6, label=f"{row.split} ({row.role})",
+            linewidth=1.6, label=f"{_name(row)}{_beyond(scores, edges)}",
         )  # fmt: skip
     kept = float(np.quantile(id_scores, 0.95, method="inverted_cdf"))
     axes.axvline(kept, color="#333333", linewidth=1, linestyle=":", label="95% of ID at or below")
-    every = np.concatenate([id_scores, *oods])
-    beyond = every.min() < low or every.max() > high
+    axes.set_xlim(edges[0], edges[-1])
+    every = [id_scores, *(result.scores[row.split] for row in result.rows)]
+    axes.set_ylim(0, _top(every, edges))
+    beyond = any(_beyond(scores, edges) for scores in every)
     note = "; rows beyond the axis are in the outermost bins" if beyond else ""
-    axes.set_xlim(low, high)
-    axes.set_ylim(bottom=0)
     axes.set_xlabel(f"score (higher = more OOD{note})")
     axes.set_ylabel("share of rows")
     figure.legend(loc="outside right upper", **_LEGEND)  # inside the axes it would cover some tail
@@ -80,9 +81,12 @@ def histogram(result: Result, id_split: str, title: str) -> Figure:
 def ranking(comparison: Comparison) -> Figure:
     """Draw near and far AUROC of every detector × layer with their intervals, best on top."""
     ranked = comparison.ranked
-    figure, axes = _canvas(7.2, 1.5 + 0.27 * len(ranked), "AUROC, mean over OOD splits")
+    figure, axes = _canvas(7.6, 1.6 + 0.22 * len(ranked), "AUROC, mean over OOD splits")
     places = np.arange(len(ranked))
-    shifts = {"near": -0.12, "far": 0.12}
+    for band in places[1::2]:  # leads the eye from a name to its points
+        axes.axhspan(band - 0.5, band + 0.5, color="#F3F3F3", zorder=0)
+    axes.axvline(0.5, color="#333333", linewidth=1, linestyle=":", label="chance")
+    shifts = {"near": -0.14, "far": 0.14}
     styles = {"near": ("s", _COLOURS[1]), "far": ("o", _COLOURS[0])}
     for role, (marker, colour) in styles.items():
         averages = [result.averages.get(role) for result in ranked]
@@ -91,15 +95,24 @@ def ranking(comparison: Comparison) -> Figure:
         values = np.array([[a.auroc_low, a.auroc, a.auroc_high] for a in averages if a]).T
         axes.errorbar(
             values[1], places + shifts[role], xerr=np.abs(values[[0, 2]] - values[1]), fmt=marker,
-            color=colour, markersize=4.5, elinewidth=1.3, label=f"{role} OOD, 95% interval",
+            color=colour, markersize=4, elinewidth=1.2, label=f"{role} OOD, 95% interval",
         )  # fmt: skip
     names = [f"{comparison.title(result.request)} · {result.request.layer}" for result in ranked]
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [_plain(name) for name in names], fontsize=8)
     axes.set_ylim(len(ranked) - 0.5, -0.5)
     axes.set_xlabel("AUROC")
+    axes.tick_params(axis="x", top=True, labeltop=True)  # the lower axis may be a screen away
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower right", ncols=2, **_LEGEND)
+    figure.legend(loc="outside upper right", ncols=3, **_LEGEND)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; faster than ``savefig``, which draws it twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(path)
 
 
 def roc_curve(id_scores: Array, ood_scores: Array) -> tuple[Array, Array]:
@@ -130,7 +143,7 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, loc="left", wrap=True)
+    axes.set_title(_plain(title), fontsize=11, loc="left", wrap=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E8E8E8", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -141,19 +154,40 @@ def _coloured(rows: Sequence[Row]) -> list[tuple[Row, str]]:
     return [(row, _COLOURS[index % len(_COLOURS)]) for index, row in enumerate(rows)]
 
 
+def _name(row: Row) -> str:
+    return f"{_plain(row.split)} ({row.role})"
+
+
+def _plain(text: str) -> str:
+    """Write a name so that nothing in it is drawn as a formula."""
+    return printable(text).replace("$", r"\$")
+
+
 def _shares(scores: Array, edges: Array) -> Array:
     """Count rows per bin; those beyond the axis go into the outermost bins."""
     counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
     return np.asarray(counts / scores.size)
 
 
-def _range(id_scores: Array, oods: Sequence[Array]) -> tuple[float, float]:
-    """Choose an axis for nearly all rows on which the ID scores keep a visible width."""
-    first, last = np.quantile(id_scores, [0.005, 0.995])
-    low = min(first, *(float(np.quantile(scores, 0.01)) for scores in oods))
-    high = max(last, *(float(np.quantile(scores, 0.99)) for scores in oods))
-    if (spread := last - first) > 0:
-        low, high = max(low, first - _REACH * spread), min(high, last + _REACH * spread)
+def _beyond(scores: Array, edges: Array) -> str:
+    """Say which share of rows lies beyond either end of the axis, if any does."""
+    low, high = np.mean(scores < edges[0]), np.mean(scores > edges[-1])
+    left, right = f", ← {low:.1%}" if low else "", f", {high:.1%} →" if high else ""
+    return left + right
+
+
+def _top(every: Sequence[Array], edges: Array) -> float:
+    """Choose a height for the rows on the axis; those beyond pile up, and may be cut off."""
+    return 1.08 * max(float(np.histogram(one, edges)[0].max()) / one.size for one in every)
+
+
+def _range(id_scores: Array, result: Result) -> tuple[float, float]:
+    """Choose an axis for nearly all ID and near rows, and for far rows while these stay wide."""
+    first, last = low, high = np.quantile(id_scores, [0.005, 0.995])
+    for row in result.rows:
+        reach = _REACH[row.role] * (last - first) or np.inf
+        start, end = np.quantile(result.scores[row.split], [0.01, 0.99])
+        low, high = min(low, max(start, first - reach)), max(high, min(end, last + reach))
     if high <= low:  # one score for all rows
         low, high = low - 0.5, high + 0.5
     return float(low), float(high)

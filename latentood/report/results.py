@@ -1,7 +1,7 @@
 """Comparison files, which hold all results.
 
-They are written before any tracking, each under another name first, so that a file that is there
-is whole.
+They are written before any tracking, all under other names first, so that files that are there are
+whole and of one comparison.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentood.errors import ConfigError
+from latentood.errors import ConfigError, masked, printable
 from latentood.evaluation.comparison import (
     NO_CLASS,
     ROW_COLUMNS,
@@ -25,13 +26,18 @@ from latentood.evaluation.comparison import (
     ScoredSplit,
     Unscored,
 )
-from latentood.files import new_file
+from latentood.files import new_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
 """Version of ``results.json``."""
+
+_FILES = {"csv": "results.csv", "json": "results.json", "scores": "scores.parquet"}
+
+# What JSON may hold as it is, but a terminal takes for a command, or UTF-8 cannot hold.
+_TO_ESCAPE = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
 
 
 def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path]:
@@ -43,22 +49,19 @@ def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path
         ConfigError: The folder cannot be made or written to.
     """
     folder = Path(out_dir)
-    files = {
-        "csv": (folder / "results.csv", _write_csv),
-        "json": (folder / "results.json", _write_json),
-        "scores": (folder / "scores.parquet", _write_scores),
-    }
+    files = {kind: folder / name for kind, name in _FILES.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, write in files.values():
-            with new_file(path) as draft:
-                write(comparison, draft)
+        with new_files(list(files.values())) as (csv_draft, json_draft, scores_draft):
+            _write_csv(comparison, csv_draft)
+            _write_json(comparison, json_draft)
+            _write_scores(comparison, scores_draft)
     except OSError as error:
         raise ConfigError(
             f"results: {folder} must be a folder that can be written to, but it is not "
             f"({error.strerror or error}); choose another --out"
         ) from error
-    return {kind: path for kind, (path, _) in files.items()}
+    return files
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -86,7 +89,10 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Give a value as JSON has it: arrays as lists, NaN, infinity and the unknown as texts."""
+    """Give a value as JSON has it: arrays as lists, NaN, infinity and the unknown as texts.
+
+    Passwords in URIs are hidden.
+    """
     if isinstance(value, Mapping):
         return {str(name): plain(part) for name, part in value.items()}
     if hasattr(value, "tolist"):  # a tensor or an array, such as a vector of class weights
@@ -95,16 +101,21 @@ def plain(value: Any) -> Any:
         return [plain(part) for part in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    return value if value is None or isinstance(value, str | int) else str(value)
+    return value if value is None or isinstance(value, int) else masked(str(value))
 
 
 def to_text(value: Any) -> str:
     """Write a value as one line of JSON."""
-    return json.dumps(plain(value), ensure_ascii=False)
+    return _json(plain(value))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _TO_ESCAPE.sub(lambda one: f"\\u{ord(one[0]):04x}", text)
 
 
 def _unscored(one: Unscored) -> dict[str, Any]:
-    return asdict(one.request) | {"reason": one.reason}
+    return asdict(one.request) | {"reason": one.reason, "error": one.error, "place": one.place}
 
 
 def _write_csv(comparison: Comparison, path: Path) -> None:
@@ -112,12 +123,13 @@ def _write_csv(comparison: Comparison, path: Path) -> None:
         table = csv.DictWriter(file, ROW_COLUMNS)
         table.writeheader()
         for row in comparison.rows:
-            table.writerow(asdict(row) | {"hyperparameters": to_text(row.hyperparameters)})
+            cells = asdict(row) | {"hyperparameters": to_text(row.hyperparameters)}
+            texts = {name: printable(cell) for name, cell in cells.items() if isinstance(cell, str)}
+            table.writerow(cells | texts)
 
 
 def _write_json(comparison: Comparison, path: Path) -> None:
-    text = json.dumps(as_json(comparison), indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(_json(as_json(comparison), indent=2) + "\n", encoding="utf-8")
 
 
 def _write_scores(comparison: Comparison, path: Path) -> None:

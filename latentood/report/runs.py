@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from latentood.errors import masked, printable
 from latentood.evaluation.comparison import ROW_COLUMNS, Comparison, Request, Result
 from latentood.report.results import to_text
+from latentood.report.table import mean_over_splits
 
-_NOT_IN_NAMES = re.compile(r"[^\w\-. /:]")
 _TEXT_LENGTH = 5000  # below MLflow's limits for params (6000) and tags (8000)
 _DIGEST_LENGTH = 36  # MLflow's limit; the whole fingerprint is in the profile
 _METRICS = ROW_COLUMNS[ROW_COLUMNS.index("auroc") : ROW_COLUMNS.index("fit_seconds")]
 _TABLE = ("split", "role", "n_id", "n_ood", *_METRICS)
+_SHORT_DIGEST = 8
+
+TABLE_FILE = "ood_splits.json"
+VIEW = "latentood"
+"""The name of the UI's view of an experiment."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +45,19 @@ def parent_metrics(comparison: Comparison) -> dict[str, float]:
     return values | _id_accuracy(comparison)
 
 
-def child_metrics(result: Result, comparison: Comparison) -> dict[str, float]:
-    """Give the numbers of one detector.
+def child_metrics(result: Result) -> dict[str, float]:
+    """Give the few numbers of one detector that lists are sorted by; the table has the others.
 
-    ``auroc.<split>`` and its like for every OOD split; ``near.auroc`` and ``far.auroc`` with
-    their intervals; ``mean.auroc``, what detectors are ranked by; seconds; ID accuracy.
+    Their names sort in this order: ``mean.auroc``, what detectors are ranked by, and the mean
+    FPR95 first.
     """
-    values = {
-        _NOT_IN_NAMES.sub("_", f"{name}.{row.split}"): getattr(row, name)
-        for row in result.rows
-        for name in _METRICS
-    }
+    values = {"mean.auroc": result.mean_auroc}
+    for name in ("fpr95_id", "fpr95_ood"):
+        values[f"mean.{name}"] = mean_over_splits(result, name)
     for role, average in result.averages.items():
-        for name in ("auroc", "auroc_low", "auroc_high"):
-            values[f"{role}.{name}"] = getattr(average, name)
-    values["mean.auroc"] = result.mean_auroc
-    values["fit_seconds"] = result.fit_seconds
-    values["score_seconds"] = result.total_score_seconds
-    return values | _id_accuracy(comparison)
+        values[f"mean_{role}.auroc"] = average.auroc
+    seconds = {"fit": result.fit_seconds, "score": result.total_score_seconds}
+    return values | {f"seconds.{part}": spent for part, spent in seconds.items()}
 
 
 def parent_params(comparison: Comparison) -> dict[str, str]:
@@ -64,6 +65,7 @@ def parent_params(comparison: Comparison) -> dict[str, str]:
     pipeline = comparison.provenance["pipeline"]
     values = {
         "pipeline": pipeline.get("name"),
+        "model.weights": weights(comparison),
         "pipeline.seed": comparison.provenance["seed"],
         "T": (pipeline.get("monte_carlo") or {}).get("passes"),
     }
@@ -75,6 +77,22 @@ def child_params(request: Request, comparison: Comparison) -> dict[str, str]:
     own = {name: text(value) for name, value in request.hyperparameters.items()}
     names = {"detector": request.detector, "layer": request.layer}
     return own | parent_params(comparison) | names
+
+
+def name(comparison: Comparison) -> str:
+    """Name a comparison by pipeline, weights and time (UTC)."""
+    provenance = comparison.provenance
+    created = provenance["created"][:19].replace("T", " ")
+    parts = (provenance["pipeline"].get("name"), weights(comparison), created)
+    return text(" · ".join(part for part in parts if part))
+
+
+def weights(comparison: Comparison) -> str | None:
+    """Name the weights by the beginning of their digest and by their file, if they have one."""
+    model = comparison.provenance["pipeline"].get("model") or {}
+    file = Path(str(model.get("weights") or "")).name
+    digest = (comparison.provenance["weights"] or "")[:_SHORT_DIGEST]
+    return " ".join(part for part in (digest, file) if part) or None
 
 
 def shared_tags(comparison: Comparison) -> dict[str, str]:
@@ -95,9 +113,20 @@ def child_tags(request: Request, parent: str) -> dict[str, str]:
     """Give the tags that identify one run of a comparison."""
     return {
         "mlflow.parentRunId": parent,
-        "latentood.detector": request.detector,
-        "latentood.layer": request.layer,
+        "latentood.detector": text(request.detector),
+        "latentood.layer": text(request.layer),
     }
+
+
+def table_tags() -> dict[str, str]:
+    """Give the tag by which MLflow finds the table of a run."""
+    return {"mlflow.loggedArtifacts": to_text([{"path": TABLE_FILE, "type": "table"}])}
+
+
+def note(count: int) -> dict[str, str]:
+    """Give the tag that says, above a run, where the figures are."""
+    where = f"Figures are drawn for the {count} best detectors; scores.parquet of the comparison "
+    return {"mlflow.note.content": where + "holds the scores of all."}
 
 
 def data_facts(comparison: Comparison) -> list[DataFacts]:
@@ -108,18 +137,36 @@ def data_facts(comparison: Comparison) -> list[DataFacts]:
         whole = str(data.get("fingerprint") or comparison.provenance["digest"] or "unknown")
         source = to_text({"tags": {"target": data.get("target")}})
         profile = to_text({"rows": facts["rows"], "role": facts["role"], "fingerprint": whole})
-        values.append(DataFacts(name, whole[:_DIGEST_LENGTH], source, profile, facts["role"]))
+        values.append(DataFacts(text(name), whole[:_DIGEST_LENGTH], source, profile, facts["role"]))
     return values
 
 
-def table(result: Result) -> dict[str, list[Any]]:
-    """Give one line per OOD split, column by column."""
-    return {name: [getattr(row, name) for row in result.rows] for name in _TABLE}
+def table(result: Result) -> str:
+    """Give one line per OOD split and one per role, their mean, as MLflow stores a table."""
+    lines = [[getattr(row, name) for name in _TABLE] for row in result.rows]
+    for role, average in result.averages.items():
+        values = vars(average) | {"split": f"mean of {role}"}
+        lines.append([values.get(name) for name in _TABLE])
+    return to_text({"columns": _TABLE, "data": lines})
+
+
+def view_tags() -> dict[str, str]:
+    """Give the tag of the view: every detector by itself, best first, its metrics beside it.
+
+    MLflow has no other place for the columns of a list of runs than the browser's memory.
+    """
+    metrics = ("mean.auroc", "mean.fpr95_id", "mean.fpr95_ood", "mean_far.auroc", "mean_near.auroc")
+    view = {
+        "orderByKey": f"metrics.`{metrics[0]}`",
+        "orderByAsc": False,
+        "selectedColumns": [*(f"metrics.`{name}`" for name in metrics), "params.`model.weights`"],
+    }
+    return {f"mlflow.sharedViewState.{VIEW}": to_text(view)}
 
 
 def text(value: Any) -> str:
     """Write a value as MLflow can hold it; the results files hold all of it."""
-    return (value if isinstance(value, str) else to_text(value))[:_TEXT_LENGTH]
+    return printable(masked(value if isinstance(value, str) else to_text(value)))[:_TEXT_LENGTH]
 
 
 def _id_accuracy(comparison: Comparison) -> dict[str, float]:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from latentood.errors import printable
 from latentood.evaluation.comparison import Average, Comparison, Result, Unscored
 
 
@@ -21,10 +22,15 @@ class _Cells:
     rows: Sequence[tuple[str, ...]]
 
 
-def render(comparison: Comparison, *, terminal: bool = False) -> RenderableType:
-    """Lay out a comparison, best detector first, with lines and colours for a terminal only."""
+def render(
+    comparison: Comparison, *, terminal: bool = False, failed: bool = True
+) -> RenderableType:
+    """Lay out a comparison, best detector first, with lines and colours for a terminal only.
+
+    Without ``failed`` the detectors that failed are left to the caller.
+    """
     tables = _tables(comparison)
-    notes = _notes(comparison)
+    notes = _notes(comparison, comparison.failed if failed else ())
     if terminal:
         return Group(*(_drawn(table) for table in tables), Text("\n".join(notes), style="dim"))
     return Text("\n\n".join([*map(_aligned, tables), "\n".join(notes)]), no_wrap=True)
@@ -35,12 +41,17 @@ def as_text(comparison: Comparison) -> str:
     return str(render(comparison))
 
 
+def mean_over_splits(result: Result, name: str) -> float:
+    """Average a metric over the OOD splits, each with equal weight."""
+    return float(sum(getattr(row, name) for row in result.rows) / len(result.rows))
+
+
 def _tables(comparison: Comparison) -> list[_Cells]:
     ranked = comparison.ranked
     if not ranked:
         return []
     roles = [role for role in ("near", "far") if role in ranked[0].averages]
-    named = [(comparison.title(r.request), r.request.layer) for r in ranked]
+    named = [(printable(comparison.title(r.request)), printable(r.request.layer)) for r in ranked]
     summary = _Cells(
         "mean over OOD splits ± half of the 95% interval",
         (
@@ -60,7 +71,7 @@ def _tables(comparison: Comparison) -> list[_Cells]:
     )
     by_split = _Cells(
         "AUROC by OOD split",
-        ("detector", "layer", *(f"{s.name} ({s.role})" for s in comparison.ood_splits)),
+        ("detector", "layer", *(f"{printable(s.name)} ({s.role})" for s in comparison.ood_splits)),
         [
             (*name, *(f"{row.auroc:.4f}" for row in result.rows))
             for name, result in zip(named, ranked, strict=True)
@@ -75,28 +86,26 @@ def _interval(average: Average) -> str:
 
 def _rest(result: Result) -> tuple[str, ...]:
     """Give the columns averaged over OOD splits, and the seconds."""
-    means = [
-        sum(getattr(row, name) for row in result.rows) / len(result.rows)
-        for name in ("fpr95_ood", "fpr95_id", "aupr_out")
-    ]
+    means = [mean_over_splits(result, name) for name in ("fpr95_ood", "fpr95_id", "aupr_out")]
     seconds = (result.fit_seconds, result.total_score_seconds)
     return (*(f"{mean:.4f}" for mean in means), *(f"{spent:.3f}" for spent in seconds))
 
 
-def _notes(comparison: Comparison) -> list[str]:
+def _notes(comparison: Comparison, failed: Sequence[Unscored]) -> list[str]:
     ids, shared = comparison.id_split, comparison.shared_seconds
     rows = ", ".join(f"{s.name} {len(s.labels):,} ({s.role})" for s in comparison.splits)
     accuracy = [] if ids.accuracy is None else [f"ID accuracy: {ids.accuracy:.4f} on {ids.name}"]
-    return [
+    notes = [
         f"rows: {rows}",
         *accuracy,
         "FPR95-ood: share of ID at or above the threshold that catches 95% of OOD",
         "FPR95-id: share of OOD accepted at the threshold that keeps 95% of ID",
         f"seconds shared by all detectors: {shared['gather']:.3f} for statistics of the fit split, "
         f"{shared['read']:.3f} for reading rows to score",
-        *(f"failed: {_why(one)}" for one in comparison.failed),
+        *(f"failed: {_why(one)}" for one in failed),
         *(f"skipped: {_why(one)}" for one in comparison.skipped),
     ]
+    return [printable(note) for note in notes]
 
 
 def _why(one: Unscored) -> str:

@@ -5,38 +5,25 @@ Nothing here is needed to keep results; they are on disk before tracking starts.
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
-import textwrap
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentood.errors import TrackingError
 from latentood.evaluation.comparison import Comparison, Request, Result, Unscored
 from latentood.report import plots, runs
-from latentood.report.mlflow_ui import NO_TELEMETRY, artifact_location, sqlite_file
 from latentood.report.table import as_text
+from latentood.report.tracking_store import artifact_location, opened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Progress = Callable[[str, int, int], None]
 
-# A server that does not answer must cost seconds: results are safe, and can be tracked later.
-_ONE_RETRY: Mapping[str, str] = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-_FIRST_ANSWER: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
-_UPLOAD: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-_NOISY = ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool")
-_BATCH = 500  # metrics of one request; MLflow takes 1000 entries
+BEST = 5
+"""How many detectors get figures, since drawing takes a tenth of a second each."""
 
 
 def track(
@@ -56,18 +43,11 @@ def track(
         TrackingError: The store cannot be reached or refuses the runs.
     """
     name = experiment or comparison.provenance["pipeline"].get("name") or "latentood"
-    for variable, value in NO_TELEMETRY.items():
-        os.environ.setdefault(variable, value)
-    with _quiet(), _defaults(_ONE_RETRY), _named_errors(uri, results):
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        with _defaults(_FIRST_ANSWER):
-            home = _experiment(client, name, uri)
-        with _defaults(_UPLOAD):
-            return _Recorder(client, home, comparison).record(
-                results, progress or (lambda *_: None)
-            )
+    kept = ", ".join(str(path) for path in results.values())
+    with opened(uri, "take the runs", f"the results are safe in {kept}: ") as client:
+        home = _experiment(client, runs.text(name), uri)
+        _set_view(client, home)
+        return _Recorder(client, home, comparison).record(results, progress or (lambda *_: None))
 
 
 class _Recorder:
@@ -93,7 +73,7 @@ class _Recorder:
         comparison = self.comparison
         total = len(comparison.results) + len(comparison.failed)
         with (
-            self._run(f"{total} detectors", {}) as parent,
+            self._run(runs.name(comparison), runs.note(BEST)) as parent,
             _artifacts(self.client, parent) as folder,
         ):
             self._log(parent, runs.parent_metrics(comparison), runs.parent_params(comparison))
@@ -101,27 +81,29 @@ class _Recorder:
                 self.client.log_artifact(parent, str(path))
             (folder / "table.txt").write_text(as_text(comparison) + "\n", encoding="utf-8")
             if comparison.results:
-                plots.ranking(comparison).savefig(folder / "ranking.png")
-            for done, result in enumerate(comparison.results, start=1):
-                self._record_result(result, parent)
+                plots.save(plots.ranking(comparison), folder / "ranking.png")
+            for done, result in enumerate(comparison.ranked, start=1):
+                self._record_result(result, parent, drawn=done <= BEST)
                 progress("track", done, total)
             for done, failure in enumerate(comparison.failed, start=1 + len(comparison.results)):
                 self._record_failure(failure, parent)
                 progress("track", done, total)
         return parent
 
-    def _record_result(self, result: Result, parent: str) -> None:
+    def _record_result(self, result: Result, parent: str, *, drawn: bool) -> None:
         request, id_split = result.request, self.comparison.id_split.name
         title = self._title(request)
+        tags = runs.child_tags(request, parent) | runs.table_tags()
         with (
-            self._run(title, runs.child_tags(request, parent)) as run,
+            self._run(title, tags if drawn else tags | runs.note(BEST)) as run,
             _artifacts(self.client, run) as folder,
         ):
-            metrics = runs.child_metrics(result, self.comparison)
-            self._log(run, metrics, runs.child_params(request, self.comparison))
-            self.client.log_table(run, runs.table(result), "ood_splits.json")
-            plots.roc(result, id_split, title).savefig(folder / "roc.png")
-            plots.histogram(result, id_split, title).savefig(folder / "histogram.png")
+            params = runs.child_params(request, self.comparison)
+            self._log(run, runs.child_metrics(result), params)
+            (folder / runs.TABLE_FILE).write_text(runs.table(result), encoding="utf-8")
+            if drawn:
+                plots.save(plots.roc(result, id_split, title), folder / "roc.png")
+                plots.save(plots.histogram(result, id_split, title), folder / "histogram.png")
 
     def _record_failure(self, failure: Unscored, parent: str) -> None:
         tags = {"latentood.error": runs.text(failure.reason)}
@@ -130,7 +112,7 @@ class _Recorder:
             self._log(run, {}, runs.child_params(failure.request, self.comparison))
 
     def _title(self, request: Request) -> str:
-        return f"{self.comparison.title(request)} · {request.layer}"
+        return runs.text(f"{self.comparison.title(request)} · {request.layer}")
 
     @contextmanager
     def _run(self, name: str, tags: Mapping[str, str], ends: str = "FINISHED") -> Iterator[str]:
@@ -149,22 +131,53 @@ class _Recorder:
         self.client.set_terminated(run, ends)
 
     def _log(self, run: str, metrics: Mapping[str, float], params: Mapping[str, str]) -> None:
-        """Write the metrics and params of a run, many to a request."""
+        """Write the metrics and params of a run in one request."""
         from mlflow.entities import Metric, Param
 
         now = int(time.time() * 1000)
-        entries = [Metric(name, value, now, 0) for name, value in metrics.items()]
-        self.client.log_batch(run, params=[Param(name, value) for name, value in params.items()])
-        for start in range(0, len(entries), _BATCH):
-            self.client.log_batch(run, entries[start : start + _BATCH])
+        self.client.log_batch(
+            run,
+            [Metric(name, value, now, 0) for name, value in metrics.items()],
+            [Param(name, value) for name, value in params.items()],
+        )
+
+
+def newest_experiment(uri: str) -> str | None:
+    """Give the id of the experiment that was tracked last, ready for its view in the UI.
+
+    Raises:
+        TrackingError: The store cannot be opened.
+    """
+    with opened(uri, "list its runs") as client:
+        every = [one.experiment_id for one in client.search_experiments()]
+        newest = client.search_runs(
+            every, "tags.`latentood.version` LIKE '%'", order_by=["start_time DESC"], max_results=1
+        )
+        if not newest:
+            return None
+        home = str(newest[0].info.experiment_id)
+        _set_view(client, home)  # a store of an earlier version lacks it
+        return home
 
 
 def _experiment(client: MlflowClient, name: str, uri: str) -> str:
     """Find an experiment, or make it with its artifacts beside a SQLite store."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None:
-        return str(experiment.experiment_id)
-    return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
+    from mlflow.exceptions import MlflowException
+
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
+        except MlflowException:
+            known = client.get_experiment_by_name(name)  # another process was first
+            if known is None:
+                raise
+    return str(known.experiment_id)
+
+
+def _set_view(client: MlflowClient, experiment: str) -> None:
+    for tag, value in runs.view_tags().items():
+        client.set_experiment_tag(experiment, tag, value)
 
 
 @contextmanager
@@ -173,49 +186,3 @@ def _artifacts(client: MlflowClient, run: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
         client.log_artifacts(run, folder)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence deprecation warnings and log lines of MLflow and the libraries below it."""
-    levels = {logger: logger.level for logger in map(logging.getLogger, _NOISY)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        for logger in levels:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in levels.items():
-                logger.setLevel(level)
-
-
-@contextmanager
-def _defaults(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables that the user did not set, for a while."""
-    mine = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(mine)
-    try:
-        yield
-    finally:
-        for name in mine:
-            os.environ.pop(name, None)
-
-
-@contextmanager
-def _named_errors(uri: str, results: Mapping[str, Path]) -> Iterator[None]:
-    """Turn whatever MLflow and its store raise into one error that names the files kept."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        if (database := sqlite_file(uri)) is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = textwrap.shorten(str(error), 200, placeholder=" …")
-        kept = ", ".join(str(path) for path in results.values())
-        raise TrackingError(
-            f"tracking: {uri} must take the runs, but does not ({reason}); the results are safe "
-            f"in {kept}: start the server or name another store with --tracking"
-        ) from error

@@ -55,6 +55,11 @@ class OrderStatistics:
         self._known = torch.zeros_like(self._left)  # leading digits, as one signed number
         self._begin()
 
+    @staticmethod
+    def counter_bytes(columns: int) -> int:
+        """Give the bytes of the counters of one rank."""
+        return (8 << _DIGIT_BITS[columns > 1]) * columns
+
     @property
     def reads(self) -> int:
         """How often all rows must go by."""

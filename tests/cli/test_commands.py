@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ import yaml
 
 from latentood import __version__, workflows
 from latentood.cli import main
+from latentood.detectors.families.gaussian.distances import Mahalanobis
+from latentood.detectors.registry import DETECTORS
 from latentood.extraction.passes import timing
 from latentood.store.cache import open_cache
+from tests.evaluation.examples import Broken
 from tests.extraction.run.test_runner import pipeline
 
 COMMANDS = [
@@ -261,7 +265,72 @@ def test_a_detector_that_fails_is_named_on_stderr_beside_the_results_of_the_othe
     assert "error: vim on penultimate: vim: dim must be < the width" in err
     assert "error: " not in out
     assert f"csv:     {tmp_path / 'results.csv'}" in out
-    assert "WARNING: failed: vim: dim must be" in err
+    assert (out + err).count("vim: dim must be") == 1
+
+
+def test_a_detector_that_crashes_costs_the_exit_code_but_no_traceback(
+    capsys, store, tmp_path, monkeypatch
+):
+    def crash(self, *args):
+        raise MemoryError("no more\nof it")
+
+    monkeypatch.setattr(Mahalanobis, "fit", crash)
+    quiet = ("--out", tmp_path, "--tracking", "none")
+    asked = ("score", store, "--detectors", "msp,mahalanobis", *quiet)
+    status, out, err = run(capsys, *asked)
+    assert status == 1
+    assert "msp " in out
+    assert "error: mahalanobis on penultimate: mahalanobis: stopped by MemoryError at tests/" in err
+    assert "(no more of it); score it alone with --verbose for the traceback\n" in err
+    assert "Traceback" not in out + err
+    failed = json.loads((tmp_path / "results.json").read_text())["failed"][0]
+    assert failed["error"] == "MemoryError"
+    assert re.fullmatch(r"tests/cli/test_commands\.py:\d+ in crash", failed["place"])
+    assert "Traceback (most recent call last)" in run(capsys, "-v", *asked)[2]
+
+
+def test_what_all_cannot_use_on_these_rows_is_skipped_and_by_name_an_error(
+    capsys, store, tmp_path, monkeypatch
+):
+    known = {"msp": DETECTORS["msp"], "broken": Broken}
+    monkeypatch.setattr(DETECTORS, "known", lambda: known)
+    quiet = ("--out", tmp_path, "--tracking", "none")
+    status, out, err = run(capsys, "score", store, *quiet)
+    assert status == 0, err
+    assert "skipped: broken: must not be used, got used; leave it out" in out
+    assert "broken" not in err
+    status, out, err = run(capsys, "score", store, "--detectors", "broken,msp", *quiet)
+    assert status == 1
+    assert "error: broken on logits: broken: must not be used, got used; leave it out\n" in err
+    assert (out + err).count("must not be used") == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "command", "kept"),
+    [
+        ("score", ("score",), "no results were written, and the cache is as it was"),
+        (
+            "publish",
+            ("score", "--detectors", "msp"),
+            "results in {out} are whole or not there, and may not be tracked",
+        ),
+        ("fit", ("fit", "--detector", "msp"), "{out} was not written, and the cache is as it was"),
+    ],
+)
+def test_ctrl_c_exits_130_and_says_what_is_kept(
+    capsys, store, tmp_path, monkeypatch, verb, command, kept
+):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflows, verb, stop)
+    name, *options = command
+    status, out, err = run(capsys, name, store, *options, "--out", tmp_path / "o")
+    assert status == 130
+    assert out == ""
+    lead = f"stopped; {kept.format(out=tmp_path / 'o')}: run the same command again\n"
+    assert err.endswith(lead)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_stopped_extraction_exits_130_and_says_on_stderr_how_to_go_on(
@@ -371,3 +440,23 @@ def test_damage_is_detected_named_and_repaired(capsys, file, tmp_path):
     assert json.loads(out)["computed"]["train"] == 8, "one block, the last and short one"
     assert shard.read_bytes() == intact
     assert run(capsys, "verify", path)[0] == 0
+
+
+def test_scoring_the_fit_images_as_id_is_refused_unless_allowed(capsys, file, tmp_path):
+    raw = yaml.safe_load(file.read_text())
+    raw["splits"]["id"]["args"] = raw["splits"]["train"]["args"]  # the same images
+    same, store = tmp_path / "same.yaml", tmp_path / "same.zarr"
+    same.write_text(yaml.safe_dump(raw | {"monte_carlo": None}))
+    assert run(capsys, "extract", same, "--store", store)[0] == 0
+    score = ["score", store, "--detectors", "knn", "--set", "knn.k=1", "--tracking", "none"]
+    status, _, err = run(capsys, *score)
+    assert status == 1
+    assert "120 of the 120 rows of 'id' also stand in 'train'; give 'id' other data, or add " in err
+    assert "--allow-overlap" in err
+    status, out, _ = run(capsys, *score, "--allow-overlap")
+    assert status == 0
+    assert "warning: id: 120 of 120 rows also stand in train\n" in out
+    results = json.loads((tmp_path / "same-results" / "results.json").read_text())
+    assert results["provenance"]["overlaps"] == [
+        {"split": "id", "other": "train", "rows": 120, "of": 120}
+    ]

@@ -61,6 +61,28 @@ def test_a_detector_that_returns_something_else_is_named(blobs, returned):
         fitted.score(blobs.far.latents())
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_score_that_is_not_finite_is_named_by_its_row(blobs, bad):
+    fitted = fit(Shift(), blobs.train.latents(), blobs.id.latents())
+    spoilt = Fitted(fitted.detector, {"mean": torch.tensor(bad, dtype=torch.float64)})
+    with pytest.raises(DetectorError) as caught:
+        spoilt.score(blobs.far.latents("textures").take([LOGITS], 30, 60))
+    assert str(caught.value) == (
+        f'shift: scores must be finite, got {bad} in row 30 of "textures"; look at that row and at '
+        "the scale of what is read"
+    )
+
+
+def test_val_rows_must_have_the_classes_of_the_fit_rows(blobs):
+    val = Latents(logits=blobs.id.logits[:, :3], name="val")
+    with pytest.raises(DetectorError) as caught:
+        fit(Shift(), blobs.train.latents(), val)
+    assert str(caught.value) == (
+        'shift: logits must have rows of shape (4,) as in the fit rows, got (3,) in "val"; give '
+        "latents of the same model and layer"
+    )
+
+
 def test_provenance_names_the_fit_rows_and_the_versions(blobs):
     train = blobs.train.latents()
     fitted = fit(detector("vim"), train, blobs.id.latents("val"))

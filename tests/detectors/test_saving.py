@@ -1,4 +1,8 @@
 import json
+import os
+import random
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,10 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from latentood import files
-from latentood.detectors import fitted as saving
+from latentood.detectors import fitted_file as saving
 from latentood.detectors.fitted import Fitted, fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, StoreError, UnknownName
+
+REFUSED = (DetectorError, StoreError, UnknownName)
 
 
 @pytest.fixture
@@ -23,15 +29,23 @@ def path(fitted, tmp_path):
     return tmp_path / "knn.safetensors"
 
 
-def rewrite(path, **changes):
-    """Write the same arrays under a changed header."""
+def parts_of(path):
+    """Read the header and the arrays of a file."""
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = json.loads(file.metadata()["latentood"])
-    header |= changes
-    state = changes.pop("state", state)
-    header.pop("state", None)
-    save_file(state, path, metadata={"latentood": json.dumps(header)})
+        return json.loads(file.metadata()["latentood"]), state
+
+
+def rewrite(path, *, text=None, state=None, sealed=True, **changes):
+    """Write changed arrays and header with the digest they had or, sealed, with their own."""
+    header, arrays = parts_of(path)
+    with safe_open(path, framework="pt") as file:
+        digest = file.metadata()["digest"]
+    state = arrays if state is None else state
+    text = json.dumps(header | changes) if text is None else text
+    if sealed:
+        digest = saving._digest(state, text)
+    save_file(state, path, metadata={"latentood": text, "digest": digest})
 
 
 def test_everything_comes_back(fitted, path):
@@ -120,7 +134,7 @@ def test_a_pickle_is_refused_unread(tmp_path):
 
 def test_a_newer_schema_asks_for_an_upgrade(path):
     rewrite(path, schema=saving.SCHEMA + 1)
-    with pytest.raises(StoreError, match=r"schema must be ≤ 1, got 2; upgrade latentood, or fit"):
+    with pytest.raises(StoreError, match=r"schema must be ≤ 2, got 3; upgrade latentood, or fit"):
         load(path)
 
 
@@ -131,7 +145,116 @@ def test_a_header_without_its_parts_is_refused(path):
 
 
 def test_arrays_of_another_shape_are_refused(path):
-    rewrite(path, shapes={"bank": [1, 1]})
+    rewrite(path, arrays={"bank": ["torch.float32", [1, 1]]})
+    with pytest.raises(StoreError, match="arrays that are not those it was written with"):
+        load(path)
+
+
+def test_no_changed_byte_goes_unnoticed(blobs, tmp_path):
+    path = tmp_path / "knn.safetensors"
+    fit(detector("knn", k=7, share=0.05), blobs.train.latents()).save(path)
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    accepted = []
+    for _ in range(400):
+        place, change = draw.randrange(len(whole)), draw.randrange(1, 256)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
+        with suppress(*REFUSED):
+            load(path)
+            accepted.append((place, change))
+    assert accepted == []
+    path.write_bytes(whole)
+    load(path)
+
+
+def _swap(path, old, new):
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+
+
+def _instead(path, make):
+    path.unlink()
+    make(path)
+
+
+def _nested(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _renamed(path):
+    _, state = parts_of(path)
+    rewrite(path, state={f"{name}_": array for name, array in state.items()}, sealed=False)
+
+
+def _renamed_throughout(path):
+    header, state = parts_of(path)
+    other = {f"{name}_": array for name, array in state.items()}
+    rewrite(path, state=other, arrays={f"{name}_": a for name, a in header["arrays"].items()})
+
+
+def _other_type(path):
+    _, state = parts_of(path)
+    rewrite(path, state=state | {"bank": state["bank"].view(torch.int32)}, sealed=False)
+
+
+EDITS = {
+    "no header": lambda path: save_file({"bank": torch.zeros(2)}, path),
+    "another k": lambda path: _swap(path, rb"\"k\": 7", rb"\"k\": 8"),
+    "another origin": lambda path: rewrite(path, origin="elsewhere", sealed=False),
+    "other names": _renamed,
+    "other names throughout": _renamed_throughout,
+    "another type": _other_type,
+    "widths of text": lambda path: rewrite(path, widths={"features/penultimate": "16"}),
+    "widths below 1": lambda path: rewrite(path, widths={"features/penultimate": [0]}),
+    "widths of truth values": lambda path: rewrite(path, widths={"features/penultimate": [True]}),
+    "widths of another array": lambda path: rewrite(path, widths={"logits": [4]}),
+    "a list as provenance": lambda path: rewrite(path, provenance=[]),
+    "a schema that is true": lambda path: rewrite(path, schema=True),
+    "a dotted detector": lambda path: rewrite(path, detector="os.system"),
+    "a hyperparameter of another": lambda path: rewrite(path, hyperparameters={"ridge": 0.1}),
+    "a hyperparameter called name": lambda path: rewrite(path, hyperparameters={"name": "knn"}),
+    "a hyperparameter called self": lambda path: rewrite(path, hyperparameters={"self": 1}),
+    "a huge length": lambda path: path.write_bytes(b"\xff" * 7 + b"\x7f" + path.read_bytes()[8:]),
+    "a huge header": lambda path: rewrite(path, text=" " * (17 << 20) + "{}"),
+    "deep JSON": lambda path: rewrite(path, text="[" * 100_000 + "]" * 100_000),
+    "deep hyperparameters": lambda path: rewrite(path, hyperparameters={"k": _nested(900)}),
+    "no JSON": lambda path: rewrite(path, text="{"),
+    "no bytes": lambda path: path.write_bytes(b""),
+    "half the bytes": lambda path: path.write_bytes(path.read_bytes()[:-200]),
+    "a folder": lambda path: _instead(path, Path.mkdir),
+    "a FIFO": lambda path: _instead(path, os.mkfifo),
+    "a link to nothing": lambda path: _instead(path, lambda p: p.symlink_to("nothing")),
+    "a link to a device": lambda path: _instead(path, lambda p: p.symlink_to("/dev/zero")),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_an_edited_file_is_refused(edit, path):
+    edit(path)
+    with pytest.raises(REFUSED) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_to_a_file_is_the_file(fitted, path, tmp_path):
+    (tmp_path / "link").symlink_to(path)
+    assert load(tmp_path / "link").provenance == fitted.provenance
+
+
+def test_a_file_of_the_first_schema_is_still_read(blobs, fitted, path):
+    header, state = parts_of(path)
+    shapes = {name: list(array.shape) for name, array in state.items()}
+    del header["arrays"]
+    first = header | {"schema": 1, "shapes": shapes, "digest": saving._digest(state)}
+    save_file(state, path, metadata={"latentood": json.dumps(first)})
+    rows = blobs.far.latents()
+    assert torch.equal(load(path).score(rows), fitted.score(rows))
+    state["bank"][0, 0] += 1
+    save_file(state, path, metadata={"latentood": json.dumps(first)})
     with pytest.raises(StoreError, match="arrays that are not those it was written with"):
         load(path)
 

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel
 
 import latentood
+from latentood import data
 from latentood.cli import typer_app
 from latentood.detectors.families.score_taps.base import SCORE_TAPS
 from latentood.detectors.registry import DETECTORS, detector_table
@@ -38,6 +39,7 @@ from tests.docs.pages import (
     prose,
     rendered,
     sections,
+    visible,
 )
 
 PROGRAM = typer_app()
@@ -142,6 +144,47 @@ def test_every_detector_has_a_line_and_a_card(one: dict[str, Any]) -> None:
         assert f"| `{hyperparameter['name']}` |" in card
 
 
+SOURCE_MARKS = re.compile(r"\\[|_*<>]|\*\*|`|&#?\w+;|\]\(|:::|\{ #")
+HTML_TAGS = {
+    "a", "article", "autoref", "b", "blockquote", "br", "button", "code", "dd", "details", "div",
+    "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "kbd", "li", "nav", "ol",
+    "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "th",
+    "thead", "tr", "ul",
+}  # fmt: skip
+
+
+def left_over(article: str) -> set[str]:
+    """Find the marks of Markdown that a reader of a built page sees, and tags that are no HTML."""
+    tags = {f"<{tag}>" for tag in re.findall(r"<([a-zA-Z][\w-]*)", article)} - {
+        f"<{tag}>" for tag in HTML_TAGS
+    }
+    prose = re.sub(r"<(pre|code)\b.*?</\1>", "", article, flags=re.DOTALL)
+    in_code = re.findall(r"<code\b[^>]*>(.*?)</code>", article, re.DOTALL)
+    escaped = {code for code in map(visible, in_code) if re.search(r"\\[|<]|&#?\w+;", code)}
+    return tags | set(SOURCE_MARKS.findall(visible(prose))) | escaped
+
+
+def test_no_page_shows_marks_of_its_source_or_loses_words_in_tags(site: Path) -> None:
+    for page in site.glob("*.html"):
+        source = page.read_text(encoding="utf-8")
+        article = source[source.find("<article") : source.find("</article>")]
+        assert left_over(article) == set(), page.name
+
+
+@pytest.mark.parametrize(
+    ("article", "seen"),
+    [
+        ("<p>mc.entropy/<layer> works too</p>", "<layer>"),
+        (r"<td>energy \| msp</td>", r"\|"),
+        (r"<td><code>energy \| msp</code></td>", r"energy \| msp"),
+        ("<p>not **bold**</p>", "**"),
+        ("<p>&amp;lt;layer></p>", "&lt;"),
+    ],
+)
+def test_a_mark_that_is_left_over_is_noticed(article: str, seen: str) -> None:
+    assert seen in left_over(article)
+
+
 def test_signs_that_markdown_knows_are_shown_as_they_are(site: Path) -> None:
     page = sections(site / "detectors.html")
     assert "layer whose features are read; mc.entropy/<layer> works too" in page["knn"]
@@ -202,6 +245,28 @@ def test_every_public_name_is_on_the_built_page_with_all_that_it_has(name: str, 
             assert f"{parameter}: " in section, f"{path}({parameter})"
 
 
+VERBS = sorted(
+    name
+    for name in set(latentood.__all__) - {"hyper", "plugin"}  # shown on "Add a detector"
+    if name.islower() and callable(getattr(latentood, name))
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_called_on_the_python_page(verb: str) -> None:
+    code = "".join(block.text for block in blocks(DOCS / "python.md", "python"))
+    assert f"lo.{verb}(" in code or verb == "build_cache"
+
+
+@pytest.mark.parametrize("name", data.__all__)
+def test_every_data_set_and_transform_is_on_its_page_with_its_arguments(
+    name: str, site: Path
+) -> None:
+    section = sections(site / "data.html")[f"latentood.data.{name}"]
+    for argument in inspect.signature(getattr(data, name)).parameters:
+        assert re.search(rf"\b{argument}: ", section), argument
+
+
 def members(public: Any) -> Iterator[tuple[str, Any]]:
     """List what a class defines itself, or what users take from a public module."""
     kinds = (types.FunctionType, classmethod, property, cached_property)
@@ -213,7 +278,7 @@ def members(public: Any) -> Iterator[tuple[str, Any]]:
     elif public is latentood.errors:
         classes = inspect.getmembers(public, inspect.isclass)
         own = {name: one for name, one in classes if issubclass(one, public.LatentOODError)}
-    elif public is latentood.statistics:
+    elif public in (latentood.statistics, latentood.stats):
         own = {name: getattr(public, name) for name in {*public.__all__} - {*latentood.__all__}}
     else:
         own = {}
@@ -283,9 +348,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     (folder / "pipelines").symlink_to(ROOT / "pipelines")
     pipeline = load_pipeline(ROOT / "pipelines" / "demo.yaml", ["model.weights=null"])
-    store, splits = folder / "latentood-demo" / "cache.zarr", ["train", "id_test", "photos"]
+    store, splits = folder / "latentood-demo" / "cache.zarr", ["train", "val", "id_test", "photos"]
     extract(pipeline, store, splits=splits, limit=60, device="cpu")
-    (folder / "cifar10.zarr").symlink_to(store)
     return folder
 
 

@@ -1,12 +1,13 @@
 """Splits in memory and small detectors to compare on them."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from latentood.detectors.base import Detector, FeatureDetector, Needs
 from latentood.errors import DetectorError
-from latentood.latents import LABELS, LOGITS, Latents
+from latentood.latents import LABELS, LOGITS, Latents, Reading
 from latentood.latents.facts import Origin, SplitFacts
 from latentood.latents.splits import SplitsInMemory
 from latentood.plugins import hyper, plugin
@@ -95,6 +96,53 @@ class Broken(Detector):
 
     def score(self, state, rows):
         raise DetectorError("broken: must not be used, got used; leave it out")
+
+
+@plugin
+class Buggy(FeatureDetector):
+    """Raises whatever a plug-in may raise, where it is told to."""
+
+    name = "buggy"
+    family = paper = works = fails = cost = "test"
+    where: Literal["start", "chunk", "fit", "prepare", "score"] = hyper("fit", "where it fails")
+
+    def statistics(self):
+        return (Breaking(self.key, self.where),) if self.where in ("start", "chunk") else ()
+
+    def fit(self, train, val=None):
+        for statistic in self.statistics():
+            train.compute(statistic)
+        return {"one": torch.ones(1, device=self.stop("fit"))}
+
+    def prepare(self, state):
+        self.stop("prepare")
+        return state
+
+    def score(self, state, rows):
+        return rows.double(self.key).sum(dim=1, dtype=self.stop("score"))
+
+    def stop(self, here):
+        if self.where == here:
+            raise torch.linalg.LinAlgError(f"no {here}\nat all")
+
+
+@dataclass(frozen=True)
+class Breaking:
+    """A statistic that fails where it is told to."""
+
+    key: str
+    where: str
+
+    def keys(self):
+        return (self.key,)
+
+    def start(self, source):
+        if self.where == "start":
+            raise MemoryError("no start\nat all")
+        return Reading(self.take, lambda: None)
+
+    def take(self, chunk):
+        raise torch.linalg.LinAlgError("no chunk\nat all")
 
 
 STAND_INS = {cls.name: cls for cls in (Distance, Peak, Entropic, Calibrated, Broken)}

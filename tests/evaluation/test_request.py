@@ -115,6 +115,22 @@ def test_all_skips_what_lacks_its_inputs_and_says_why():
     assert "add one to the pipeline, e.g. val: {role: val" in reasons["calibrated"]
 
 
+@pytest.mark.parametrize(
+    ("names", "settings", "named"),
+    [
+        ("all", [], []),
+        ("all,peak", [], ["peak"]),
+        ("all", ["distance.power=2"], ["distance"]),
+        ("peak,distance", [], ["peak", "distance"]),
+    ],
+)
+def test_what_only_all_stands_for_may_be_left_out_later(data, names, settings, named):
+    selection = select(names, settings=settings, splits=data)
+    optional = {one.name for one in selection.optional}
+    assert {one.name for one in selection.detectors} - optional == set(named)
+    assert optional.isdisjoint(named)
+
+
 def test_all_skips_detectors_without_a_layer_that_was_asked_for(data):
     selection = select("all", layers="penultimate", splits=data)
     assert [one.request.detector for one in selection.skipped] == ["entropic"]

@@ -1,20 +1,34 @@
 """Fitting and scoring many detectors from splits."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from latentood import metrics
+from latentood.detectors import checks
 from latentood.detectors.families.gaussian.distances import Mahalanobis, RelativeMahalanobis
 from latentood.detectors.fitted import fit
-from latentood.errors import DamagedBlock, UnknownName
+from latentood.detectors.registry import detector
+from latentood.errors import DamagedBlock, DetectorError, UnknownName
+from latentood.evaluation import scoring
 from latentood.evaluation.comparison import NO_CLASS, Request
 from latentood.evaluation.intervals import auroc_interval, mean_auroc
 from latentood.evaluation.scoring import score_all
 from latentood.latents import CHUNK_ROWS, Latents
 from latentood.latents.facts import SplitFacts
 from latentood.latents.splits import SplitsInMemory
-from tests.evaluation.examples import Broken, Calibrated, Distance, Entropic, Peak, latents, splits
+from tests.evaluation.examples import (
+    Broken,
+    Buggy,
+    Calibrated,
+    Distance,
+    Entropic,
+    Peak,
+    latents,
+    splits,
+)
 
 OOD = ("close", "noise", "texture")
 
@@ -117,6 +131,109 @@ def test_a_failing_detector_does_not_disturb_the_others(data, comparison):
     reasons = {failure.request.detector: failure.reason for failure in outcome.failed}
     assert reasons["broken"] == "broken: must not be used, got used; leave it out"
     assert reasons["entropic"].startswith("entropic: needs 'mc.entropy/nowhere', but train has ")
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "function"),
+    [
+        ("start", "MemoryError", "start"),
+        ("chunk", "LinAlgError", "take"),
+        ("fit", "LinAlgError", "stop"),
+        ("prepare", "LinAlgError", "stop"),
+        ("score", "LinAlgError", "stop"),
+    ],
+)
+def test_any_error_of_a_detector_is_its_own_with_type_and_place(
+    data, comparison, caplog, where, error, function
+):
+    caplog.set_level("INFO", "latentood")
+    buggy = [Buggy(where=where), Buggy(where=where, layer="layer1")]
+    outcome = score_all(data, [buggy[0], Mahalanobis(), Distance(), buggy[1]], optional=buggy)
+    assert [result.request.detector for result in outcome.results] == ["mahalanobis", "distance"]
+    np.testing.assert_array_equal(
+        outcome.results[1].scores["noise"], comparison.results[0].scores["noise"]
+    )
+    assert outcome.skipped == ()
+    assert [one.request.layer for one in outcome.failed] == ["penultimate", "layer1"]
+    failed = outcome.failed[0]
+    assert failed.error == error
+    assert re.fullmatch(rf"tests/evaluation/examples\.py:\d+ in {function}", failed.place)
+    assert failed.reason == (
+        f"buggy: stopped by {error} at {failed.place} (no {where} at all); score it alone with "
+        "--verbose for the traceback"
+    )
+    logged = [record for record in caplog.records if record.exc_info]
+    assert len(logged) == 2
+    assert all(record.levelname == "INFO" for record in caplog.records)
+
+
+def test_a_statistic_that_fails_costs_the_others_no_read(data):
+    reads = []
+
+    class Counted:
+        def __init__(self, key):
+            self.key = key
+            self.shape = data["train"].shape(key)
+
+        def read(self, start, stop):
+            reads.append(self.key)
+            return data["train"].read(self.key, start, stop)
+
+    keys = ("features/penultimate", "features/layer1", "labels")
+    train = Latents.from_rows({key: Counted(key) for key in keys}, name="train")
+    watched = SplitsInMemory({**data.latents, "train": train}, data.splits)
+    score_all(watched, [Mahalanobis(), Buggy(where="chunk", layer="layer1"), RelativeMahalanobis()])
+    assert reads.count("features/penultimate") == 1
+
+
+def test_what_was_not_asked_for_by_name_is_skipped_where_it_cannot_be_used(data, monkeypatch):
+    knn = detector("knn", k=500)
+    outcome = score_all(data, [knn, Distance()], optional=[knn])
+    assert outcome.failed == ()
+    assert [one.reason for one in outcome.skipped] == [
+        'knn: k must be ≤ the bank\'s 120 rows, got 500; lower k or extract more of "train"'
+    ]
+    assert [one.error for one in outcome.skipped] == ["DetectorError"]
+    outcome = score_all(data, [knn, Distance()])
+    assert [one.request.detector for one in outcome.failed] == ["knn"]
+    assert outcome.skipped == ()
+    monkeypatch.setattr(checks, "free_memory", lambda device: 1000)
+    outcome = score_all(data, [Mahalanobis(), Distance()], optional=[Mahalanobis()])
+    assert outcome.skipped[0].reason.startswith(
+        "mahalanobis: what a fit takes must be ≤ the 1000 B"
+    )
+
+
+@pytest.mark.parametrize("one", [detector("knn", k=500), Broken()])
+def test_nothing_but_what_is_skipped_is_an_error(data, one):
+    lead = f"^score: no detector can be used; the first: {one.name}: "
+    with pytest.raises(DetectorError, match=lead):
+        score_all(data, [one], optional=[one])
+
+
+def test_a_score_that_is_not_finite_is_a_failure_even_of_what_may_be_skipped(data):
+    huge = Distance(power=5e3)
+    outcome = score_all(data, [huge, Distance()], optional=[huge])
+    assert outcome.failed[0].reason == (
+        'distance: scores must be finite, got inf in row 0 of "id_test"; look at that row and at '
+        "the scale of what is read"
+    )
+
+
+def test_statistics_that_do_not_fit_together_are_computed_one_after_the_other(data, monkeypatch):
+    asked = []
+    real = Latents.gather
+
+    def gather(self, statistics):
+        statistics = list(statistics)
+        asked.append(len(statistics))
+        real(self, statistics)
+
+    monkeypatch.setattr(Latents, "gather", gather)
+    monkeypatch.setattr(scoring, "free_memory", lambda device: 5 * 8 * 8**2)
+    outcome = score_all(data, [Mahalanobis(), Mahalanobis(layer="layer1")])
+    assert len(outcome.results) == 2
+    assert asked == [1, 3, 3]
 
 
 def test_nothing_but_failures_is_still_a_comparison(data):

@@ -8,6 +8,7 @@ import pytest
 
 from latentood.errors import ConfigError, MissingInput
 from latentood.latents.key import (
+    HASHES,
     HEAD,
     IDS,
     KINDS,
@@ -26,6 +27,7 @@ EXAMPLES = [
     (("logits",), "logits", "NC", "logits", "logits"),
     (("labels",), "labels", "N", "labels", "labels"),
     (("ids",), "ids", "NL", "ids", "ids"),
+    (("hashes",), "hashes", "N", "hashes", "hashes"),
     (("features", "a.b#2"), "features/a.b#2", "ND", "features/a.b#2", "a.b#2"),
     (("mc.logits",), "mc.logits", "NTC", "mc/logits", "mc.logits"),
     (("mc.features", "a.b"), "mc.features/a.b", "NTD", "mc/features/a.b", "mc.features/a.b"),
@@ -36,6 +38,7 @@ EXAMPLES = [
     (("logits", "", "box"), "boxes.logits", "NKC", "boxes/logits", "boxes.logits"),
     (("labels", "", "box"), "boxes.labels", "NK", "boxes/labels", "boxes.labels"),
     (("ids", "", "cell"), "cells.ids", "NKL", "cells/ids", "cells.ids"),
+    (("hashes", "", "cell"), "cells.hashes", "NK", "cells/hashes", "cells.hashes"),
     (("mc.logits", "", "box"), "boxes.mc.logits", "NKTC", "boxes/mc/logits", "boxes.mc.logits"),
     (
         ("mc.features", "a", "cell"), "cells.mc.features/a", "NKTD", "cells/mc/features/a",
@@ -99,8 +102,8 @@ def test_copies_are_keys_with_the_same_parts(parts, text):
 
 def test_the_keys_with_names_of_their_own_are_what_they_say():
     named = {
-        "logits": LOGITS, "labels": LABELS, "ids": IDS, "head": HEAD, "mc.logits": MC_LOGITS,
-        "features/penultimate": PENULTIMATE_FEATURES,
+        "logits": LOGITS, "labels": LABELS, "ids": IDS, "hashes": HASHES,
+        "head": HEAD, "mc.logits": MC_LOGITS, "features/penultimate": PENULTIMATE_FEATURES,
     }  # fmt: skip
     for text, key in named.items():
         assert type(key) is Key
@@ -109,9 +112,9 @@ def test_the_keys_with_names_of_their_own_are_what_they_say():
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_what_the_values_of_an_array_depend_on(kind):
-    expected = {"labels": "data", "ids": "data", "scores": "settings"} | dict.fromkeys(
-        ("features", "mc.features", "mc.entropy"), "reduction"
-    )
+    expected = {"scores": "settings"}
+    expected |= dict.fromkeys(("labels", "ids", "hashes"), "data")
+    expected |= dict.fromkeys(("features", "mc.features", "mc.entropy"), "reduction")
     assert KINDS[kind].made_by == expected.get(kind, "model")
 
 
@@ -121,7 +124,7 @@ def test_what_the_values_of_an_array_depend_on(kind):
         (("logit",), "'logit'; did you mean 'logits'"),
         (("feature", "a"), "'feature/a'; did you mean 'features/<name>'"),
         (("cells.logits",), "'cells.logits'; did you mean "),
-        (("mc",), "'mc'; known: 'features/<name>', 'head', 'ids', "),
+        (("mc",), "'mc'; known: 'features/<name>', 'hashes', 'head', "),
         (("", "a"), "'/a'; known: "),
         (("logits", "", "pixel"), "'pixel.logits'; did you mean 'mc.logits' or 'logits'"),
         (("head", "", "cell"), "'cells.head'; "),

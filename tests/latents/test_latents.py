@@ -8,8 +8,11 @@ import pytest
 import torch
 
 import latentood.latents as package
+from latentood.detectors.fitted import fit
+from latentood.detectors.registry import detector
 from latentood.errors import ConfigError, DataError, MissingInput
 from latentood.latents import CHUNK_ROWS, Key, Latents
+from latentood.stats.entropy import kl_entropy
 from tests.latents.test_rows import Counted
 
 
@@ -165,3 +168,126 @@ def test_every_public_name_is_there_and_torch_comes_with_the_first_that_needs_it
         "from latentood.latents import Latents; assert 'torch' in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=repository).returncode == 0
+
+
+def small(**changes):
+    """Arrays that fit each other, but for what is changed."""
+    given = {
+        "logits": torch.zeros(4, 3),
+        "features": {"a": torch.ones(4, 2)},
+        "head": (torch.ones(3, 2), torch.zeros(3)),
+        "name": "x",
+    }
+    return Latents(**given | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": {"a": torch.ones(4, 0)}}, r"features/a must be \(N, D\), each row with ≥ 1 "),
+        ({"logits": torch.ones(4, 0), "head": None}, r"logits must be \(N, C\), .* got \(4, 0\); "),
+        (
+            {"labels": torch.tensor(3)},
+            r"labels must be \(N,\), each row with ≥ 1 number, got \(\);",
+        ),
+        (
+            {"features": {"a": torch.ones(4, 2).cfloat()}},
+            r"must hold real .*got torch\.complex64; ",
+        ),
+        ({"features": {"a": torch.ones(4, 2) > 0}}, r"must hold real .*, got torch\.bool; convert"),
+        ({"labels": np.array(["cat", "dog", "cat", "dog"])}, "labels must be an array of real num"),
+        ({"features": {"a": np.array([[{}], [1], [2], [3]])}}, "real numbers, got ndarray"),
+        ({"mc_logits": torch.zeros(4, 5, 2)}, "same number of classes, got logits 3, mc.logits 2"),
+        (
+            {"head": (torch.ones(2, 2), torch.ones(2))},
+            "must have the 3 classes of the logits, got 2",
+        ),
+        (
+            {"head": (torch.ones(3, 2), torch.ones(2))},
+            r"bias \(C,\), got \(3, 2\) and \(2,\); give",
+        ),
+        (
+            {"head": (torch.ones(3), torch.ones(3))},
+            r"a weight \(C, D\) and a bias .* got \(3,\) and",
+        ),
+        (
+            {"head": (torch.ones(3, 0), torch.ones(3))},
+            r"got \(3, 0\) and \(3,\); give those of the",
+        ),
+        (
+            {"head": (torch.tensor([[1.0], [2.0], [np.nan]]), torch.zeros(3))},
+            "weight of the head must be finite, got NaN or infinity for class 2; look at the model",
+        ),
+        (
+            {"head": (torch.ones(3, 2), torch.tensor([0.0, np.inf, 0.0]))},
+            "the bias of the head must be finite, got NaN or infinity for class 1",
+        ),
+    ],
+)
+def test_arrays_that_cannot_be_are_refused_at_once(changes, message):
+    with pytest.raises(DataError, match=rf"^x: .*{message}"):
+        small(**changes)
+
+
+@pytest.mark.parametrize(
+    "hashes",
+    [torch.zeros(4), torch.zeros(4, 1, dtype=torch.int64), torch.zeros(4, dtype=torch.int32)],
+    ids=str,
+)
+def test_hashes_must_be_one_number_of_64_bits_for_each_row(hashes):
+    with pytest.raises(DataError, match=r"^mine: hashes must be \(N,\) int64, a digest of each"):
+        Latents(logits=torch.zeros(4, 3), hashes=hashes, name="mine")
+    latents = Latents(hashes=torch.arange(4), name="mine")
+    assert latents.keys() == ("hashes",)
+    with pytest.raises(DataError, match="same number of rows, got logits 3, hashes 4"):
+        Latents(logits=torch.zeros(3, 3), hashes=torch.arange(4))
+
+
+def test_what_was_checked_is_not_checked_again(monkeypatch):
+    rows = small()
+    monkeypatch.setattr("latentood.latents.latents.check_shapes", None)
+    assert len(next(rows.to("meta").chunks(["logits", "head"], 2))) == 2
+
+
+@pytest.mark.parametrize(("value", "bad"), [(1e150, False), (1.1e150, True), (-1e200, True)])
+def test_numbers_whose_squares_overflow_are_named_by_their_row(value, bad):
+    values = torch.zeros(6, 2, dtype=torch.float64)
+    values[4, 1] = value
+    rows = Latents(features={"a": values}, name="x")
+    if not bad:
+        rows.require_finite()
+        return
+    with pytest.raises(DataError) as caught:
+        rows.require_finite()
+    assert str(caught.value) == (
+        f"x: features/a must be within ±1e+150, whose square float64 can hold, got {abs(value):g} "
+        "in row 4; look at that input or at the model's weights"
+    )
+
+
+def test_entropies_follow_from_the_features_of_passes():
+    passes = torch.randn(9, 5, 4)
+    rows = Latents(mc_features={"a": passes})
+    assert rows.keys() == ("mc.features/a", "mc.entropy/a")
+    assert rows.shape("mc.entropy/a") == (9, 4)
+    assert torch.equal(rows["mc.entropy/a"], kl_entropy(passes).float())
+    assert torch.equal(rows.read("mc.entropy/a", 2, 5), rows["mc.entropy/a"][2:5])
+    lazy = Latents.from_rows({"mc.features/a": Counted(3, 4)})
+    assert "mc.entropy/a" not in lazy  # of two axes: not the features of passes
+
+
+def test_entropies_that_are_given_stay_and_a_single_pass_has_none():
+    given = torch.zeros(9, 4)
+    rows = Latents(mc_features={"a": torch.randn(9, 5, 4)}, mc_entropy={"a": given})
+    assert torch.equal(rows["mc.entropy/a"], given)
+    assert "mc.entropy/a" not in Latents(mc_features={"a": torch.randn(9, 1, 4)})
+
+
+def test_larem_needs_the_features_of_passes_alone():
+    draw = torch.Generator().manual_seed(0)
+    train, far = (
+        Latents(mc_features={"a": scale * torch.randn(60, 8, 3, generator=draw)})
+        for scale in (1, 9)
+    )
+    fitted = fit(detector("larem", layer="a"), train)
+    assert fitted.score(far).min() > fitted.score(train).mean()

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import pytest
+import torch
 
+from latentood.errors import DataError, StoreError
 from latentood.latents import CHUNK_ROWS, Latents, Reading
 from tests.latents.test_rows import Counted
 
@@ -124,3 +126,72 @@ def test_outside_of_a_chunk_nothing_is_remembered():
     for _ in range(2):
         latents.once("x", lambda: asked.append(1))
     assert asked == [1, 1]
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Fails where it is told to."""
+
+    where: str
+    error: type[Exception] = ValueError
+
+    def keys(self):
+        return ("logits",)
+
+    def start(self, source):
+        def fail(here):
+            if here == self.where:
+                raise self.error(here)
+
+        fail("start")
+        return Reading(lambda chunk: fail("chunk"), lambda: fail("end"))
+
+
+@dataclass(frozen=True)
+class After:
+    """Needs one that fails."""
+
+    other: Failing
+
+    def keys(self):
+        return ("logits",)
+
+    def start(self, source):
+        return source.compute(self.other)
+
+
+@pytest.mark.parametrize("where", ["start", "chunk", "end"])
+def test_a_question_that_fails_leaves_the_others_alone(where):
+    counted, latents = rows()
+    with pytest.raises(ValueError, match=where):
+        latents.gather([After(Failing(where)), Total(), Failing(where), Above(0.0)])
+    read = set(counted.times.tolist())
+    assert latents.compute(Total()) == counted.values.sum()
+    assert latents.compute(Above(0.0)) == 2 * len(latents) - 1
+    assert set(counted.times.tolist()) == read == {2}
+    with pytest.raises(ValueError, match=where):
+        latents.compute(After(Failing(where)))
+
+
+def test_a_bad_value_fails_only_the_questions_that_read_it():
+    values = torch.ones(5, 2)
+    spoilt = values.clone()
+    spoilt[3, 1] = torch.nan
+    latents = Latents(logits=values, features={"a": spoilt}, name="x")
+    with pytest.raises(DataError, match=r"^x: features/a must be finite, .* in row 3; "):
+        latents.gather([Total("features/a"), Total()])
+    assert Total() in latents._memo._known[latents.device]
+
+
+def test_a_damaged_store_fails_all_questions():
+    _, latents = rows()
+    with pytest.raises(StoreError):
+        latents.gather([Failing("chunk", StoreError), Total()])
+    assert Total() not in latents._memo._known.get(latents.device, {})
+
+
+def test_no_more_is_read_once_all_questions_have_failed():
+    counted, latents = rows()
+    with pytest.raises(ValueError, match="chunk"):
+        latents.compute(Failing("chunk"))
+    assert counted.times.sum() == CHUNK_ROWS

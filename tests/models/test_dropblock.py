@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentood.models import DropBlock
-from latentood.models.dropblock import keep_mask, scale
+from latentood.models.dropblock import paper, scale
 
 
 def training(p=0.4, block_size=3, shared=True):
@@ -26,12 +26,12 @@ def test_the_mask_equals_the_algorithm_of_the_paper(block_size):
     uniform = torch.rand(4, 3, 8 - block_size + 1, 6 - block_size + 1)
     expected = slow_mask(uniform, 0.4, block_size, 8, 6)
     assert 0 < expected.mean() < 1
-    torch.testing.assert_close(keep_mask(uniform, p=0.4, block_size=block_size), expected)
+    torch.testing.assert_close(paper(0.4, block_size, (8, 6)).keep(uniform), expected)
 
 
 def test_the_expected_share_of_dropped_positions_is_close_to_p():
     uniform = torch.rand(4000, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    dropped = 1 - keep_mask(uniform, p=0.1, block_size=3)[:, :, 2:-2, 2:-2].mean()
+    dropped = 1 - paper(0.1, 3, (10, 10)).keep(uniform)[:, :, 2:-2, 2:-2].mean()
     # eq. 1 counts overlapping blocks twice and edge positions like inner ones
     assert 0.09 < dropped < 0.17
 
@@ -43,7 +43,7 @@ def test_what_is_kept_is_scaled_so_that_a_constant_map_keeps_its_mean():
 
 def test_the_scale_of_a_sample_does_not_depend_on_the_samples_beside_it():
     uniform = torch.rand(6, 3, 6, 6)
-    masks = keep_mask(uniform, p=0.4, block_size=3)
+    masks = paper(0.4, 3, (8, 8)).keep(uniform)
     alone = torch.cat([scale(mask[None]) for mask in masks])
     assert len(alone.unique()) > 1
     torch.testing.assert_close(scale(masks), alone)
@@ -70,6 +70,15 @@ def test_a_block_larger_than_the_map_is_the_map():
     per_sample = out.flatten(1)
     assert ((per_sample == 0).all(1) | (per_sample == 1).all(1)).all()
     assert 50 < (per_sample[:, 0] == 0).sum() < 150
+
+
+def test_a_block_ends_where_the_map_does():
+    out = training(p=0.5, block_size=5)(torch.ones(200, 1, 3, 8))
+    dropped = (out[:, 0] == 0).float()
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped)), "columns of the full height"
+    alone = dropped[:, 0][dropped[:, 0].sum(dim=1) == 5]
+    assert len(alone), "and blocks of the full width"
+    assert (alone.diff(dim=1).abs().sum(dim=1) <= 2).all()
 
 
 def test_it_is_the_identity_in_eval_mode_and_at_p_zero():

@@ -81,7 +81,7 @@ def test_openmax_leaves_misclassified_rows_out_where_theirs_counts_them(mild):
     ours, theirs = [], []
     for logits in (mild.train.logits, spoilt):
         train = Latents(logits=logits, labels=mild.train.labels)
-        ours.append(fit(detector("openmax"), train).score(mild.far.latents()))
+        ours.append(fit(detector("openmax", alpha=3), train).score(mild.far.latents()))
         model = peer.OpenMax(None, tailsize=20, alpha=3).fit_logits(logits, mild.train.labels)
         theirs.append(model.predict_logits(mild.far.logits))
     torch.testing.assert_close(*ours, rtol=1e-9, atol=0)
@@ -105,6 +105,6 @@ def test_openmax_is_close_to_theirs_on_correctly_classified_rows(mild):
     right = mild.train.rows(mild.train.logits.argmax(dim=1) == mild.train.labels)
     theirs = peer.OpenMax(None, tailsize=20, alpha=3).fit_logits(right.logits, right.labels)
     expected = theirs.predict_logits(mild.far.logits)
-    scores = fit(detector("openmax"), right.latents()).score(mild.far.latents())
+    scores = fit(detector("openmax", alpha=3), right.latents()).score(mild.far.latents())
     assert (scores - expected).abs().max() < 0.05
     assert spearmanr(scores, expected).statistic > 0.99

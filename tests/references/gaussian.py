@@ -69,15 +69,38 @@ def ddu(d, fit, rows, same):
     return np.array(scores)
 
 
-def mixture(d, h: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Densities under the mixture that scikit-learn fits to rows, one row and component each."""
+def form_of_covariance(d, h: np.ndarray) -> str:
+    """What the rows suffice for: 10 per component and dimension, or 4 per dimension."""
+    if d.covariance != "auto":
+        return d.covariance
+    by_dimension = len(h) / h.shape[1]
+    return (
+        "full"
+        if by_dimension >= 10 * d.components
+        else "principal"
+        if by_dimension >= 4
+        else "diag"
+    )
+
+
+def mixture(d, h: np.ndarray, queries: np.ndarray, along_axes: bool = False) -> np.ndarray:
+    """Densities under the mixture that scikit-learn fits to rows, one row and component each.
+
+    Rows that lie along principal axes already need not be turned.
+    """
+    form = form_of_covariance(d, h)
+    if form == "principal" and along_axes:
+        form = "diag"
+    if form == "principal":
+        _, axes = np.linalg.eigh(covariance_of(h, len(h)))
+        h, queries, form = h @ axes[:, ::-1], queries @ axes[:, ::-1], "diag"
     ridge = d.ridge * float(h.var(axis=0).mean())
     model = GaussianMixture(
         d.components,
-        covariance_type=d.covariance,
+        covariance_type=form,
         reg_covar=ridge,
         max_iter=d.iterations,
-        tol=d.tolerance,
+        tol=d.tolerance * h.shape[1],
         n_init=d.restarts,
         random_state=d.seed,
     ).fit(h)
@@ -91,7 +114,7 @@ def mixture(d, h: np.ndarray, queries: np.ndarray) -> np.ndarray:
                 "tied": lambda _: model.covariances_,
                 "diag": lambda k: np.diag(model.covariances_[k]),
                 "spherical": lambda k: model.covariances_[k] * np.eye(width),
-            }[d.covariance](k)
+            }[form](k)
             logs.append(math.log(model.weights_[k]) + log_normal(x, model.means_[k], cov))
         scores.append(-logsumexp(np.array(logs)))
     return np.array(scores)

@@ -18,7 +18,7 @@ def lar_knn(d, fit, rows, same):
 @reference("lar_gmm")
 def lar_gmm(d, fit, rows, same):
     if d.pca:
-        return mixture(d, *whitened(d, fit, rows, 1))
+        return mixture(d, *whitened(d, fit, rows, 1), along_axes=True)
     e, queries = fit[d.key], rows[d.key]
     return mixture(d, *(standardised(e, queries) if d.standardise else (e, queries)))
 

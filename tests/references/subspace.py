@@ -65,11 +65,12 @@ def neco(d, fit, rows, same):
     scaled = (h - mu) / sigma
     _, axes = axes_of(scaled.T @ scaled)
     dim = d.dim or max(1, fit["logits"].shape[1] - 1)
+    multiplies = (h.min() < 0) if d.max_logit == "auto" else d.max_logit
     scores = []
     for x, z in zip(rows[d.key], rows["logits"], strict=True):
         y = (x - mu) / sigma
         share = norm_along(y, axes[:, :dim]) / np.linalg.norm(y)
-        scores.append(-share * (max(z) if d.max_logit else 1.0))
+        scores.append(-share * (max(z) if multiplies else 1.0))
     return np.array(scores)
 
 

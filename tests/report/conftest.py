@@ -6,9 +6,9 @@ import pytest
 
 from latentood.evaluation.comparison import Comparison, Request, Unscored
 from latentood.evaluation.scoring import score_all
-from latentood.report.mlflow_ui import sqlite_uri
 from latentood.report.results import write_results
 from latentood.report.tracking import track
+from latentood.report.tracking_store import sqlite_uri
 from tests.evaluation.examples import Broken, Distance, Peak, splits
 
 

@@ -1,6 +1,7 @@
 """The UI answers on this machine, and is gone after it was asked to stop."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,11 +16,15 @@ import pytest
 
 from latentood.errors import TrackingError
 from latentood.report import mlflow_ui
-from latentood.report.mlflow_ui import artifact_location, default_uri, serve, sqlite_uri, ui_command
+from latentood.report.mlflow_ui import page, serve, ui_command
+from latentood.report.tracking_store import sqlite_uri
 
 linux = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="looks at processes in /proc"
 )
+
+
+COLUMNS = ("mean.auroc", "fpr95_id", "model.weights")
 
 
 def free_port():
@@ -62,32 +67,72 @@ def group_members(group):
     return members
 
 
-@linux
-def test_the_ui_answers_shows_artifacts_and_stops_by_its_process_id(tracked):
-    uri, run = tracked
+@pytest.fixture(scope="module")
+def server(tracked):
+    """The process that shows the store, and its port; the last test that uses it ends it."""
     port = free_port()
     code = "import sys; from latentood.report.mlflow_ui import serve as s; "
     code += "s(sys.argv[1], int(sys.argv[2]))"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, uri, str(port)],
+        [sys.executable, "-c", code, tracked[0], str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         assert wait_for(f"http://127.0.0.1:{port}/health", process) == b"OK"
-        assert b"<title>MLflow</title>" in get(f"http://127.0.0.1:{port}/")
-        query = f"get-artifact?path=table.txt&run_uuid={run}"
-        assert b"AUROC near" in get(f"http://127.0.0.1:{port}/{query}")
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        (server,) = map(int, children)
-        assert server in group_members(server)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        assert is_free(port)
-        assert group_members(server) == []
+        yield process, port
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture
+def tab():
+    """A tab of a real browser."""
+    reason = "needs the package playwright (in the extra test) and Chromium on the path"
+    api = pytest.importorskip("playwright.sync_api", reason=reason)
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip(reason)
+    with api.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(
+            executable_path=chromium,
+            chromium_sandbox=os.geteuid() != 0,  # Chromium refuses to sandbox what root starts
+        )
+        yield browser.new_page(viewport={"width": 1900, "height": 900})
+        browser.close()
+
+
+@linux
+def test_the_page_that_is_printed_lists_the_detectors_best_first(tracked, comparison, server, tab):
+    tab.goto(page(tracked[0], server[1]))
+    cell = '[role="gridcell"]'
+    cells = {name: tab.locator(f'{cell}[col-id*="{name}"]') for name in COLUMNS}
+    cells["mean.auroc"].first.wait_for(timeout=60_000)
+    names = [name.strip() for name in tab.locator(f'{cell} a[href*="/runs/"]').all_inner_texts()]
+    ranked = [result.request for result in comparison.ranked]
+    titles = [f"{comparison.title(one)} · {one.layer}" for one in ranked]
+    assert names[0] == titles[0]
+    assert set(names[1:3]) == set(titles[1:])  # their scores are equally good
+    shown = [float(text) for text in cells["mean.auroc"].all_inner_texts()[:3]]
+    assert shown == [result.mean_auroc for result in comparison.ranked]
+    assert cells["fpr95_id"].first.is_visible()
+    assert cells["model.weights"].first.inner_text() == "a1a1a1a1"
+
+
+@linux
+def test_the_ui_answers_shows_artifacts_and_stops_by_its_process_id(tracked, server):
+    process, port = server
+    assert b"<title>MLflow</title>" in get(f"http://127.0.0.1:{port}/")
+    query = f"get-artifact?path=table.txt&run_uuid={tracked[1]}"
+    assert b"AUROC near" in get(f"http://127.0.0.1:{port}/{query}")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (child,) = map(int, children)
+    assert child in group_members(child)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert is_free(port)
+    assert group_members(child) == []
 
 
 # Like MLflow's, a server with a process of its own.
@@ -130,7 +175,7 @@ def test_a_server_that_ends_by_itself_is_an_error(monkeypatch):
     monkeypatch.setattr(
         mlflow_ui,
         "ui_command",
-        lambda uri, host, port: [sys.executable, "-c", "raise SystemExit(3)"],
+        lambda host, port: [sys.executable, "-c", "raise SystemExit(3)"],
     )
     with pytest.raises(TrackingError, match="should run until Ctrl-C, but ended with status 3"):
         serve("sqlite:///x.db", free_port())
@@ -163,23 +208,59 @@ def test_a_server_needs_no_server():
         serve("https://host", free_port())
 
 
+def test_no_password_is_shown_or_stands_on_a_command_line_that_others_can_read(monkeypatch):
+    with pytest.raises(TrackingError, match=r"but https://\*\*\*@host is a server"):
+        page("https://me:secret@host")
+    started = {}
+
+    class Server:
+        pid = 0
+
+        def __init__(self, command, env, **_):
+            started.update(command=command, env=env)
+
+        def wait(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow_ui.subprocess, "Popen", Server)
+    monkeypatch.setattr(mlflow_ui, "_stop", lambda server: None)
+    uri = "postgresql://me:secret@host/db"
+    assert serve(uri, free_port()) == 0
+    assert "secret" not in " ".join(started["command"])
+    assert started["env"]["MLFLOW_BACKEND_STORE_URI"] == uri
+
+
+@pytest.mark.parametrize(
+    ("newest", "expected"),
+    [
+        ("7", "experiments/7/runs?workflowType=machine_learning&viewStateShareKey=latentood"),
+        (None, "experiments?workflowType=machine_learning"),
+    ],
+)
+def test_the_page_is_that_of_the_newest_experiment(newest, expected, tmp_path, monkeypatch):
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    monkeypatch.setattr(mlflow_ui, "newest_experiment", lambda uri: newest)
+    assert page(sqlite_uri(tmp_path), 5001) == f"http://127.0.0.1:5001/#/{expected}"
+
+
+def test_the_page_opens_in_the_browser_once_the_server_answers(monkeypatch):
+    opened, port = [], free_port()
+    code = "import socket, sys; socket.create_server(('127.0.0.1', int(sys.argv[1]))).accept()"
+    command = [sys.executable, "-c", code, str(port)]
+    monkeypatch.setattr(mlflow_ui, "_SECONDS_BETWEEN_TRIES", 0.01)
+    monkeypatch.setattr(mlflow_ui, "_check_store", lambda uri: None)
+    monkeypatch.setattr(mlflow_ui, "ui_command", lambda *_: command)
+    monkeypatch.setattr(mlflow_ui.webbrowser, "open", opened.append)
+    with pytest.raises(TrackingError, match="ended with status 0"):  # after its first visitor
+        serve("sqlite:///x.db", port, address="http://the-page")
+    for thread in threading.enumerate():
+        if thread.daemon and thread is not threading.current_thread():
+            thread.join(5)
+    assert opened == ["http://the-page"]
+
+
 def test_the_command_listens_on_this_machine_only():
-    command = ui_command("sqlite:///mlflow.db", port=5001)
+    command = ui_command(port=5001)
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5001"
-
-
-def test_the_default_store_is_the_users_or_in_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert default_uri() == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
-    assert default_uri() == "http://host:5000"
-
-
-def test_artifacts_of_a_relative_store_get_an_absolute_place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    expected = (tmp_path.resolve() / "mlartifacts").as_uri()
-    assert artifact_location("sqlite:///mlflow.db") == expected
-    assert artifact_location("postgresql://host/db") is None

@@ -1,5 +1,7 @@
 """Figures show the right data and leave nothing behind."""
 
+import dataclasses
+import itertools
 import sys
 
 import numpy as np
@@ -54,7 +56,9 @@ def test_near_and_far_have_different_lines(comparison):
 
 def test_the_histogram_shows_every_row_of_every_split(comparison):
     axes = plots.histogram(comparison.results[1], "id_test", "").axes[0]
-    drawn = {patch.get_label(): patch.get_data().values.sum() for patch in axes.patches}
+    drawn = {
+        patch.get_label().partition(",")[0]: patch.get_data().values.sum() for patch in axes.patches
+    }
     names = ["id_test (id)", "close (near)", "noise (far)", "texture (far)"]
     assert drawn == pytest.approx(dict.fromkeys(names, 1.0))
 
@@ -67,6 +71,33 @@ def test_outliers_do_not_squeeze_the_histogram_flat_and_that_is_said(comparison)
     low, high = axes.get_xlim()
     assert (np.ptp(id_scores)) / (high - low) > 0.05
     assert "rows beyond the axis are in the outermost bins" in axes.get_xlabel()
+
+
+def test_id_and_near_rows_fill_the_histogram_however_far_the_others_are(comparison):
+    result = comparison.results[1]
+    scores = {**result.scores, "noise": result.scores["noise"] * 50, "close": np.r_[0.0:20.0:70j]}
+    changed = dataclasses.replace(result, scores=scores)
+    axes = plots.histogram(changed, "id_test", "").axes[0]
+    low, high = axes.get_xlim()
+    kept = np.concatenate([scores["id_test"], scores["close"]])
+    assert np.ptp(np.clip(kept, low, high)) / (high - low) > 0.8
+    assert np.ptp(scores["id_test"]) / (high - low) > 0.2
+    heights = [patch.get_data().values[:-1].max() for patch in axes.patches]
+    assert max(heights) < axes.get_ylim()[1] < 1  # the rows of noise, all in the last bin
+    names = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert "noise (far), 100.0% →" in names
+
+
+def test_a_name_is_drawn_as_it_is_written(comparison):
+    result = comparison.results[0]
+    rows = (dataclasses.replace(result.rows[0], split="a$_\x1b[31m$"),)
+    odd = dataclasses.replace(
+        result, rows=rows, scores={**result.scores, rows[0].split: np.ones(3)}
+    )
+    for figure in (plots.roc(odd, "id_test", "$\\x$"), plots.histogram(odd, "id_test", "$\\x$")):
+        figure.draw_without_rendering()  # an error where it takes the name for a formula
+        assert figure.axes[0].get_title(loc="left") == r"\$\x\$"
+    assert labels(plots.roc(odd, "id_test", "").axes[0])[0].startswith(r"a\$_\x1b[31m\$ (near)")
 
 
 def test_equal_scores_can_be_drawn(comparison):
@@ -87,8 +118,26 @@ def test_the_ranking_has_one_line_per_detector_best_on_top(comparison):
     assert bottom > top
 
 
+def test_the_ranking_shows_chance_and_has_its_legend_above_the_rows(comparison):
+    figure = plots.ranking(comparison)
+    figure.draw_without_rendering()
+    axes, (legend,) = figure.axes[0], figure.legends
+    assert "chance" in [text.get_text() for text in legend.get_texts()]
+    low, high = axes.get_xlim()
+    assert low < 0.5 < high
+    assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
+
+
+def test_seventy_rows_of_a_ranking_keep_their_names_apart(comparison):
+    many = dataclasses.replace(comparison, results=comparison.results[:1] * 70)
+    figure = plots.ranking(many)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
+    assert all(low.y1 <= high.y0 for high, low in itertools.pairwise(boxes))
+
+
 def test_figures_can_be_saved_and_pyplot_is_never_touched(comparison, tmp_path):
     before = "matplotlib.pyplot" in sys.modules
-    plots.ranking(comparison).savefig(tmp_path / "ranking.png")
+    plots.save(plots.ranking(comparison), tmp_path / "ranking.png")
     assert (tmp_path / "ranking.png").read_bytes().startswith(b"\x89PNG")
     assert ("matplotlib.pyplot" in sys.modules) == before

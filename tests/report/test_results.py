@@ -13,6 +13,7 @@ from latentood.errors import ConfigError
 from latentood.evaluation.comparison import Request, Unscored
 from latentood.report import results
 from latentood.report.results import as_json, plain, write_results
+from latentood.report.table import as_text
 
 COLUMNS = [
     "detector", "layer", "split", "role", "n_id", "n_ood", "auroc", "auroc_low", "auroc_high",
@@ -94,20 +95,23 @@ def test_a_comparison_of_failures_alone_is_written(comparison, tmp_path):
     assert json.loads(written["json"].read_text())["failed"]
 
 
-def test_a_crash_half_way_leaves_the_old_file_and_nothing_else(comparison, tmp_path, monkeypatch):
+@pytest.mark.parametrize("write", ["_write_csv", "_write_json", "_write_scores"])
+def test_a_crash_at_any_file_leaves_all_old_files_and_nothing_else(
+    comparison, tmp_path, monkeypatch, write
+):
     write_results(comparison, tmp_path)
-    before = (tmp_path / "results.json").read_bytes()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def torn(comparison, path):
         path.write_text("{")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results, "_write_json", torn)
+    monkeypatch.setattr(results, write, torn)
+    seconds = dict.fromkeys(comparison.shared_seconds, 0.0)
     with pytest.raises(KeyboardInterrupt):
-        write_results(comparison, tmp_path)
-    assert (tmp_path / "results.json").read_bytes() == before
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["results.csv", "results.json", "scores.parquet"]
+        write_results(dataclasses.replace(comparison, results=(), shared_seconds=seconds), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert sorted(before) == ["results.csv", "results.json", "scores.parquet"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(comparison, tmp_path):
@@ -128,3 +132,35 @@ def test_hyperparameters_that_are_tensors_can_be_written(comparison, tmp_path):
     odd = dataclasses.replace(comparison, failed=(Unscored(request, "weighted: no"),))
     document = json.loads(write_results(odd, tmp_path)["json"].read_text())
     assert document["failed"][0]["hyperparameters"] == {"w": [1.0, 1.0, 1.0]}
+
+
+NASTY = "a\x1b[31m\x9b2J\x7f\r\nb"
+
+
+def test_no_control_character_of_a_name_reaches_a_text(comparison, renamed, tmp_path):
+    result = comparison.results[0]
+    rows = [dataclasses.replace(row, detector=NASTY, layer=NASTY) for row in result.rows]
+    rows[-1] = dataclasses.replace(rows[-1], split=NASTY)
+    scores = {**result.scores, NASTY: result.scores["texture"]}
+    request = Request(NASTY, NASTY, {NASTY: NASTY})
+    odd = dataclasses.replace(
+        renamed(pipeline={"name": NASTY, "model": {"weights": "caf\udce9.pt"}}),
+        results=(dataclasses.replace(result, rows=tuple(rows), request=request, scores=scores),),
+        failed=(Unscored(request, f"{NASTY}: no"),),
+        splits=(*comparison.splits[:-1], dataclasses.replace(comparison.splits[-1], name=NASTY)),
+    )
+    written = write_results(odd, tmp_path)
+    texts = [written["csv"].read_bytes().decode(), written["json"].read_text(), as_text(odd)]
+    lines = [line for text in texts for line in text.replace("\r\n", "\n").split("\n")]
+    assert all(line.isprintable() for line in lines)
+    assert json.loads(texts[1])["failed"][0]["detector"] == NASTY
+    assert json.loads(texts[1])["provenance"]["pipeline"]["model"]["weights"] == "caf\udce9.pt"
+    *_, row = csv.DictReader(texts[0].splitlines())
+    assert row["split"] == r"a\x1b[31m\x9b2J\x7f\r\nb"
+
+
+def test_no_password_reaches_a_results_file(renamed, tmp_path):
+    model = {"weights": "https://user:secret@host/x.pt"}
+    text = write_results(renamed(pipeline={"model": model}), tmp_path)["json"].read_text()
+    assert "secret" not in text
+    assert "https://***@host/x.pt" in text

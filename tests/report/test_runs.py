@@ -1,26 +1,60 @@
 """What runs say, within MLflow's limits."""
 
 import dataclasses
-import re
+import json
 import subprocess
 
 from latentood.report import runs
 
 
-def test_metric_names_hold_only_what_mlflow_takes(comparison):
-    result = comparison.results[0]
-    odd = dataclasses.replace(result, rows=(dataclasses.replace(result.rows[0], split="a#b"),))
-    names = runs.child_metrics(odd, comparison)
-    assert "auroc.a_b" in names
-    assert all(re.fullmatch(r"[\w\-. /:]+", name) for name in names)
+def test_the_mean_auroc_and_the_mean_fpr95_come_first_however_metrics_are_sorted(comparison):
+    names = list(runs.child_metrics(comparison.results[0]))
+    assert names[:3] == ["mean.auroc", "mean.fpr95_id", "mean.fpr95_ood"]
+    assert sorted(names, key=str.casefold)[:3] == names[:3]
+    assert len(names) <= 7
 
 
-def test_a_split_called_near_does_not_collide_with_the_average(comparison):
+def test_every_column_of_the_view_is_there(comparison):
+    view = json.loads(runs.view_tags()[f"mlflow.sharedViewState.{runs.VIEW}"])
+    metrics = runs.child_metrics(comparison.results[0])
+    params = runs.child_params(comparison.results[0].request, comparison)
+    known = {f"metrics.`{name}`" for name in metrics} | {f"params.`{name}`" for name in params}
+    assert set(view["selectedColumns"]) <= known
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`mean.auroc`", False)
+
+
+def test_two_checkpoints_have_comparisons_of_different_names(renamed):
+    provenance = {"created": "2026-01-02T03:04:05+00:00", "weights": "b2" * 32}
+    first = renamed(**provenance, pipeline={"name": "blobs", "model": {"weights": "w/last.pt"}})
+    other = renamed(**{**provenance, "weights": "c3" * 32}, pipeline={"name": "blobs"})
+    assert runs.name(first) == "blobs · b2b2b2b2 last.pt · 2026-01-02 03:04:05"
+    assert runs.name(other) == "blobs · c3c3c3c3 · 2026-01-02 03:04:05"
+    assert runs.name(renamed(**{**provenance, "weights": None}, pipeline={})) == provenance[
+        "created"
+    ][:19].replace("T", " ")
+
+
+def test_a_hyperparameter_called_weights_is_kept_beside_those_of_the_model(comparison):
+    params = runs.child_params(comparison.results[2].request, comparison)
+    assert (params["weights"], params["model.weights"]) == ("[0.5, 1.5]", "a1a1a1a1")
+
+
+def test_the_table_ends_with_the_means_of_near_and_far(comparison):
     result = comparison.results[0]
-    odd = dataclasses.replace(result, rows=(dataclasses.replace(result.rows[1], split="near"),))
-    metrics = runs.child_metrics(odd, comparison)
-    assert metrics["auroc.near"] == result.rows[1].auroc
-    assert metrics["near.auroc"] == result.averages["near"].auroc
+    table = json.loads(runs.table(result))
+    lines = [dict(zip(table["columns"], line, strict=True)) for line in table["data"]]
+    assert [line["split"] for line in lines[3:]] == ["mean of near", "mean of far"]
+    far = result.averages["far"]
+    numbers = (lines[4]["auroc"], lines[4]["auroc_low"], lines[4]["auroc_high"])
+    assert numbers == (far.auroc, far.auroc_low, far.auroc_high)
+    assert lines[4]["n_ood"] is None
+    assert lines[0]["fpr95_id"] == result.rows[0].fpr95_id
+
+
+def test_no_control_character_and_no_password_reaches_a_run(renamed):
+    odd = renamed(pipeline={"name": "a\x1b[31m", "model": {"weights": "s3://u:pw@b/w\x9b.pt"}})
+    texts = [runs.name(odd), *runs.shared_tags(odd).values(), *runs.parent_params(odd).values()]
+    assert all(text.isprintable() and "pw" not in text for text in texts)
 
 
 def test_long_texts_are_cut_to_what_mlflow_takes(comparison, renamed):

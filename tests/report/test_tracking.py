@@ -6,15 +6,19 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from latentood.errors import TrackingError
-from latentood.report.mlflow_ui import sqlite_uri
+from latentood.report import runs, tracking
 from latentood.report.results import write_results
-from latentood.report.tracking import track
+from latentood.report.tracking import newest_experiment, track
+from latentood.report.tracking_store import sqlite_uri
 from tests.evaluation.examples import HEADER
 
 
@@ -45,7 +49,7 @@ def artifacts(client, run):
     return {entry.path for entry in client.list_artifacts(run.info.run_id)}
 
 
-def test_there_is_one_child_per_detector_and_layer(children, parent):
+def test_there_is_one_child_per_detector_and_layer(children, parent, comparison):
     assert set(children) == {
         "peak · logits",
         "distance power=1.0 weights=() · penultimate",
@@ -53,7 +57,7 @@ def test_there_is_one_child_per_detector_and_layer(children, parent):
         "broken · logits",
     }
     assert parent.info.status == "FINISHED"
-    assert parent.info.run_name == "4 detectors"
+    assert parent.info.run_name == runs.name(comparison)
 
 
 def test_a_failed_detector_is_a_failed_run_that_says_why(children):
@@ -64,23 +68,23 @@ def test_a_failed_detector_is_a_failed_run_that_says_why(children):
 
 
 def test_metrics_are_those_of_the_comparison(child, comparison):
-    result, metrics = comparison.results[2], child.data.metrics
-    for row in result.rows:
-        for name in ("auroc", "auroc_low", "auroc_high", "aupr_out", "aupr_in"):
-            assert metrics[f"{name}.{row.split}"] == getattr(row, name)
-        assert metrics[f"fpr95_ood.{row.split}"] == row.fpr95_ood
-        assert metrics[f"fpr95_id.{row.split}"] == row.fpr95_id
-    assert metrics["near.auroc"] == result.averages["near"].auroc
-    assert metrics["far.auroc_high"] == result.averages["far"].auroc_high
-    assert metrics["mean.auroc"] == result.mean_auroc
-    assert metrics["id_accuracy"] == comparison.id_split.accuracy
-    assert metrics["fit_seconds"] == result.fit_seconds
-    assert metrics["score_seconds"] == result.total_score_seconds
+    result = comparison.results[2]
+    means = {name: [getattr(r, name) for r in result.rows] for name in ("fpr95_id", "fpr95_ood")}
+    assert child.data.metrics == {
+        "mean.auroc": result.mean_auroc,
+        "mean.fpr95_id": pytest.approx(np.mean(means["fpr95_id"])),
+        "mean.fpr95_ood": pytest.approx(np.mean(means["fpr95_ood"])),
+        "mean_near.auroc": result.averages["near"].auroc,
+        "mean_far.auroc": result.averages["far"].auroc,
+        "seconds.fit": result.fit_seconds,
+        "seconds.score": result.total_score_seconds,
+    }
 
 
 def test_the_parent_says_which_score_is_best(parent, comparison):
     assert parent.data.metrics["best.mean.auroc"] == comparison.ranked[0].mean_auroc
     assert parent.data.metrics["failed"] == 1
+    assert parent.data.metrics["id_accuracy"] == comparison.id_split.accuracy
 
 
 def test_params_are_hyperparameters_layer_detector_passes_and_pipeline(child):
@@ -92,6 +96,7 @@ def test_params_are_hyperparameters_layer_detector_passes_and_pipeline(child):
         "T": "16",
         "pipeline": "blobs",
         "pipeline.seed": "7",
+        "model.weights": "a1a1a1a1",
     }
 
 
@@ -107,11 +112,45 @@ def test_figures_and_the_table_of_ood_splits_are_artifacts(client, child, compar
     assert artifacts(client, child) == {"roc.png", "histogram.png", "ood_splits.json"}
     local = client.download_artifacts(child.info.run_id, "ood_splits.json", str(tmp_path))
     table = json.loads(Path(local).read_text())
-    column = table["columns"].index("auroc")
-    expected = [row.auroc for row in comparison.results[2].rows]
-    assert [line[column] for line in table["data"]] == pytest.approx(expected, abs=1e-9)
+    result = comparison.results[2]
+    for name in ("auroc", "auroc_low", "auroc_high", "aupr_out", "aupr_in"):
+        column = table["columns"].index(name)
+        lines = [line[column] for line in table["data"][:3]]
+        assert lines == [getattr(row, name) for row in result.rows]
+    logged = json.loads(child.data.tags["mlflow.loggedArtifacts"])
+    assert logged == [{"path": "ood_splits.json", "type": "table"}]
     png = client.download_artifacts(child.info.run_id, "roc.png", str(tmp_path))
     assert Path(png).read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_are_drawn_for_the_best_only_and_each_run_says_so(
+    comparison, files, tracked, client, monkeypatch
+):
+    monkeypatch.setattr(tracking, "BEST", 1)
+    parent = track(comparison, uri=tracked[0], results=files, experiment="few")
+    home = client.get_run(parent).info.experiment_id
+    every = {run.info.run_name: run for run in client.search_runs([home])}
+    best = comparison.ranked[0]
+    for result in comparison.results:
+        run = every[f"{comparison.title(result.request)} · {result.request.layer}"]
+        names = {"ood_splits.json"} | ({"roc.png", "histogram.png"} if result is best else set())
+        assert artifacts(client, run) == names
+        assert ("best" in run.data.tags.get("mlflow.note.content", "")) == (result is not best)
+    assert "scores.parquet" in every[runs.name(comparison)].data.tags["mlflow.note.content"]
+
+
+def test_the_newest_experiment_of_ours_is_the_one_to_show(comparison, client, tracked):
+    run = track(comparison, uri=tracked[0], results={}, experiment="newest")
+    client.create_run(client.create_experiment("not-ours"))
+    home = client.get_run(run).info.experiment_id
+    assert newest_experiment(tracked[0]) == home
+    assert f"mlflow.sharedViewState.{runs.VIEW}" in client.get_experiment(home).tags
+
+
+def test_a_store_without_runs_of_ours_has_no_experiment_to_show(monkeypatch):
+    nothing = SimpleNamespace(search_experiments=list, search_runs=lambda *_, **__: [])
+    monkeypatch.setattr(tracking, "opened", lambda *_: nullcontext(nothing))
+    assert newest_experiment("sqlite:///mlflow.db") is None
 
 
 def test_the_parent_keeps_the_results_files(client, parent, files, tmp_path):

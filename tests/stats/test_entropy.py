@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import digamma
 
+import latentood as lo
 from latentood.errors import DataError
 from latentood.stats.entropy import _sorting_network, kl_entropy
 
@@ -54,6 +55,11 @@ def test_it_equals_the_entropy_estimators_package(passes, kind):
         samples = torch.full_like(samples, 3.25)
     theirs = kl_entropy(samples, backend="entropy_estimators")
     torch.testing.assert_close(kl_entropy(samples), theirs, rtol=0, atol=1e-9)
+
+
+def test_it_is_public():
+    samples = torch.randn(3, 8, 2)
+    assert torch.equal(lo.stats.kl_entropy(samples), kl_entropy(samples))
 
 
 def test_a_constant_dimension_gives_the_published_value():

@@ -20,6 +20,9 @@ from latentood.latents import Latents, Statistic
 from latentood.plugins import hyper, plugin
 from latentood.stats.combination import brown_scale, chi2_surprise, log_p_values, spread_of
 
+_FORMER = {"openmax": "alpha=3", "ssd": "normalise=false", "neco": "max_logit=true"}
+"""Defaults of schema 1 that have changed since and that scores depend on."""
+
 _ROUNDING = 1e-12  # of the largest score: a spread below it is that of one value
 
 
@@ -55,6 +58,11 @@ class Fusion(Detector):
             )
         _ = self.parts
 
+    @classmethod
+    def of_schema_1(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Spell out defaults of members that have changed since."""
+        return given | {"members": tuple(map(_as_before, given["members"]))}
+
     @cached_property
     def parts(self) -> tuple[Detector, ...]:
         """The members as detectors, in order."""
@@ -72,6 +80,10 @@ class Fusion(Detector):
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for what the members ask for."""
         return tuple(statistic for part in self.parts for statistic in part.statistics())
+
+    def memory(self, train: Latents) -> int:
+        """Add up what the members take."""
+        return sum(part.memory(train) for part in self.parts)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Fit the members and learn from their scores of the ID val rows."""
@@ -141,6 +153,13 @@ def _built(who: str, member: str) -> Detector:
             f"layer of {name} out"
         )
     return detector(name, **options)
+
+
+def _as_before(member: str) -> str:
+    name, *words = member.split(":")
+    option = _FORMER.get(name, "")
+    given = {word.partition("=")[0] for word in words}
+    return f"{member}:{option}" if option and option.partition("=")[0] not in given else member
 
 
 def _option(who: str, member: str, word: str) -> tuple[str, Any]:

@@ -19,7 +19,7 @@ from latentood.latents import LOGITS, Key, Latents, Statistic
 from latentood.plugins import hyper, plugin
 
 POWERS = 5
-"""Orders of the Gram matrices the extractor's reduction keeps."""
+"""Orders of the Gram matrices that the reduction gram keeps; gram10 keeps twice as many."""
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,11 @@ class Gram(Detector):
 
     ``Σ_l δ_l / E_val δ_l`` with δ_l the sum over entries of ``(min−g)/|min|`` below the range and
     ``(g−max)/|max|`` above it; ranges by predicted class. Sastry and Oore 2020. 1e-6 is added to
-    |min| and |max| (the authors' code adds it inside the bars). The layers must have been
-    extracted with the reduction ``gram``: orders 1 to 5 (the paper also tries 10), the root taken
-    before rows are summed, where pytorch-ood and the authors' code take it after. A class no fit
-    row is predicted as gets the range of all rows, and a warning says so.
+    |min| and |max| (the authors' code adds it inside the bars). How the layers were extracted
+    sets the orders: 1 to 5 by the reduction ``gram`` (as in OpenOOD), 1 to 10 by ``gram10`` (as
+    in the authors' code). The root is taken before rows are summed, where pytorch-ood and the
+    authors' code take it after. A class no fit row is predicted as gets the range of all rows,
+    and a warning says so.
     """
 
     name = "gram"
@@ -43,7 +44,7 @@ class Gram(Detector):
     fails = "Near OOD, whose activations stay within the ranges, and classes with few fit rows."
     cost = "O(N·C_l) per layer to fit, O(C_l) per row and layer, for C_l channels"
     layers: tuple[str, ...] = hyper(
-        ("gram",), "layers extracted with reduction gram, e.g. [layer1, layer2]; name your own"
+        ("gram",), "layers extracted with reduction gram or gram10, e.g. [layer1, layer2]"
     )
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class Gram(Detector):
         return tuple(PredictedBounds(key) for key in self.arrays)
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
-        """Keep for every layer the ranges (C, 5·C_l), low and high, and the expected deviation."""
+        """Keep for every layer the ranges (C, 5·C_l or 10·C_l) and the expected deviation."""
         for key in self.arrays:
             self._check_width(train, key)
         bounds = [train.compute(PredictedBounds(key)) for key in self.arrays]
@@ -119,8 +120,8 @@ class Gram(Detector):
         width = train.shape(key)[1]
         if width % POWERS:
             raise DetectorError(
-                f"{self.name}: {key} must hold {POWERS} row sums per channel, got {width} values; "
-                "re-run extract with the reduction gram for this layer"
+                f"{self.name}: {key} must hold {POWERS} row sums per channel, or twice as many, "
+                f"got {width} values; re-run extract with the reduction gram or gram10 for it"
             )
 
 

@@ -119,8 +119,9 @@ class LaREM(LatentEntropyDetector):
         return rank | {"mean": moments.mean, "axes": axes}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Report the rank of the covariance."""
-        return {"rank": int(state["rank"]), "width": len(state["mean"])}
+        """Report the rank of the covariance, of the principal components if there are any."""
+        width = state["axes"].shape[1]
+        return {"rank": min(int(state["rank"]), width), "width": width}
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Square the whitened length: (N,) ≥ 0."""
@@ -157,7 +158,7 @@ class LaRKNN(LatentEntropyDetector, KNN):
             index=self.index,
             effort=self.effort,
         )
-        return ReadyBank(search, state["positions"], state["origin"])
+        return ReadyBank(search, state)
 
 
 @plugin
@@ -170,11 +171,20 @@ class LaRGMM(LatentEntropyDetector, GMM):
 
     name = "lar_gmm"
     works = "Entropies of ID inputs in several clouds, which one Gaussian of larem blurs."
-    fails = "Wide layers without pca: too few rows per component, so the ridge decides."
+    fails = "Wide layers with few rows, of which auto models variances alone: set pca then."
+
+    def memory(self, train: Latents) -> int:
+        """Count the mixture where it is not one of few principal components."""
+        of_mixture = LatentEntropyDetector if self.pca else GMM
+        return of_mixture.memory(self, train)
 
     def scale(self, train: Latents, rows: Tensor) -> State:
         """Give the principal components, or else the shift and spread of the rows."""
         return self.principal_axes(train, correction=1) or GMM.scale(self, train, rows)
+
+    def axes(self, vectors: Tensor) -> State:
+        """Give the principal axes; principal components lie along them already."""
+        return {} if self.pca else GMM.axes(self, vectors)
 
     def vectors(self, state: State, rows: Tensor) -> Tensor:
         """Project or standardise entropies (N, D)."""

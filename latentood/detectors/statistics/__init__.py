@@ -18,6 +18,7 @@ from latentood.detectors.statistics.classes import (
 )
 from latentood.detectors.statistics.moments import (
     DistanceMoments,
+    Lowest,
     Mean,
     Moments,
     PassVariance,
@@ -29,7 +30,7 @@ from latentood.detectors.statistics.residuals import LogitSpread, ResidualSums
 
 __all__ = [
     "Bank", "ClassBank", "ClassMeans", "ClassMoments", "ClassScatters", "CorrectClassMeans",
-    "CorrectTails", "DistanceMoments", "LogitSpread", "Mean", "MeanDeviation", "Moments",
-    "PassVariance", "Percentiles", "PredictedBounds", "PredictedPosteriors", "ResidualSums",
-    "Sample", "StateCounts", "UnitMoments", "UnitScatter",
+    "CorrectTails", "DistanceMoments", "LogitSpread", "Lowest", "Mean", "MeanDeviation",
+    "Moments", "PassVariance", "Percentiles", "PredictedBounds", "PredictedPosteriors",
+    "ResidualSums", "Sample", "StateCounts", "UnitMoments", "UnitScatter",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentood.detectors.checks import checked_head
+from latentood.detectors.statistics.base import FLOAT64, width_of
 from latentood.latents import LOGITS, PENULTIMATE_FEATURES, Accumulator, Latents, Reading
 
 
@@ -26,6 +27,10 @@ class StateCounts:
     def keys(self) -> tuple[str, ...]:
         """Name the arrays it reads, beside the head."""
         return (PENULTIMATE_FEATURES, LOGITS)
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the counts, held twice while they are added up."""
+        return 2 * FLOAT64 * self.bins * width_of(source, PENULTIMATE_FEATURES)
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Begin a read of ``source``."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from latentood.detectors.statistics.base import OfArray
-from latentood.latents import LABELS, Accumulator, Latents, Reading
+from latentood.latents import HASHES, LABELS, Accumulator, Latents, Reading
+from latentood.stats.neighbours.copies import Copies
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +22,7 @@ class BankRows:
     rows: Tensor  # (M, D) in their stored dtype: half precision stays half the size
     positions: Tensor  # (M,) int64, ascending: where in the fit split they are
     origin: Tensor  # (32,) uint8, digest of the identity of the fit split
+    hashes: Tensor | None  # (M,) int64, digests of their inputs, where the fit split has them
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Bank(OfArray):
 
     share: float
     seed: int
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the bank, in float32."""
+        return int(4 * self.share * math.prod(source.shape(self.key)))
 
     def start(self, source: Latents) -> Accumulator[BankRows]:
         """Begin a read of ``source``."""
@@ -40,7 +48,13 @@ class Bank(OfArray):
 
         def finish() -> BankRows:
             positions = (chosen + source.offset).to(bank.device)
-            return BankRows(bank, positions, origin_digest(source).to(bank.device))
+            hashes = source[HASHES].cpu()[chosen] if HASHES in source else None
+            return BankRows(
+                bank,
+                positions,
+                origin_digest(source).to(bank.device),
+                None if hashes is None else hashes.to(bank.device),
+            )
 
         return Reading(take, finish)
 
@@ -64,17 +78,20 @@ def origin_digest(latents: Latents) -> Tensor:
     return torch.frombuffer(bytearray(digest), dtype=torch.uint8)
 
 
-def own_positions(positions: Tensor, origin: Tensor, rows: Latents) -> Tensor | None:
+def own_copies(bank: Mapping[str, Tensor], rows: Latents) -> Copies | None:
     """Find the rows that are themselves in a bank, so that none is its own neighbour.
 
-    The bank has positions (M,) and the digest of its origin (32,). The result is the place of each
-    row in the bank (N,), −1 if it is not there; None if no row can be.
+    ``bank`` is the state that ``bank_state`` gives. Where both have digests of their inputs, rows
+    with the same one are copies, whatever split they are from; else a row of the fit split is known
+    by its position. None if no row has a copy.
     """
-    if not torch.equal(origin.cpu(), origin_digest(rows)):
+    if "hashes" in bank and HASHES in rows:
+        return Copies.of(bank["hashes"], rows[HASHES])
+    if not torch.equal(bank["origin"].cpu(), origin_digest(rows)):
         return None
-    asked = torch.arange(rows.offset, rows.offset + len(rows), device=positions.device)
-    place = torch.searchsorted(positions, asked).clamp(max=len(positions) - 1)
-    return torch.where(positions[place] == asked, place, -1)
+    positions = bank["positions"]
+    here = torch.arange(rows.offset, rows.offset + len(rows), device=positions.device)
+    return Copies.of(positions, here)
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,13 @@ class Sample(OfArray):
     rows: int
     seed: int
 
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the rows, in float32."""
+        return self._bank(source).nbytes(source)
+
     def start(self, source: Latents) -> Accumulator[BankRows]:
         """Begin a read of ``source``."""
-        return Bank(self.key, min(1.0, self.rows / len(source)), self.seed).start(source)
+        return self._bank(source).start(source)
+
+    def _bank(self, source: Latents) -> Bank:
+        return Bank(self.key, min(1.0, self.rows / len(source)), self.seed)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from latentood.latents import LABELS, LOGITS
+from latentood.latents import LABELS, LOGITS, Latents
+
+FLOAT64 = 8
+"""Bytes of a number."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,13 @@ class OfPredictions(OfArray):
     def keys(self) -> tuple[str, ...]:
         """Name the arrays it reads."""
         return (self.key, LOGITS)
+
+
+def width_of(source: Latents, key: str) -> int:
+    """Give D of an array (N, …, D), for estimates of memory."""
+    return source.shape(key)[-1]
+
+
+def class_count(source: Latents) -> int:
+    """Count the classes that occur in the labels."""
+    return len(source[LABELS].unique())

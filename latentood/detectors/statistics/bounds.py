@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentood.detectors.statistics.base import OfPredictions
+from latentood.detectors.statistics.base import FLOAT64, OfPredictions, width_of
 from latentood.latents import LOGITS, Accumulator, Latents, Reading
 
 
@@ -23,6 +23,10 @@ class ClassBounds:
 @dataclass(frozen=True)
 class PredictedBounds(OfPredictions):
     """The range of every column by predicted class."""
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the two bounds (C, D)."""
+        return 2 * FLOAT64 * source.shape(LOGITS)[1] * width_of(source, self.key)
 
     def start(self, source: Latents) -> Accumulator[ClassBounds]:
         """Begin a read of ``source``."""

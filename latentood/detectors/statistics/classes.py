@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentood.detectors.statistics.base import OfArray, OfClasses
+from latentood.detectors.statistics.base import (
+    FLOAT64,
+    OfArray,
+    OfClasses,
+    class_count,
+    width_of,
+)
 from latentood.detectors.statistics.moments import Moments
 from latentood.latents import LABELS, LOGITS, Accumulator, Latents, Reading
 from latentood.stats.linalg import Covariance, lengths
@@ -29,6 +35,10 @@ class Centres:
 class ClassMeans(OfClasses):
     """Class means alone, without the scatter that ``ClassMoments`` needs."""
 
+    def nbytes(self, source: Latents) -> int:
+        """Estimate sums and means (K, D)."""
+        return 2 * FLOAT64 * class_count(source) * width_of(source, self.key)
+
     def start(self, source: Latents) -> Accumulator[Centres]:
         """Begin a read of ``source``."""
         present = source[LABELS].long().unique()
@@ -47,6 +57,10 @@ class ClassScatters(OfClasses):
 
     The result is (K, D, D) float64, not divided by the counts.
     """
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the scatters."""
+        return FLOAT64 * class_count(source) * width_of(source, self.key) ** 2
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Find the means and begin the read."""
@@ -83,6 +97,10 @@ class ClassMoments(OfArray):
         """Read nothing: it follows from the others."""
         return ()
 
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the tied covariance (D, D)."""
+        return FLOAT64 * width_of(source, self.key) ** 2
+
     def start(self, source: Latents) -> Accumulator[Classes]:
         """Take the scatter between classes out of the total."""
         moments = source.compute(Moments(self.key))
@@ -107,6 +125,10 @@ class CorrectClassMeans(OfArray):
     def keys(self) -> tuple[str, ...]:
         """Name the arrays it reads."""
         return (self.key, LOGITS, LABELS)
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate sums (2·C, D) and means (C, D)."""
+        return 3 * FLOAT64 * source.shape(LOGITS)[1] * width_of(source, self.key)
 
     def start(self, source: Latents) -> Accumulator[Patterns]:
         """Begin a read of ``source``."""
@@ -153,6 +175,10 @@ class PredictedPosteriors:
     def keys(self) -> tuple[str, ...]:
         """Name the arrays it reads."""
         return (LOGITS,)
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate sums and means (C, C)."""
+        return 2 * FLOAT64 * source.shape(LOGITS)[1] ** 2
 
     def start(self, source: Latents) -> Accumulator[Posteriors]:
         """Begin a read of ``source``."""

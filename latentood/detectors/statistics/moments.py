@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from latentood.detectors.base import FeatureDetector
-from latentood.detectors.statistics.base import OfArray
-from latentood.latents import Accumulator, Latents, Reading
+from latentood.detectors.statistics.base import FLOAT64, OfArray, width_of
+from latentood.latents import CHUNK_ROWS, Accumulator, Latents, Reading
 from latentood.stats.linalg import EPSILON, Covariance, column_sums, unit_rows
 from latentood.stats.moments import MomentSums, RowMoments
 from latentood.stats.products import SelfProduct
 
 
 @dataclass(frozen=True)
-class Moments(OfArray):
+class OfScatter(OfArray):
+    """A statistic with a scatter (D, D) that is factored or decomposed afterwards."""
+
+    _COPIES: ClassVar[int] = 5  # measured: the matrix, and the work of making a whitener of it
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate all matrices (D, D) that exist at once."""
+        return self._COPIES * FLOAT64 * width_of(source, self.key) ** 2
+
+
+@dataclass(frozen=True)
+class Moments(OfScatter):
     """Count, mean, scatter and their eigendecomposition, for every detector that needs them."""
 
     def start(self, source: Latents) -> Accumulator[RowMoments]:
@@ -48,7 +60,20 @@ class Mean(OfArray):
 
 
 @dataclass(frozen=True)
-class UnitScatter(OfArray):
+class Lowest(OfArray):
+    """Smallest value of the rows, () float64: not below 0 for features after a ReLU."""
+
+    def start(self, source: Latents) -> Accumulator[Tensor]:
+        """Begin a read of ``source``."""
+        parts: list[Tensor] = []
+        return Reading(
+            lambda chunk: parts.append(chunk[self.key].amin().double()),
+            lambda: torch.stack(parts).amin(),
+        )
+
+
+@dataclass(frozen=True)
+class UnitScatter(OfScatter):
     """``Σ ĥ·ĥᵀ`` about 0 of the rows scaled to length 1, not divided by their number."""
 
     def start(self, source: Latents) -> Accumulator[Covariance]:
@@ -65,7 +90,7 @@ class UnitScatter(OfArray):
 
 
 @dataclass(frozen=True)
-class UnitMoments(OfArray):
+class UnitMoments(OfScatter):
     """Moments of rows scaled to length 1."""
 
     def start(self, source: Latents) -> Accumulator[RowMoments]:
@@ -85,6 +110,10 @@ class DistanceMoments:
         """Name the arrays it reads."""
         return (self.distance.key,)
 
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the fit of the distance."""
+        return self.distance.memory(self.train)
+
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Fit the distance and begin a read of the validation rows."""
         state = self.distance.fit(self.train)
@@ -100,6 +129,11 @@ class DistanceMoments:
 @dataclass(frozen=True)
 class PassVariance(OfArray):
     """Variance of every dimension over the passes, averaged over the rows: (D,) float64."""
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate a chunk (n, T, D) in float64."""
+        rows, passes, width = source.shape(self.key)
+        return FLOAT64 * min(rows, CHUNK_ROWS) * passes * width
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Begin a read of ``source``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentood.detectors.statistics.base import OfArray
+from latentood.detectors.statistics.base import OfArray, width_of
 from latentood.latents import Accumulator, Latents, Reading
 from latentood.stats.quantiles import OrderStatistics, order
 
@@ -28,6 +28,11 @@ class Percentiles(OfArray):
 
     percents: tuple[float, ...]
     per_unit: bool = False
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the counters, held about twice, of the ≤ 2 ranks a percentile lies between."""
+        columns = width_of(source, self.key) if self.per_unit else 1
+        return 2 * 2 * len(self.percents) * OrderStatistics.counter_bytes(columns)
 
     def start(self, source: Latents) -> Accumulator[Tensor]:
         """Make all reads but the last, and begin that."""

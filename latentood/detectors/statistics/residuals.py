@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentood.detectors.statistics.base import FLOAT64, width_of
 from latentood.detectors.statistics.moments import Moments
 from latentood.errors import DetectorError
 from latentood.latents import LOGITS, PENULTIMATE_FEATURES, Accumulator, Latents, Reading
@@ -32,6 +33,10 @@ class LogitSpread:
         """Read nothing: it follows from the moments and the head."""
         return ()
 
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the scatter about the point (D, D)."""
+        return FLOAT64 * width_of(source, PENULTIMATE_FEATURES) ** 2
+
     def start(self, source: Latents) -> Accumulator[tuple[Tensor, Covariance]]:
         """Move the scatter to that point."""
         weight, bias = source.head
@@ -56,6 +61,10 @@ class ResidualSums:
     def keys(self) -> tuple[str, ...]:
         """Name the arrays it reads."""
         return (PENULTIMATE_FEATURES, LOGITS)
+
+    def nbytes(self, source: Latents) -> int:
+        """Estimate the basis (D, D−dim), rounded up."""
+        return FLOAT64 * width_of(source, PENULTIMATE_FEATURES) ** 2
 
     def start(self, source: Latents) -> Accumulator[Residual]:
         """Find the subspace and begin the read."""

@@ -12,7 +12,7 @@ from latentood.errors import ModelError, one_line
 from latentood.extraction.passes.engine_choice import agree
 from latentood.extraction.passes.engines import Engine, Noisy
 from latentood.extraction.passes.noise import row_keys
-from latentood.extraction.passes.sites import FunctionalSite, ModuleSite
+from latentood.extraction.passes.sites import FunctionalSite, OfModule
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def compile_parts(engine: Engine, batch: Tensor) -> None:
             "calls; remove extract.compile or activate modules instead"
         )
     hooked = {tap.module for tap in engine.taps}
-    hooked |= {site.module for site in sites if isinstance(site, ModuleSite)}
+    hooked |= {site.module for site in sites if isinstance(site, OfModule)}
     modules = {engine.model.get_submodule(name) for name in hooked}
     keys = row_keys(0, torch.arange(len(batch), device=batch.device))
     before = engine.run(batch, keys)

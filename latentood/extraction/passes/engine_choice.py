@@ -40,13 +40,20 @@ def choose_engine(
     """Choose the fastest engine that reproduces repeated forwards on a few rows.
 
     Raises:
-        ModelError: Nothing is stochastic, or the passes do not differ.
+        ModelError: Nothing is stochastic, the passes do not differ, or they cannot be repeated.
     """
     sites = find_sites(model, config, batch)
     keys = row_keys(0, torch.arange(len(batch), device=batch.device))
     every = frozenset(tap.layer for tap in taps)
     repeated = Repeated(model, taps, output, sites, config.passes, every)
-    truth = replace(repeated, passes=_TRIAL_PASSES).run(batch, keys)
+    trial = replace(repeated, passes=_TRIAL_PASSES)
+    truth = trial.run(batch, keys)
+    if not agree(trial.run(batch, keys), truth):
+        raise ModelError(
+            "monte_carlo: the same rows give other outputs when they are run again, so a module "
+            "keeps a state, draws from another generator than torch's, or is random in eval mode "
+            "too; switch on others by activate: [NAME, …], and use F.dropout(x, p, self.training)"
+        )
     repeated = replace(repeated, varying=_varying(truth, config.layers))
     pooled = _pooled(repeated, head, batch)
     if pooled is not None and _agree(pooled, truth, batch, keys):

@@ -14,8 +14,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from latentood.models.dropblock import VARIANTS, scale
 
 OFF = -1
 """Index of the pass in which all noise is off."""
@@ -45,13 +46,21 @@ def row_keys(seed: int, rows: Tensor) -> Tensor:
     return mix(mix(rows * _GOLDEN) ^ seed)
 
 
-def uniform(keys: Tensor, index: Tensor, site: int, size: int) -> Tensor:
-    """Draw ``size`` numbers for every row: (B, size) float32 in [0, 1), 24 random bits each.
+def streams(keys: Tensor, index: Tensor, site: int) -> Tensor:
+    """Give the state of the generator for every row: (B,) int64.
 
     ``keys`` (B,) are those of :func:`row_keys`, ``index`` is that of the pass (a scalar, which
     ``vmap`` may map), and ``site`` the random stream of the stochastic module.
     """
-    stream = mix(keys + mix((index + 1) * _GOLDEN + site))
+    return mix(keys + mix((index + 1) * _GOLDEN + site))
+
+
+def uniform(keys: Tensor, index: Tensor, site: int, size: int) -> Tensor:
+    """Draw ``size`` numbers for every row: (B, size) float32 in [0, 1), 24 random bits each.
+
+    The other arguments are those of :func:`streams`.
+    """
+    stream = streams(keys, index, site)
     counters = torch.arange(1, size + 1, device=keys.device) * _GOLDEN
     return _shifted(mix(stream[:, None] + counters), 40).float() * 2.0**-24
 
@@ -88,13 +97,16 @@ class Dropout(Mask):
     p: float  # probability to drop
     axes: int | None = None
     scale: bool = True  # divide what is kept by 1−p
+    unbatched: int | None = None  # with so many axes a row, torch takes the rows for channels
 
     def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
         """Draw the factors for activations (B, *shape)."""
         axes = len(shape) if self.axes is None else self.axes
+        axes = 0 if len(shape) == self.unbatched else axes
         drawn = shape[:axes] + (1,) * (len(shape) - axes)
         kept = uniform(keys, index, site, math.prod(drawn)) >= self.p
-        return kept.float().reshape(-1, *drawn) * (1 / (1 - self.p) if self.scale else 1.0)
+        scaled = self.scale and self.p < 1  # at p = 1 nothing is kept
+        return kept.float().reshape(-1, *drawn) * (1 / (1 - self.p) if scaled else 1.0)
 
 
 @dataclass(frozen=True)
@@ -102,27 +114,23 @@ class DropBlock(Mask):
     """Drop squares of the map (Ghiasi, Lin, Le 2018, arXiv:1810.12890, algorithm 1).
 
     What is kept is scaled by count(M)/count_ones(M) of the row's own mask, so that a row's
-    result does not depend on its batch (libraries often count over the whole batch). A row
-    that loses everything becomes zeros.
+    result does not depend on its batch (libraries count over the whole batch). A row that loses
+    everything becomes zeros.
     """
 
     p: float  # probability to drop (1 − keep_prob)
-    block_size: int  # side of the squares; at most the side of the map
+    block_size: int  # side of the squares
     shared: bool = True  # one mask for all channels, instead of one per channel
+    variant: str = "paper"  # whose squares, a name of VARIANTS
+    scale: bool = True  # scale up what is kept
 
     def mask(self, keys: Tensor, index: Tensor, site: int, shape: tuple[int, ...]) -> Tensor:
         """Draw the factors for activations (B, *shape)."""
-        channels, height, width = shape
-        channels = 1 if self.shared else channels
-        tall, wide = min(self.block_size, height), min(self.block_size, width)
-        inner = (height - tall + 1, width - wide + 1)  # corners whose square fits in the map
-        gamma = self.p / (tall * wide) * (height * width) / (inner[0] * inner[1])  # eq. 1
-        draws = uniform(keys, index, site, channels * inner[0] * inner[1])
-        corners = (draws < gamma).float().reshape(-1, channels, *inner)
-        padded = F.pad(corners, (wide - 1, wide - 1, tall - 1, tall - 1))
-        kept = 1 - F.max_pool2d(padded, (tall, wide), stride=1)
-        count = kept.sum(dim=(1, 2, 3), keepdim=True)
-        return kept * (channels * height * width / count.clamp(min=1))
+        channels = 1 if self.shared else shape[0]
+        blocks = VARIANTS[self.variant](self.p, self.block_size, shape[1:])
+        draws = uniform(keys, index, site, channels * math.prod(blocks.places))
+        kept = blocks.keep(draws.reshape(-1, channels, *blocks.places))
+        return kept * scale(kept) if self.scale else kept
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,8 @@ class AlphaDropout(Noise):
         """Disturb activations (B, …) in one pass."""
         saturated = -1.7580993408473766  # −λα of SELU
         kept = Dropout(self.p, self.axes, scale=False).mask(keys, index, site, tuple(x.shape[1:]))
+        if self.p == 1:  # torch gives zeros, not the saturated value
+            return torch.where(index < 0, x, torch.zeros_like(x))
         a = ((1 - self.p) * (1 + self.p * saturated**2)) ** -0.5
         b = -a * self.p * saturated
         disturbed = a * (x * kept + saturated * (1 - kept)) + b

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from latentood.extraction.model.head import find_head, select_logits
 from latentood.extraction.model.taps import capture, check_calls, make_taps
 from latentood.extraction.passes.engine_choice import choose_engine
-from latentood.extraction.passes.engines import Engine, Plain
+from latentood.extraction.passes.engines import Engine, Noisy, Plain
 from latentood.pipeline.schema import Pipeline
 
 
@@ -27,6 +27,12 @@ class Plan:
     classes: int  # C
     shapes: dict[str, tuple[int, ...]]  # layer → shape of one row, usually (D,)
     varying: tuple[str, ...]  # layers followed over the passes
+
+    @property
+    def marks(self) -> list[str]:
+        """List the noises that the fingerprint must name: the first caches have other masks."""
+        sites = self.engine.sites if isinstance(self.engine, Noisy) else ()
+        return [site.mark for site in sites if site.mark is not None]
 
 
 @torch.no_grad()

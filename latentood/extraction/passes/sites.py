@@ -22,18 +22,35 @@ from torch.overrides import TorchFunctionMode
 
 from latentood.errors import ModelError, suggest
 from latentood.extraction.model.taps import matching
-from latentood.extraction.passes.noise import AlphaDropout, DropBlock, Dropout, Noise, mix
+from latentood.extraction.passes.modules import (
+    Unknown,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+    noise_of,
+    rerun,
+    stochastic_modules,
+)
+from latentood.extraction.passes.noise import (
+    AlphaDropout,
+    DropBlock,
+    Dropout,
+    Noise,
+    mix,
+    streams,
+)
 from latentood.pipeline.schema import Insert, MonteCarlo
 
 _CALLS = 1 << 16  # room for the calls of one site within a forward
 
 _FUNCTIONS: dict[Any, Callable[[float], Noise]] = {
     F.dropout: Dropout,
-    F.dropout1d: lambda p: Dropout(p, axes=1),
-    F.dropout2d: lambda p: Dropout(p, axes=1),
-    F.dropout3d: lambda p: Dropout(p, axes=1),
+    F.dropout1d: dropout1d,
+    F.dropout2d: dropout2d,
+    F.dropout3d: dropout3d,
     F.alpha_dropout: AlphaDropout,
-    F.feature_alpha_dropout: lambda p: AlphaDropout(p, axes=1),
+    F.feature_alpha_dropout: feature_alpha_dropout,
 }
 
 
@@ -47,13 +64,20 @@ class Pass:
 
     def disturb(self, x: Tensor, noise: Noise, site: Site) -> Tensor:
         """Apply a noise to activations whose leading axis is the batch."""
-        if isinstance(noise, DropBlock) and x.dim() != 4:
+        if isinstance(noise, DropBlock) and x.dim() not in (4, 5):
             raise ModelError(
-                f"dropblock at {site.where}: needs maps (B, C, H, W), got {tuple(x.shape)}; "
-                "use kind: dropout"
+                f"dropblock at {site.where}: needs maps (B, C, H, W) or (B, C, D, H, W), got "
+                f"{tuple(x.shape)}; use kind: dropout"
             )
+        return noise.apply(x, self._keys_for(x, site), self.index, self._stream(site))
+
+    def seeds(self, x: Tensor, site: Site) -> Tensor:
+        """Give every leading entry of x (B, …) a seed for this call of a site: (B,) int64."""
+        return streams(self._keys_for(x, site), self.index, self._stream(site))
+
+    def _stream(self, site: Site) -> int:
         call = self.calls[site.number] = self.calls.get(site.number, -1) + 1
-        return noise.apply(x, self._keys_for(x, site), self.index, site.stream + call)
+        return site.stream + call
 
     def _keys_for(self, x: Tensor, site: Site) -> Tensor:
         """Give each leading entry a key: one per row, or per part where rows were cut up."""
@@ -81,6 +105,11 @@ class Site(ABC):
         return self.number * _CALLS
 
     @property
+    def mark(self) -> str | None:
+        """Name the noise in the fingerprint, where the first caches have other masks of it."""
+        return None
+
+    @property
     @abstractmethod
     def where(self) -> str:
         """Name the place in messages."""
@@ -91,29 +120,71 @@ class Site(ABC):
 
 
 @dataclass(frozen=True)
-class ModuleSite(Site):
-    """The output of a module."""
+class OfModule(Site):
+    """A module."""
 
     module: str  # dotted name
-    noise: Noise  # acts on the output
 
     @property
     def where(self) -> str:
         """Name the place in messages."""
         return repr(self.module)
 
+    def checked(self, output: object) -> Tensor:
+        """Check that the module gave a tensor."""
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"noise at {self.where}: the module must give a tensor, got "
+                f"{type(output).__name__}; choose a module inside it"
+            )
+        return output
+
+
+@dataclass(frozen=True)
+class ModuleSite(OfModule):
+    """The output of a module."""
+
+    noise: Noise  # acts on the output
+
+    @property
+    def mark(self) -> str | None:
+        """Name libraries' own variants of DropBlock."""
+        own = isinstance(self.noise, DropBlock) and self.noise.variant in ("timm", "dropblock")
+        return f"{self.module}: {self.noise}" if own else None
+
     def attach(self, model: nn.Module, one: Pass) -> AbstractContextManager[object]:
         """Hook the module."""
 
         def disturb(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
-            if not isinstance(output, Tensor):
-                raise ModelError(
-                    f"noise at {self.where}: the module must give a tensor, got "
-                    f"{type(output).__name__}; choose a module inside it"
-                )
-            return one.disturb(output, self.noise, self)
+            return one.disturb(self.checked(output), self.noise, self)
 
         return model.get_submodule(self.module).register_forward_hook(disturb)
+
+
+@dataclass(frozen=True)
+class RerunSite(OfModule):
+    """A module with noise of its own, which is run in training mode instead."""
+
+    noise: Unknown
+
+    @property
+    def mark(self) -> str:
+        """Name the class."""
+        return f"{self.module}: {self.noise.kind}"
+
+    def attach(self, model: nn.Module, one: Pass) -> AbstractContextManager[object]:
+        """Hook the module."""
+
+        def replace(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor:
+            self.checked(output)
+            if not args or not isinstance(args[0], Tensor):
+                raise ModelError(
+                    f"noise at {self.where}: the first argument of a {self.noise.kind} must be a "
+                    "tensor (B, …); switch on other modules by monte_carlo.activate: [NAME, …]"
+                )
+            return rerun(module, one.seeds(args[0], self), *args, **kwargs)
+
+        return model.get_submodule(self.module).register_forward_hook(replace, with_kwargs=True)
 
 
 @dataclass(frozen=True)
@@ -173,7 +244,7 @@ def count_functional_calls(model: nn.Module, batch: Tensor, *, within_modules: b
     with ExitStack() as stack:
         if not within_modules:
             for module in model.modules():
-                if isinstance(module, nn.modules.dropout._DropoutNd):
+                if noise_of(module):
                     stack.callback(module.register_forward_pre_hook(enter).remove)
                     stack.callback(module.register_forward_hook(leave).remove)
         stack.enter_context(_Watch(see))
@@ -188,44 +259,6 @@ def noisy(model: nn.Module, sites: Sequence[Site], one: Pass) -> Iterator[None]:
         for site in sites:
             stack.enter_context(site.attach(model, one))
         yield
-
-
-def _drop_block(module: Any) -> Noise:
-    probability = float(getattr(module, "p", getattr(module, "drop_prob", 0.0)))
-    # torchvision and timm draw one mask per channel, the `dropblock` package one for all.
-    per_channel = type(module).__module__.partition(".")[0] in {"torchvision", "timm"}
-    return DropBlock(
-        probability, int(module.block_size), getattr(module, "shared", not per_channel)
-    )
-
-
-_NOISES: dict[str, Callable[[Any], Noise]] = {
-    "Dropout": lambda m: Dropout(m.p),
-    "Dropout1d": lambda m: Dropout(m.p, axes=1),
-    "Dropout2d": lambda m: Dropout(m.p, axes=1),
-    "Dropout3d": lambda m: Dropout(m.p, axes=1),
-    "AlphaDropout": lambda m: AlphaDropout(m.p),
-    "FeatureAlphaDropout": lambda m: AlphaDropout(m.p, axes=1),
-    "StochasticDepth": lambda m: Dropout(m.p, axes=0),
-    "DropPath": lambda m: Dropout(float(m.drop_prob or 0), 0, getattr(m, "scale_by_keep", True)),
-    "DropBlock": _drop_block,
-    "DropBlock2d": _drop_block,
-    "DropBlock2D": _drop_block,
-}
-
-
-def noise_of(module: nn.Module) -> Noise | None:
-    """Give the noise of a module in training mode; ``None`` if it is not stochastic."""
-    for cls in type(module).__mro__:
-        if cls.__name__ in _NOISES:
-            noise = _NOISES[cls.__name__](module)
-            return noise if getattr(noise, "p", 0) > 0 else None
-    return None
-
-
-def stochastic_modules(model: nn.Module) -> dict[str, Noise]:
-    """List the modules of a model that are noise in training mode."""
-    return {name: noise for name, module in model.named_modules() if (noise := noise_of(module))}
 
 
 def find_sites(model: nn.Module, config: MonteCarlo, batch: Tensor) -> tuple[Site, ...]:
@@ -277,7 +310,13 @@ def _own_modules(model: nn.Module, activate: bool | list[str]) -> list[Site]:
                     f"{suggest(pattern, own)}"
                 )
             chosen += [name for name in matches if name not in chosen]
-    return [ModuleSite(number, name, own[name]) for number, name in enumerate(chosen)]
+    return [_site(number, name, own[name]) for number, name in enumerate(chosen)]
+
+
+def _site(number: int, name: str, noise: Noise | Unknown) -> Site:
+    if isinstance(noise, Unknown):
+        return RerunSite(number, name, noise)
+    return ModuleSite(number, name, noise)
 
 
 def _inserted(insert: Insert) -> Noise:

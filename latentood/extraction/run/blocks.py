@@ -13,9 +13,10 @@ from torch import Tensor
 from latentood.errors import DataError
 from latentood.extraction.passes.engines import Captured, Engine, Noisy, Plain
 from latentood.extraction.passes.noise import row_keys
+from latentood.extraction.run.inputs import hashes
 from latentood.extraction.run.job import Job
 from latentood.extraction.scores.schedule import Scorer
-from latentood.latents import IDS, LABELS, LOGITS, MC_LOGITS, Key
+from latentood.latents import HASHES, IDS, LABELS, LOGITS, MC_LOGITS, Key
 from latentood.latents.rows import first_not_finite
 from latentood.stats.entropy import kl_entropy
 from latentood.store.schema import SplitSpec, encode_ids
@@ -45,20 +46,20 @@ def compute_block(
     ids = [job.inputs[name].id_of(row) for row in range(start, stop)]
     if IDS in block:
         block[IDS].copy_(torch.from_numpy(encode_ids(ids, block[IDS].shape[1])))
+    runs_model = any(array.key.about.made_by != "data" for array in spec.arrays)
     at = 0
     while at < stop - start:
         inputs, labels = next(batches)
         end = at + len(inputs)
-        rows = torch.arange(start + at, start + end, device=job.device)
-        inputs = inputs.to(job.device, non_blocking=True)
-        if inputs.dim() == 4:  # convolutions are faster so, on CPU and GPU alike
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        keys = row_keys(job.seed(name), rows)
-        for key, values in _compute(job, scorer, block, inputs, keys).items():
-            # On a GPU the copy runs on while the next batch is being computed.
-            block[key][at:end].copy_(values, non_blocking=True)
-        if LABELS in block:
-            block[LABELS][at:end] = labels
+        part = {key: values[at:end] for key, values in block.items()}
+        _put_data(part, inputs, labels)
+        if runs_model:
+            rows = torch.arange(start + at, start + end, device=job.device)
+            keys = row_keys(job.seed(name), rows)
+            moved = _moved(inputs, job.device)
+            for key, values in _compute(job, scorer, block, moved, keys).items():
+                # On a GPU the copy runs on while the next batch is being computed.
+                part[key].copy_(values, non_blocking=True)
         at = end
         advance(len(inputs))
     if job.device.type == "cuda":
@@ -77,6 +78,20 @@ def _empty(spec: SplitSpec, rows: int, device: torch.device) -> dict[str, Tensor
         )
         for array in spec.arrays
     }
+
+
+def _put_data(part: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> None:
+    """Put what comes with the data set into the part of a block that a batch fills."""
+    if LABELS in part:
+        part[LABELS].copy_(labels)
+    if HASHES in part:
+        part[HASHES].copy_(hashes(inputs))
+
+
+def _moved(inputs: Tensor, device: torch.device) -> Tensor:
+    """Bring a batch to a device, laid out as convolutions are faster, on CPU and GPU alike."""
+    inputs = inputs.to(device, non_blocking=True)
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
 
 
 def _compute(

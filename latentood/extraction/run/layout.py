@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from latentood.extraction.passes.plan import Plan
 from latentood.extraction.run.inputs import Inputs
 from latentood.extraction.scores.schedule import Schedule
-from latentood.latents import IDS, LABELS, LOGITS, MC_LOGITS, Key
+from latentood.latents import HASHES, IDS, LABELS, LOGITS, MC_LOGITS, Key
 from latentood.latents.facts import Origin
 from latentood.pipeline.schema import Pipeline
 from latentood.store.schema import ArraySpec, SplitSpec
@@ -17,8 +18,13 @@ from latentood.store.schema import ArraySpec, SplitSpec
 _RECORDED = ("latentood", "torch", "torchvision", "numpy", "zarr", "numcodecs")
 
 
-def origin_of(pipeline: Pipeline, weights: str, batch_size: int) -> Origin:
-    """Describe where the numbers of a run come from: pipeline, hash of the weights, versions."""
+def origin_of(
+    pipeline: Pipeline, weights: str, batch_size: int, noise: Sequence[str] = ()
+) -> Origin:
+    """Describe where the numbers of a run come from: pipeline, hash of the weights, versions.
+
+    ``noise`` are the marks of a plan.
+    """
     raw = pipeline.model_dump(mode="json")
     if raw["extract"]["batch_size"] == "auto":
         raw["extract"]["batch_size"] = batch_size
@@ -36,6 +42,8 @@ def origin_of(pipeline: Pipeline, weights: str, batch_size: int) -> Origin:
     }
     if raw["extract"]["compile"]:  # caches without are older than the setting
         fingerprint["compile"] = True
+    if noise:  # caches without have the masks of the first version
+        fingerprint["monte_carlo.noise"] = list(noise)
     versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
     return Origin(pipeline=raw, fingerprint=fingerprint, versions=versions)
 
@@ -77,6 +85,7 @@ def _of_rows(pipeline: Pipeline, plan: Plan, inputs: Inputs) -> list[ArraySpec]:
     width = max(len(name.encode("utf-8", "surrogateescape")) for name in inputs.ids())
     arrays = [
         ArraySpec(IDS, (width,), "uint8"),
+        ArraySpec(HASHES, (), "int64"),
         ArraySpec(LOGITS, (plan.classes,), pipeline.extract.dtype),
     ]
     return [*arrays, ArraySpec(LABELS, (), "int64")] if inputs.has_labels() else arrays

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from latentood.stats.neighbours.copies import Copies
+
 _ELEMENTS = 1 << 22  # pairs per step: 32 MiB of float64
 
 
@@ -29,20 +31,19 @@ class KernelDensity:
         # The expanded square below cancels less around the middle of the bank.
         self._centre = bank.mean(dim=0, dtype=torch.float64)
 
-    def log_density(self, rows: Tensor, own: Tensor | None = None) -> Tensor:
+    def log_density(self, rows: Tensor, own: Copies | None = None) -> Tensor:
         """Log density of rows (N, D): (N,) float64, nats.
 
-        ``own`` (N,) is the position of each row in the bank, −1 if it is not there: a row does not
-        count towards its own density.
+        ``own`` are the copies of the rows in the bank: no copy of a row counts towards its density.
         """
         size, width = self._bank.shape
         total = self.log_sum(rows, own)
-        counted = size if own is None else size - (own >= 0).double()
+        counted = size if own is None else size - own.counts
         log_norm = 0.5 * width * math.log(2 * math.pi) + width * math.log(self._bandwidth)
         log_count = torch.as_tensor(counted, dtype=torch.float64, device=total.device).log()
         return total - log_norm - log_count
 
-    def log_sum(self, rows: Tensor, own: Tensor | None = None) -> Tensor:
+    def log_sum(self, rows: Tensor, own: Copies | None = None) -> Tensor:
         """Log of the weighted sum of kernels, ``log Σ_i w_i·exp(−‖x−x_i‖²/(2b²))``: (N, D) → (N,).
 
         Nothing underflows, however far a row is. ``own`` is as for :meth:`log_density`.
@@ -59,8 +60,7 @@ class KernelDensity:
                 heights += self._log_weights[start : start + step]
             logs = torch.addmm(heights, scaled, part.mT)
             if own is not None:
-                here = torch.arange(start, start + len(part), device=part.device)
-                logs.masked_fill_(here == own.unsqueeze(1), -torch.inf)
+                logs.masked_fill_(own.among(slice(start, start + len(part))), -torch.inf)
             total = torch.logaddexp(total, logs.logsumexp(dim=1))
         return total - 0.5 * scaled.square().sum(dim=1)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from latentood.stats.linalg import lengths, parts
+from latentood.stats.neighbours.copies import Copies
 from latentood.stats.neighbours.engines import Searcher, make_searcher, possible_engines
 
 EFFORT = 64
@@ -26,6 +27,7 @@ _QUERIES = 2048  # rows searched together
 _CHUNK = 8192  # rows of the bank per float64 search
 _PAIR_ELEMENTS = 1 << 18  # of differences of pairs: 2 MiB, which a cache holds
 _MARGIN = 16  # candidates beyond the k-th
+_COPIES = 64  # candidates beyond these, in place of copies; rows with more are compared with all
 _SAMPLE = 1 << 12  # rows of the bank that its middle is computed from, at least
 _RECALL = 256  # rows of the bank that recall is measured with
 _TRAINING = 1 << 16  # rows of the bank that an ivf index learns its lists from
@@ -118,18 +120,17 @@ class Neighbours:
             )
         return built
 
-    def kth_distance(self, queries: Tensor, k: int, own: Tensor | None = None) -> Tensor:
+    def kth_distance(self, queries: Tensor, k: int, own: Copies | None = None) -> Tensor:
         """Distance to the k-th nearest row of the bank, as :meth:`kth_distances`: (N,) float64."""
         return self.kth_distances(queries, (k,), own)[k]
 
     def kth_distances(
-        self, queries: Tensor, ks: Iterable[int], own: Tensor | None = None
+        self, queries: Tensor, ks: Iterable[int], own: Copies | None = None
     ) -> dict[int, Tensor]:
         """Distances of queries (N, D) to the k-th nearest rows of the bank: k → (N,) float64.
 
         All ``ks`` come from one search; each is at most the number of rows that may match. ``own``
-        (N,) is the position of each query in the bank, −1 if it is not there: a row is never its
-        own neighbour.
+        are the copies of the queries in the bank: no copy of a row is its neighbour.
         """
         wanted = sorted(set(ks))
         parts = [self._kth(rows, wanted, skip) for rows, skip in self._batches(queries, own)]
@@ -143,16 +144,17 @@ class Neighbours:
         A sample of the bank, drawn by ``seed``, is searched for, each row without its own match.
         """
         sample = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:_RECALL]
-        own = sample.to(self._bank.device)
+        places = sample.to(self._bank.device)
+        own = Copies.of(torch.arange(len(self), device=places.device), places)
         k = max(1, min(k, len(self) - 1))
-        queries = self._vectors(self._bank[own])
+        queries = self._vectors(self._bank[places])
         proposed = self._candidates((queries - self._centre).float(), k, own)[1]
         _, truth = self._search_all(queries, k, own)
-        query = own.unsqueeze(1) * len(self)  # so that neighbours of different rows differ
+        query = places.unsqueeze(1) * len(self)  # so that neighbours of different rows differ
         hits = torch.isin(proposed + query, truth + query)
         return float((hits & (proposed >= 0)).double().sum() / truth.numel())
 
-    def nearest(self, queries: Tensor, k: int, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def nearest(self, queries: Tensor, k: int, own: Copies | None = None) -> tuple[Tensor, Tensor]:
         """Distances (N, k) float64, ascending, and positions of the k nearest rows of the bank.
 
         Queries are (N, D), N ≥ 1; equal distances are in order of position. ``k`` and ``own`` are
@@ -163,15 +165,15 @@ class Neighbours:
         return torch.cat(near).sqrt(), torch.cat(index)
 
     def _batches(
-        self, queries: Tensor, own: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        self, queries: Tensor, own: Copies | None
+    ) -> Iterator[tuple[Tensor, Copies | None]]:
         """Split queries, as float64 vectors, into what is searched together."""
         for start in range(0, len(queries), _QUERIES):
             stop = start + _QUERIES
             skip = None if own is None else own[start:stop]
             yield self._vectors(queries[start:stop]), skip
 
-    def _kth(self, queries: Tensor, ks: list[int], own: Tensor | None) -> Tensor:
+    def _kth(self, queries: Tensor, ks: list[int], own: Copies | None) -> Tensor:
         """Squared distances (K, N) to the k-th nearest rows, for one batch of float64 vectors."""
         centred = queries - self._centre
         near, index = self._candidates(centred.float(), ks[-1] + _MARGIN, own)
@@ -188,7 +190,7 @@ class Neighbours:
         index: Tensor,
         k: int,
         slack: Tensor,
-        own: Tensor | None,
+        own: Copies | None,
     ) -> Tensor:
         """Decide in float64 which of the candidates is the k-th: its squared distance (N,)."""
         kth = near[:, k - 1 : k]
@@ -206,7 +208,7 @@ class Neighbours:
             answer[unproven] = nearest[:, -1]
         return answer
 
-    def _nearest(self, queries: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _nearest(self, queries: Tensor, k: int, own: Copies | None) -> tuple[Tensor, Tensor]:
         """Squared distances and positions of the nearest rows, for one batch of vectors."""
         centred = queries - self._centre
         near, index = self._candidates(centred.float(), k + _MARGIN, own)
@@ -219,7 +221,7 @@ class Neighbours:
         row = torch.arange(len(queries), device=queries.device).repeat_interleave(count)
         exact = self._squared(queries, row, index.flatten()).view(-1, count)
         if own is not None:
-            exact.masked_fill_(index == own.unsqueeze(1), torch.inf)
+            exact.masked_fill_(own.among(index), torch.inf)
         exact, order = exact.sort(dim=1, stable=True)
         exact, index = exact[:, :k].contiguous(), index.gather(1, order[:, :k])
         if count < len(self):
@@ -229,16 +231,20 @@ class Neighbours:
             exact[unproven], index[unproven] = self._search_all(queries[unproven], k, skip)
         return exact, index
 
-    def _candidates(self, queries: Tensor, count: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Squared distances and positions of the nearest rows, ascending; own rows at infinity."""
-        want = min(len(self), count + (own is not None))
+    def _candidates(self, queries: Tensor, count: int, own: Copies | None) -> tuple[Tensor, Tensor]:
+        """Squared distances and positions of the nearest rows, ascending; copies at infinity."""
+        extra = 0 if own is None else min(max(own.most, 1), _COPIES)
+        want = min(len(self), count + extra)
         near, index = self._index.search(queries, want)
         near = near.double()
         if own is None:
             return near, index
-        near, order = near.masked_fill_(index == own.unsqueeze(1), torch.inf).sort(dim=1)
-        keep = want if want == len(self) else count  # without own match there is one too many
-        return near[:, :keep], index.gather(1, order)[:, :keep]
+        copies = own.among(index)
+        near, order = near.masked_fill_(copies, torch.inf).sort(dim=1)
+        if want == len(self):
+            return near, index.gather(1, order)
+        near[copies.sum(dim=1) > extra] = torch.inf  # others may be near, too: nothing is proven
+        return near[:, :count], index.gather(1, order)[:, :count]
 
     def _squared(self, queries: Tensor, row: Tensor, index: Tensor) -> Tensor:
         """Squared distance of P pairs of a query and a row of the bank, in float64."""
@@ -247,7 +253,7 @@ class Neighbours:
         parts = [(queries[q] - self._vectors(self._bank[b])).square().sum(dim=1) for q, b in pairs]
         return torch.cat(parts) if parts else queries.new_empty(0)
 
-    def _search_all(self, queries: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _search_all(self, queries: Tensor, k: int, own: Copies | None) -> tuple[Tensor, Tensor]:
         """Squared distances and positions, by float64 differences over the whole bank."""
         best = queries.new_empty((len(queries), 0))
         index = torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
@@ -256,7 +262,7 @@ class Neighbours:
             exact = torch.cdist(queries, rows, compute_mode="donot_use_mm_for_euclid_dist")
             here = torch.arange(start, start + len(rows), device=rows.device)
             if own is not None:
-                exact.masked_fill_(here == own.unsqueeze(1), torch.inf)
+                exact.masked_fill_(own.among(slice(start, start + len(rows))), torch.inf)
             best = torch.cat([best, exact], dim=1)
             index = torch.cat([index, here.expand(len(queries), -1)], dim=1)
             best, order = best.sort(dim=1, stable=True)
@@ -268,5 +274,5 @@ _BUILT: WeakValueDictionary[object, Neighbours] = WeakValueDictionary()
 """What :meth:`Neighbours.over` built and somebody still uses."""
 
 
-def _at(own: Tensor | None, rows: Tensor) -> Tensor | None:
+def _at(own: Copies | None, rows: Tensor) -> Copies | None:
     return None if own is None else own[rows]

@@ -18,7 +18,30 @@ def rows(gram: torch.Tensor, predicted: list[int], name: str = "rows", **more) -
 
 
 def test_the_orders_are_those_the_extractor_keeps():
-    assert POWERS == reductions.GRAM_ORDERS
+    assert reductions.Gram.orders == POWERS
+    assert reductions.Gram10.orders == 2 * POWERS
+
+
+def test_twice_as_many_orders_begin_with_those_of_gram_and_take_powers_beyond_float32():
+    maps = 100 * torch.rand(2, 3, 2, 2)
+    ten = reductions.Gram10().apply(maps)
+    assert ten.dtype == torch.float32
+    assert ten.shape[1:] == reductions.Gram10().shape((3, 2, 2)) == (30,)
+    torch.testing.assert_close(ten[:, :15], reductions.Gram().apply(maps))
+    raised = maps.double().flatten(2) ** 10
+    expected = ((raised @ raised.mT) ** 0.1).sum(dim=2)
+    torch.testing.assert_close(ten[:, 27:], expected.float())
+
+
+def test_layers_of_ten_orders_are_measured_by_all_of_them(blobs):
+    def both(arrays, name: str) -> Latents:
+        wide = torch.cat([arrays.gram, arrays.gram.square()], dim=1)
+        return Latents(logits=arrays.logits, features={"gram": wide}, name=name)
+
+    train, val = both(blobs.train, "train"), both(blobs.id, "val")
+    fitted = fit(detector("gram"), train, val)
+    assert fitted.state["low0"].shape[1] == 2 * blobs.train.gram.shape[1]
+    assert float(fitted.score(val).mean()) == pytest.approx(1.0)
 
 
 def test_deviation_is_relative_to_the_bound_that_is_passed():
@@ -87,8 +110,8 @@ def test_a_layer_that_was_only_pooled_is_refused(blobs):
     with pytest.raises(DetectorError) as caught:
         fit(detector("gram", layers=("penultimate",)), blobs.train.latents(), blobs.id.latents())
     assert str(caught.value) == (
-        "gram: features/penultimate must hold 5 row sums per channel, got 16 values; re-run "
-        "extract with the reduction gram for this layer"
+        "gram: features/penultimate must hold 5 row sums per channel, or twice as many, got 16 "
+        "values; re-run extract with the reduction gram or gram10 for it"
     )
 
 

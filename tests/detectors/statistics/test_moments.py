@@ -1,8 +1,9 @@
 import torch
 
+from latentood.detectors.banks import bank_state
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector, registry
-from latentood.detectors.statistics.bank import Bank, drawn, own_positions
+from latentood.detectors.statistics.bank import Bank, drawn, own_copies
 from latentood.detectors.statistics.classes import ClassMoments
 from latentood.detectors.statistics.moments import Moments
 from latentood.latents import LABELS, Latents
@@ -84,14 +85,12 @@ def test_a_bank_crosses_blocks_and_knows_where_its_rows_were():
 def test_own_rows_are_found_by_origin_and_place():
     train = Latents(features={"penultimate": torch.randn(10, 2)})
     bank = train.compute(Bank(KEY, 0.5, 0))
-    own = own_positions(bank.positions, bank.origin, train.take((KEY,), 2, 9))
-    for row, place in zip(range(2, 9), own.tolist(), strict=True):
-        if row in bank.positions.tolist():
-            assert bank.positions[place] == row
-        else:
-            assert place == -1
+    state = bank_state(bank)
+    own = own_copies(state, train.take((KEY,), 2, 9))
+    for row, places in zip(range(2, 9), own.among(slice(None)), strict=True):
+        assert bank.positions[places].tolist() == [row] * (row in bank.positions.tolist())
     stranger = Latents(features={"penultimate": train[KEY]})
-    assert own_positions(bank.positions, bank.origin, stranger) is None
+    assert own_copies(state, stranger) is None
 
 
 def test_class_means_stream_over_blocks_in_any_class_order():

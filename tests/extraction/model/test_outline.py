@@ -10,8 +10,8 @@ from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerB
 
 from latentood.extraction.model.head import find_head
 from latentood.extraction.model.outline import describe, suggested_layers, suggestion
+from latentood.extraction.passes.modules import stochastic_modules
 from latentood.extraction.passes.plan import make_plan
-from latentood.extraction.passes.sites import stochastic_modules
 from latentood.pipeline.schema import parse_pipeline
 from latentood.workflows import layers as outline
 from tests.extraction import nets

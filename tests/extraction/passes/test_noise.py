@@ -1,5 +1,7 @@
 """Masks depend on row and pass alone, and have the distributions of the papers."""
 
+import hashlib
+
 import pytest
 import torch
 from torch.func import vmap
@@ -22,6 +24,8 @@ NOISES = [
     DropBlock(0.4, 3, shared=True),
     DropBlock(0.4, 4, shared=False),
     DropBlock(0.4, 99),
+    DropBlock(0.4, 4, variant="timm", scale=False),
+    DropBlock(0.4, 4, variant="dropblock"),
     AlphaDropout(0.2),
     AlphaDropout(0.2, axes=1),
 ]
@@ -58,6 +62,23 @@ def test_draws_are_uniform_and_uncorrelated():
     counts = torch.histc(draws, 50, 0, 1)
     chi_square = ((counts - 8000) ** 2 / 8000).sum()
     assert chi_square < 100  # 49 degrees of freedom: p ≈ 2e-5
+
+
+@pytest.mark.parametrize(
+    ("noise", "digest"),
+    [
+        (Dropout(0.3), "0b575b6755b974e2"),
+        (Dropout(0.3, axes=1), "ef44fcf645ba5134"),
+        (Dropout(0.3, axes=0), "06944f71257df51b"),
+        (DropBlock(0.4, 3), "33e65ec514ced4ba"),
+        (DropBlock(0.4, 4, shared=False), "67d1e4e0792fbd25"),
+        (DropBlock(0.4, 99), "8e6e07c9f79cbe4f"),
+    ],
+    ids=repr,
+)
+def test_masks_are_those_of_the_first_caches(noise, digest):
+    masks = [noise.mask(keys(50), turn(index), 5, (6, 10, 9)) for index in range(4)]
+    assert hashlib.sha256(torch.cat(masks).numpy().tobytes()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=repr)

@@ -65,6 +65,7 @@ def test_every_array_is_laid_out_with_how_it_is_made():
     )  # fmt: skip
     assert [(array.key, array.tail, array.dtype, array.how) for array in spec.arrays] == [
         ("ids", (2,), "uint8", ""),
+        ("hashes", (), "int64", ""),
         ("logits", (4,), "float32", ""),
         ("labels", (), "int64", ""),
         ("features/conv1", (6,), "float32", "mean"),
@@ -95,6 +96,7 @@ def test_dtype_and_bits_are_those_of_the_pipeline_but_for_rows_and_scores():
     spec = prepare(pipeline(**changes)).specs["id"]
     kept = {array.key: (array.dtype, array.keep_bits) for array in spec.arrays}
     assert kept.pop("ids") == ("uint8", None)
+    assert kept.pop("hashes") == ("int64", None)
     assert kept.pop("labels") == ("int64", None)
     assert kept.pop("logits") == ("float16", None)
     assert kept.pop("scores/odin") == ("float64", None)

@@ -17,6 +17,7 @@ from latentood.extraction.passes.timing import choose_batch_size
 from latentood.extraction.run.estimate import estimate
 from latentood.extraction.run.job import prepare
 from latentood.extraction.run.runner import run
+from latentood.latents import Latents
 from latentood.pipeline.schema import parse_pipeline
 from latentood.stats.entropy import kl_entropy
 from latentood.store.cache import open_cache
@@ -95,6 +96,12 @@ def test_entropies_are_those_of_the_stored_passes(store):
     assert passes.shape == (23, 4, 6)
     expected = kl_entropy(passes).float()
     torch.testing.assert_close(latents["mc.entropy/conv2"], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_entropies_that_were_not_stored_follow_from_the_stored_passes_bit_by_bit(store):
+    stored = open_cache(store)["train"]
+    derived = Latents(mc_features={"conv2": stored["mc.features/conv2"]})
+    assert torch.equal(derived["mc.entropy/conv2"], stored["mc.entropy/conv2"])
 
 
 def test_only_what_is_asked_for_is_kept(tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 from latentood.stats.distributions import kernel
 from latentood.stats.distributions.kernel import KernelDensity
+from latentood.stats.neighbours.copies import Copies
 
 
 def brute_force(bank: torch.Tensor, rows: torch.Tensor, bandwidth: float) -> list[float]:
@@ -38,7 +39,7 @@ def test_a_row_far_from_all_others_has_a_finite_density():
 
 def test_a_row_does_not_count_towards_its_own_density():
     bank = torch.randn(20, 3)
-    rows, own = bank[[4, 11]], torch.tensor([4, -1])
+    rows, own = bank[[4, 11]], Copies.of(torch.arange(len(bank)), torch.tensor([4, -1]))
     density = KernelDensity(bank, 1.0).log_density(rows, own)
     without = brute_force(bank[[i for i in range(20) if i != 4]], rows[:1], 1.0)
     expected = torch.tensor(without + brute_force(bank, rows[1:], 1.0), dtype=torch.float64)

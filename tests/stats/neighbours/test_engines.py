@@ -7,6 +7,7 @@ from latentood.detectors.fitted import fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, MissingInput
 from latentood.latents import Latents
+from latentood.stats.neighbours.copies import Copies
 from latentood.stats.neighbours.engines import possible_engines
 from latentood.stats.neighbours.search import Neighbours
 
@@ -26,7 +27,8 @@ def true_recall(bank, search, k, sample):
     distances[torch.arange(len(sample)), sample] = torch.inf
     truth = distances.topk(k, largest=False).indices
     queries = bank[sample].double() - search._centre
-    candidates = search._candidates(queries.float(), k, sample)[1]
+    own = Copies.of(torch.arange(len(bank)), sample)
+    candidates = search._candidates(queries.float(), k, own)[1]
     hits = [len(set(a) & set(b)) for a, b in zip(truth.tolist(), candidates.tolist(), strict=True)]
     return sum(hits) / truth.numel()
 

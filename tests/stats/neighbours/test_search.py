@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from latentood.errors import MissingInput
 from latentood.stats.neighbours import engines, search
+from latentood.stats.neighbours.copies import Copies
 from latentood.stats.neighbours.search import Neighbours, possible_engines
 
 BOTH = ("faiss", "torch")
@@ -68,7 +69,7 @@ def test_neighbours_that_differ_below_float32_are_told_apart(engine):
     for k in (1, 7, 60, 199):
         assert torch.equal(search.kth_distance(rows, k), brute_force(bank, rows, k))
         own = torch.arange(200)
-        distances = search.kth_distance(bank, k, own)
+        distances = search.kth_distance(bank, k, Copies.of(torch.arange(len(bank)), own))
         torch.testing.assert_close(
             distances, brute_force(bank, bank, k, own), rtol=1e-12, atol=1e-15
         )
@@ -82,11 +83,11 @@ def test_a_row_is_not_its_own_neighbour(engine):
     own[7] = -1
     search = Neighbours(bank, engine=engine)
     for k in (1, 5, 59):
-        distances = search.kth_distance(bank, k, own)
+        distances = search.kth_distance(bank, k, Copies.of(torch.arange(len(bank)), own))
         torch.testing.assert_close(
             distances, brute_force(bank, bank, k, own), rtol=1e-12, atol=1e-12
         )
-    nearest = search.kth_distance(bank, 1, own)
+    nearest = search.kth_distance(bank, 1, Copies.of(torch.arange(60), own))
     assert nearest[5] == nearest[33] == nearest[7] == 0.0
     assert (nearest > 0).sum() == 57
 
@@ -95,9 +96,32 @@ def test_a_row_is_not_its_own_neighbour(engine):
 def test_own_rows_among_many_equal_ones_are_left_out_once(engine):
     bank = torch.cat([torch.zeros(90, 2), torch.ones(10, 2)])
     search = Neighbours(bank, engine=engine)
-    distances = search.kth_distance(bank[:3], 90, torch.arange(3))
+    copies = Copies.of(torch.arange(100), torch.arange(3))
+    distances = search.kth_distance(bank[:3], 90, copies)
     torch.testing.assert_close(distances, torch.full((3,), 2.0, dtype=torch.float64).sqrt())
-    assert search.kth_distance(bank[:3], 89, torch.arange(3)).tolist() == [0.0] * 3
+    assert search.kth_distance(bank[:3], 89, copies).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("engine", BOTH)
+@pytest.mark.parametrize("most", [3, 100])  # copies in the bank; of 100, not all are candidates
+def test_all_copies_of_a_row_are_left_out(engine, most):
+    marks = torch.cat([torch.zeros(most, dtype=torch.int64), torch.arange(1, 41), torch.arange(9)])
+    table = torch.randn(50, 4)
+    bank, rows = table[marks], table[[0, 5, 20, 45]]
+    copies = Copies.of(marks, torch.tensor([0, 5, 20, 45]))
+    assert copies.counts.tolist() == [most + 1, 2, 1, 0]
+    distances = torch.cdist(rows.double(), bank.double())
+    expected = distances.masked_fill_(copies.among(slice(None)), torch.inf).sort(dim=1).values
+    search = Neighbours(bank, engine=engine)
+    for k in (1, 20, 40):
+        torch.testing.assert_close(search.kth_distance(rows, k, copies), expected[:, k - 1])
+        near, index = search.nearest(rows, k, copies)
+        torch.testing.assert_close(near, expected[:, :k])
+        assert not copies.among(index).any()
+
+
+def test_rows_without_copies_cost_nothing():
+    assert Copies.of(torch.arange(5), torch.arange(5, 9)) is None
 
 
 def test_rows_are_compared_as_vectors_made_from_them():
@@ -157,7 +181,8 @@ def test_the_nearest_rows_come_in_order(engine, k):
 def test_a_row_is_not_among_its_own_nearest(engine):
     bank = torch.randn(100, 3)
     own = torch.arange(100).masked_fill(torch.arange(100) % 3 == 0, -1)
-    near, index = Neighbours(bank, engine=engine).nearest(bank, 4, own)
+    copies = Copies.of(torch.arange(100), own)
+    near, index = Neighbours(bank, engine=engine).nearest(bank, 4, copies)
     expected, places = nearest_by_force(bank, bank, 4, own)
     torch.testing.assert_close(near, expected, rtol=1e-13, atol=1e-15)
     assert torch.equal(index, places)

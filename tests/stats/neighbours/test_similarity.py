@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from latentood.stats.neighbours import similarity
+from latentood.stats.neighbours.copies import Copies
 from latentood.stats.neighbours.similarity import Guides, products, top_mean
 
 
@@ -36,9 +37,9 @@ def test_the_mean_of_the_largest_is_that_of_a_sort(rows, bank, k, elements, monk
 
 
 def test_a_row_of_the_bank_is_left_out_for_itself_alone(bank):
-    own = torch.tensor([-1, 0, 30])
+    copies = Copies.of(torch.arange(len(bank)), torch.tensor([-1, 0, 30]))
     rows = bank[[5, 0, 30]]
     expected = rows @ bank.T
     expected[1, 0] = expected[2, 30] = -torch.inf
     largest = expected.max(dim=1).values
-    assert torch.allclose(top_mean(rows, guides(bank), 1, own), largest, atol=1e-14)
+    assert torch.allclose(top_mean(rows, guides(bank), 1, copies), largest, atol=1e-14)

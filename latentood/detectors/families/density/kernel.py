@@ -12,12 +12,14 @@ from torch import Tensor
 
 from latentood.detectors.banks import BankDetector, bank_state
 from latentood.detectors.base import State
-from latentood.detectors.statistics.bank import Bank, own_positions
+from latentood.detectors.checks import require_neighbours
+from latentood.detectors.statistics.bank import Bank, own_copies
 from latentood.errors import DetectorError
 from latentood.latents import Latents
 from latentood.plugins import hyper, plugin
 from latentood.stats.distributions.kernel import KernelDensity
 from latentood.stats.linalg import unit_rows
+from latentood.stats.neighbours.copies import Copies
 from latentood.stats.neighbours.engines import Engine, engine_in_use
 from latentood.stats.neighbours.search import Neighbours
 
@@ -82,7 +84,7 @@ class KDE(BankDetector):
 
     def score(self, state: ReadyDensity, rows: Latents) -> Tensor:
         """Negate the log density: (N,) nats."""
-        own = own_positions(state.state["positions"], state.state["origin"], rows)
+        own = own_copies(state.state, rows)
         return -state.density.log_density(self.vectors(state.state, rows[self.key]), own)
 
     def _scott(self, bank: Tensor, train: Latents) -> float:
@@ -135,7 +137,7 @@ class LOF(BankDetector):
                 f"{self.name}: k must be < the bank's {count} rows, got {self.k}; lower k or "
                 f'extract more of "{train.name}"'
             )
-        own = torch.arange(count, device=bank.rows.device)
+        own = Copies.of(bank.positions, bank.positions)
         near, index = self._search(bank.rows).nearest(bank.rows, self.k, own)
         reach = near[:, -1].contiguous()
         self._check_duplicates(reach, train)
@@ -163,7 +165,8 @@ class LOF(BankDetector):
     def score(self, state: ReadyFactor, rows: Latents) -> Tensor:
         """Compare densities: (N,) > 0, about 1 inside a cluster."""
         kept = state.state
-        own = own_positions(kept["positions"], kept["origin"], rows)
+        own = own_copies(kept, rows)
+        require_neighbours(self.name, self.k, len(kept["bank"]), own)
         near, index = state.search.nearest(rows[self.key], self.k, own)
         density = _density(near, index, kept["reach"], kept["floor"])
         return kept["density"][index].mean(dim=1) / density

@@ -111,6 +111,10 @@ class OneClassSVM(OneClassDetector):
         """Ask for the rows to fit on."""
         return (Sample(self.key, self.rows, self.seed),)
 
+    def memory(self, train: Latents) -> int:
+        """Add the rows in float64."""
+        return 3 * super().memory(train)
+
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the support vectors (S, D) as they are stored, α (S,) and γ."""
         from sklearn.svm import OneClassSVM as Optimiser

@@ -12,6 +12,7 @@ from latentood.detectors.base import FeatureDetector, State
 from latentood.detectors.statistics.classes import Centres, ClassMeans, ClassScatters
 from latentood.errors import DetectorError
 from latentood.latents import LABELS, Latents
+from latentood.latents.memo import memory_of
 from latentood.plugins import hyper, plugin
 from latentood.stats.distributions.mixture import (
     mixture_log_density,
@@ -22,7 +23,6 @@ from latentood.stats.linalg import FLAT
 
 JITTER = 1e-6
 _LARGEST = 1e140
-_MOST_BYTES = 8 << 30  # of all covariances together; fitting holds them twice
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,13 @@ class DDU(MixtureDetector):
         high=1,
     )
 
+    def memory(self, train: Latents) -> int:
+        """Add the scatters of all classes, their covariances, and the factors of these."""
+        return super().memory(train) + 3 * memory_of(ClassScatters(self.key), train)
+
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep log π (C,), means (C, D) and factors of the precisions (C, D, D)."""
         centres = train.compute(ClassMeans(self.key))
-        self._check_size(*centres.means.shape)
         divisor = (centres.counts - int(self.unbiased)).clamp(min=1).view(-1, 1, 1)
         covariances = train.compute(ClassScatters(self.key)) / divisor
         factors, jitter, rank = self._factors(covariances, centres, train)
@@ -92,10 +95,10 @@ class DDU(MixtureDetector):
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Report the smallest rank and class, and the jitter as a share of the mean variance."""
+        """Report the smallest class and rank of one, and the jitter by the mean variance."""
         classes, width = state["means"].shape
         return {
-            "rank": int(state["rank"]),
+            "class_rank": int(state["rank"]),
             "width": width,
             "classes": classes,
             "fewest_rows": int(state["fewest_rows"]),
@@ -138,12 +141,3 @@ class DDU(MixtureDetector):
             self.name, self.key, rank, width, len(train), train.name, fewest, jitter,
         )  # fmt: skip
         return factors, jitter, rank
-
-    def _check_size(self, classes: int, width: int) -> None:
-        size = 8 * classes * width**2
-        if size > _MOST_BYTES:
-            raise DetectorError(
-                f"{self.name}: the covariances of all classes must fit in {_MOST_BYTES >> 30} GiB, "
-                f"got {classes} classes × {width}² = {size / 2**30:.0f} GiB; use mahalanobis with "
-                "its one covariance, or a narrower layer"
-            )

@@ -95,8 +95,9 @@ class RelativeMahalanobis(Mahalanobis):
 class SSD(FeatureDetector):
     """Squared Mahalanobis distance to one Gaussian of all fit rows; needs no labels.
 
-    ``(h−μ)ᵀ Σ⁻¹ (h−μ)`` with Σ divided by N and a ridge; Sehwag et al. 2021, with one cluster as
-    they choose. Their code scales features to length 1 first: ``normalise=True``.
+    ``(ĥ−μ)ᵀ Σ⁻¹ (ĥ−μ)`` with Σ divided by N and a ridge; Sehwag et al. 2021, with one cluster as
+    they choose. As in their code ĥ is h scaled to length 1. The code also brings every dimension
+    to variance 1, which changes no such distance, and has a pseudo-inverse in place of the ridge.
     """
 
     name = "ssd"
@@ -106,7 +107,7 @@ class SSD(FeatureDetector):
     fails = "Classes far apart: the one Gaussian spans the gaps between them as well."
     cost = "O(N·D² + D³) fit, O(D²) per row"
     cannot_fit_on = ("one row",)
-    normalise: bool = hyper(False, "whether features are scaled to length 1 first")
+    normalise: bool = hyper(True, "whether features are scaled to length 1 first")
     ridge: Ridge = RIDGE
 
     def statistics(self) -> tuple[Statistic[Any], ...]:

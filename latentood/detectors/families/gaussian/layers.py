@@ -94,11 +94,11 @@ class MahalanobisLayers(Detector):
         return state | {"offset": offset.to(device), "alpha": alpha.to(device)}
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Report α and the rank of every layer."""
-        ranks = [int(state[f"{number}.rank"]) for number in range(len(self.layers))]
+        """Report of every layer its α, and what mahalanobis reports."""
+        of_layers = zip(self.layers, state["alpha"].tolist(), self.distances, strict=True)
         return {
-            "alpha": dict(zip(self.layers, state["alpha"].tolist(), strict=True)),
-            "rank": dict(zip(self.layers, ranks, strict=True)),
+            layer: {"alpha": alpha, **distance.diagnostics(_part(state, number))}
+            for number, (layer, alpha, distance) in enumerate(of_layers)
         }
 
     def score(self, state: State, rows: Latents) -> Tensor:

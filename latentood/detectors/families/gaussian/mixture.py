@@ -18,7 +18,13 @@ from latentood.latents import Latents, Statistic
 from latentood.plugins import hyper, plugin
 from latentood.stats.distributions.mixture import spread_rank
 from latentood.stats.linalg import EPSILON
-from latentood.stats.moments import column_scale
+from latentood.stats.moments import MomentSums, column_scale
+
+ROWS_PER_DIMENSION = 4
+"""Rows a covariance is estimated from, by its width D: its error, about √(D/rows), is at most ½."""
+
+ROWS_PER_COMPONENT = 10
+"""The same for the mean component, as the smallest has far fewer rows than the mean."""
 
 log = logging.getLogger(__name__)
 
@@ -30,23 +36,34 @@ class GMM(MixtureDetector):
     ``−log Σ_k w_k·N(h; μ_k, Σ_k)``, fitted by expectation maximisation from k-means (both
     scikit-learn's, seeded); scoring needs tensors alone. Features are standardised first, so the
     density is that of (h−μ)/σ: another constant, the same order of rows. Every Σ_k gets a ridge,
-    a share of the mean variance, where scikit-learn adds an absolute 1e-6.
+    a share of the mean variance, where scikit-learn adds an absolute 1e-6; ``tolerance`` is a gain
+    per dimension, where scikit-learn's is one in all, 1e-3.
+
+    ``covariance=auto`` takes what the M rows fitted to suffice for, and the log and the diagnostics
+    say which: ``full`` matrices from 10·K·D rows on; ``principal``, diagonal ones along the
+    principal axes of all rows, from 4·D rows on; else ``diag``. With fewer rows, held-out ID rows
+    are less likely under it than under the next. ``tied`` is one matrix for all components.
     """
 
     name = "gmm"
     paper = "textbook (Dempster, Laird and Rubin 1977); arXiv:1706.02690 compares it for OOD"
     works = "ID features in several clouds, with no labels or with modes inside a class."
-    fails = "Wide features with few rows per component: likelihoods follow the ridge. Depends on k."
-    cost = "O(I·K·M·D²) fit for I iterations over M rows, O(K·D²) per row"
+    fails = "Few rows, of which auto models variances alone; with full, the ridge decides. Wrong K."
+    cost = (
+        "O(I·K·M·D) fit for I iterations over M rows, O(K·D) per row; with principal axes "
+        "O(M·D² + D³) and O(D²) more; full and tied: D times as much"
+    )
     cannot_fit_on = ("one row",)
     components: int = hyper(10, "K, the number of Gaussians; about as many as classes", low=1)
-    covariance: Literal["full", "tied", "diag", "spherical"] = hyper(
-        "full", "shape of the covariances"
+    covariance: Literal["auto", "full", "tied", "principal", "diag", "spherical"] = hyper(
+        "auto", "form of the covariances; auto: by the number of rows"
     )
     standardise: bool = hyper(True, "whether every dimension is first brought to variance 1")
     ridge: Ridge = RIDGE
     iterations: int = hyper(100, "most steps of expectation maximisation", low=1)
-    tolerance: float = hyper(1e-3, "gain in mean log likelihood below which it stops", above=0)
+    tolerance: float = hyper(
+        1e-4, "gain in mean log likelihood per dimension below which it stops, nats", above=0
+    )
     restarts: int = hyper(1, "fits from different starts, of which the best is kept", low=1)
     share: float = hyper(1.0, "share of the fit rows that is fitted to", above=0, high=1)
     seed: int = hyper(0, "which rows a share keeps, and where k-means starts", low=0)
@@ -55,13 +72,38 @@ class GMM(MixtureDetector):
         """Ask for the rows to fit to."""
         return (Bank(self.key, self.share, self.seed),)
 
+    def memory(self, train: Latents) -> int:
+        """Add the rows in float64, a few times, and the matrices of the form that is fitted."""
+        rows, width = train.shape(self.key)
+        rows = max(1, int(self.share * rows))
+        matrices = {"full": 3 * self.components, "tied": 5, "principal": 5}
+        square = matrices.get(self.form(rows, width), 0) * width**2
+        return super().memory(train) + 8 * (4 * rows * width + square)
+
     def fit(self, train: Latents, val: Latents | None = None) -> State:
-        """Keep log w (K,), means (K, D), factors of the precisions, and the scale (D,)."""
+        """Keep log w (K,), means (K, D), factors of the precisions, the scale (D,) and axes."""
         rows = train.compute(Bank(self.key, self.share, self.seed)).rows
         scale = self.scale(train, rows)
         vectors = self.vectors(scale, rows)
         self._check(vectors, train)
-        return scale | self._fitted(vectors)
+        form = self.form(*vectors.shape)
+        if form == "principal":
+            scale |= self.axes(vectors)
+            vectors = self.vectors(scale, rows)
+        if self.covariance == "auto":
+            log.info(
+                "%s: covariance=%s for %d components, by %d rows of %d dimensions",
+                self.name, form, self.components, *vectors.shape,
+            )  # fmt: skip
+        return scale | self._fitted(vectors, form)
+
+    def form(self, rows: int, width: int) -> str:
+        """Choose the form of the covariances that so many rows suffice for."""
+        if self.covariance != "auto":
+            return self.covariance
+        if rows >= ROWS_PER_COMPONENT * self.components * width:
+            return "full"
+        return "principal" if rows >= ROWS_PER_DIMENSION * width else "diag"
 
     def scale(self, train: Latents, rows: Tensor) -> State:
         """Give what :meth:`vectors` needs: shift and spread (D,) of the rows (M, D)."""
@@ -70,17 +112,28 @@ class GMM(MixtureDetector):
         spread, shift = torch.var_mean(rows.double(), dim=0, correction=0)
         return {"shift": shift, "spread": column_scale(shift, spread)}
 
+    def axes(self, vectors: Tensor) -> State:
+        """Give the principal axes (D, D) of what is fitted to (M, D)."""
+        sums = MomentSums()
+        sums.add(vectors)
+        return {"axes": sums.result().covariance.spectrum[1]}
+
     def vectors(self, state: State, rows: Tensor) -> Tensor:
-        """Standardise rows (N, D), if asked for."""
+        """Standardise rows (N, D), if asked for, and turn them to the axes, if there are any."""
         rows = rows.double()
-        return (rows - state["shift"]) / state["spread"] if self.standardise else rows
+        if self.standardise:
+            rows = (rows - state["shift"]) / state["spread"]
+        return rows @ state["axes"] if "axes" in state else rows
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Report the smallest rank and weight of a component, and how the fit ended."""
+        """Report the form, the smallest rank and weight of a component, and how the fit ended."""
         components, width = state["means"].shape
+        diagonal = "principal" if "axes" in state else "diag"
+        chosen = "full" if state["factors"].dim() == 3 else diagonal
         return {
             "components": components,
-            "rank": int(state["rank"]),
+            "covariance": chosen if self.covariance == "auto" else self.covariance,
+            "component_rank": int(state["rank"]),
             "width": width,
             "fewest_rows": float(state["fewest_rows"]),
             "iterations": int(state["iterations"]),
@@ -98,10 +151,10 @@ class GMM(MixtureDetector):
         if not bool((vectors.amax(dim=0) > vectors.amin(dim=0)).any()):
             raise no_spread(f"{self.name}: {self.key}", count, train)
 
-    def _fitted(self, vectors: Tensor) -> State:
+    def _fitted(self, vectors: Tensor, form: str) -> State:
         """Run expectation maximisation on rows (M, D) float64."""
         ridge = self.ridge * float(vectors.var(dim=0, correction=0).mean())
-        model = self._maximised(vectors, ridge)
+        model = self._maximised(vectors, "diag" if form == "principal" else form, ridge)
         kept = {
             "log_weights": torch.from_numpy(model.weights_).log(),
             "means": torch.from_numpy(model.means_),
@@ -123,7 +176,7 @@ class GMM(MixtureDetector):
             "converged": torch.tensor(model.converged_),
         }
 
-    def _maximised(self, vectors: Tensor, ridge: float) -> Any:
+    def _maximised(self, vectors: Tensor, form: str, ridge: float) -> Any:
         """Fit scikit-learn's model, with its warnings as log lines and its errors as ours."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
@@ -131,10 +184,10 @@ class GMM(MixtureDetector):
 
         model = GaussianMixture(
             self.components,
-            covariance_type=self.covariance,
+            covariance_type=form,
             reg_covar=ridge,
             max_iter=self.iterations,
-            tol=self.tolerance,
+            tol=self.tolerance * vectors.shape[1],
             n_init=self.restarts,
             random_state=self.seed,
         )
@@ -174,5 +227,7 @@ def _rank(model: Any, width: int) -> int:
     if model.covariance_type in ("full", "tied"):
         return min(spread_rank(matrix, ridge) for matrix in covariances.view(-1, width, width))
     variances = covariances.view(len(covariances), -1)  # (K, D), or (K, 1)
-    spread = variances - ridge > EPSILON * width * variances.amax()
+    # They are differences of squares, so their rounding is that of the squares.
+    squares = variances.amax() + float((model.means_**2).max())
+    spread = variances - ridge > EPSILON * width * squares
     return int(spread.expand(-1, width).sum(dim=1).min())

@@ -21,9 +21,13 @@ class NAC(Detector):
     ``−mean_i min(κ_i(ŝ_i), r)/r`` with ``ŝ = σ(α·h·∂KL(u‖p)/∂h)`` and κ_i the density of ŝ_i over
     the fit rows, a histogram of ``bins`` equal bins; Liu et al. 2024. Behind the penultimate
     features there is only the head, so ``∂KL/∂h = Wᵀ(p−u)`` exactly and the cache is enough. With
-    N fit rows, r counts a bin as covered from ``O* = r·N/bins`` rows on; the authors' O* = 50 for
-    50 bins and 1,000 rows is r = 2.5. Their code, and pytorch-ood, make bins finer towards 0 and
-    1, which the paper does not; both read other layers too, by backward passes.
+    N fit rows, r counts a bin as covered from ``O* = r·N/bins`` rows on.
+
+    The defaults are the authors' for CIFAR-10 (α = 100, O* = 50 of 1,000 rows). For this layer
+    and 50 bins they have α = 50 and the same O* on CIFAR-100 (``steepness=50``), α = 3,000 and
+    O* = 10 of 1,000 on ImageNet (``steepness=3000, r=0.5``), and α = 100 and O* = 500 of 50,000
+    for its ViT-B (``r=0.5``). Their code makes bins finer towards ½, and pytorch-ood towards 0
+    and 1, which the paper does not; both read other layers too, by backward passes.
     """
 
     name = "nac"
@@ -34,9 +38,13 @@ class NAC(Detector):
     cost = "O(N·C·D) fit, O(C·D) per row"
     reads = (PENULTIMATE_FEATURES, LOGITS)
     fit_reads = (PENULTIMATE_FEATURES, LOGITS, HEAD)
-    steepness: float = hyper(100.0, "α of the sigmoid: 100 in the paper for this layer", above=0)
+    steepness: float = hyper(
+        100.0, "α of the sigmoid: 100 for CIFAR-10, 50 for CIFAR-100, 3000 for ImageNet", above=0
+    )
     bins: int = hyper(50, "bins of the histogram of each unit", low=2)
-    r: float = hyper(2.5, "density from which on a state counts as covered", above=0)
+    r: float = hyper(
+        2.5, "density from which on a state is covered: 2.5 for CIFAR, 0.5 for ImageNet", above=0
+    )
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the histogram of states."""

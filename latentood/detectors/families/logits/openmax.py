@@ -27,12 +27,12 @@ class OpenMax(Detector):
     distribution of their ``tail`` largest distances to it, the i-th largest of the top ``alpha``
     logits keeps a share ``1 − ω_i·F_c(‖z − μ_c‖)``, ω_i = (α+1−i)/α; what is taken away makes
     up the logit of the unknown class, whose softmax probability is the score. Bendale and Boult
-    2016, with these departures: ω_i is that of the authors' code (algorithm 2 prints α−i); the
-    Weibull fit is the maximum likelihood with the location fixed at 0, as by
-    ``scipy.stats.weibull_min``, where the authors' libMR moves the tail by a constant that
-    depends on its version; distances are euclidean. A class whose correct rows have fewer than
-    two different distances is not recalibrated, and a warning says so. pytorch-ood also counts
-    misclassified rows.
+    2016. ω_i, ``tail`` and ``alpha`` are those of the authors' code (algorithm 2 prints α−i; the
+    paper tunes both numbers). These depart from it: the Weibull fit is the maximum likelihood with
+    the location fixed at 0, as by ``scipy.stats.weibull_min``, where libMR moves the tail by
+    10,000; distances are euclidean, where the code adds a cosine distance to 1/200 of them. A
+    class whose correct rows have fewer than two different distances is not recalibrated, and a
+    warning says so. pytorch-ood also counts misclassified rows.
     """
 
     name = "openmax"
@@ -45,7 +45,7 @@ class OpenMax(Detector):
     reads = (LOGITS,)
     fit_reads = (LOGITS, LABELS)
     tail: int = hyper(20, "largest distances of a class that its Weibull is fitted to", low=2)
-    alpha: int = hyper(3, "top classes whose logits are recalibrated; at most all", low=1)
+    alpha: int = hyper(10, "top classes whose logits are recalibrated; at most all", low=1)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the means of correctly classified rows."""

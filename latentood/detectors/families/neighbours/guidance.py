@@ -10,8 +10,8 @@ from torch import Tensor
 
 from latentood.detectors.banks import BankDetector, bank_state
 from latentood.detectors.base import State
-from latentood.detectors.checks import too_many_neighbours
-from latentood.detectors.statistics.bank import Bank, ClassBank, own_positions
+from latentood.detectors.checks import require_neighbours, too_many_neighbours
+from latentood.detectors.statistics.bank import Bank, ClassBank, own_copies
 from latentood.latents import LABELS, LOGITS, Latents, Statistic
 from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import unit_rows
@@ -64,11 +64,8 @@ class NNGuide(BankDetector):
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Multiply energy and guidance: (N,)."""
-        own = own_positions(state["positions"], state["origin"], rows)
-        others = len(state["bank"]) - (own is not None and bool((own >= 0).any()))
-        if self.k > others:
-            remedy = "score rows other than the fit rows"
-            raise too_many_neighbours(self.name, self.k, others, remedy)
+        own = own_copies(state, rows)
+        require_neighbours(self.name, self.k, len(state["bank"]), own)
         bank = Guides(
             len(state["bank"]),
             lambda part: unit_rows(state["bank"][part]) * state["energies"][part].unsqueeze(1),
@@ -108,7 +105,7 @@ class Relation(BankDetector):
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Sum the relations: (N,) ≤ 0."""
-        own = own_positions(state["positions"], state["origin"], rows)
+        own = own_copies(state, rows)
         unit, p = unit_rows(rows[self.key]), rows.double(LOGITS).softmax(dim=1)
         total = p.new_zeros(len(p))
         bank = Guides(len(state["bank"]), lambda part: unit_rows(state["bank"][part]))

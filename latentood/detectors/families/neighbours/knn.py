@@ -10,8 +10,8 @@ from torch import Tensor
 
 from latentood.detectors.banks import BankDetector, bank_state
 from latentood.detectors.base import State
-from latentood.detectors.checks import too_many_neighbours
-from latentood.detectors.statistics.bank import Bank, own_positions
+from latentood.detectors.checks import require_neighbours, too_many_neighbours
+from latentood.detectors.statistics.bank import Bank, own_copies
 from latentood.latents import Latents
 from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import unit_rows
@@ -24,8 +24,7 @@ class ReadyBank:
     """A bank with its index."""
 
     search: Neighbours
-    positions: Tensor  # (M,) of the bank in the fit split
-    origin: Tensor  # (32,) digest of the fit split
+    state: State  # what was fitted
 
 
 @plugin
@@ -33,7 +32,8 @@ class KNN(BankDetector):
     """Distance to the k-th nearest fit row, of features scaled to length 1.
 
     ``‖ĥ − ĥ_(k)‖`` with ĥ = h/(‖h‖+ε); Sun et al. 2022. K is 50 there for CIFAR-10, 200 for
-    CIFAR-100, 1000 for ImageNet. A row of the bank is not its own neighbour.
+    CIFAR-100, 1000 for ImageNet. A row is not its own neighbour, nor is a
+    copy of it in the bank.
     """
 
     name = "knn"
@@ -69,7 +69,7 @@ class KNN(BankDetector):
             state["bank"], vectors=vectors, engine=self.engine, index=self.index, effort=self.effort
         )
         search.asked.add(self.k)
-        return ReadyBank(search, state["positions"], state["origin"])
+        return ReadyBank(search, state)
 
     def measure(self, state: State, ready: Callable[[], ReadyBank]) -> dict[str, Any]:
         """Report the engine, and which share of the k nearest rows an approximate index finds."""
@@ -82,11 +82,8 @@ class KNN(BankDetector):
 
     def score(self, state: ReadyBank, rows: Latents) -> Tensor:
         """Measure the distance to the k-th neighbour: (N,) ≥ 0."""
-        own = own_positions(state.positions, state.origin, rows)
-        others = len(state.search) - (own is not None and bool((own >= 0).any()))
-        if self.k > others:
-            remedy = "score rows other than the fit rows"
-            raise too_many_neighbours(self.name, self.k, others, remedy)
+        own = own_copies(state.state, rows)
+        others = require_neighbours(self.name, self.k, len(state.search), own)
         ks = tuple(sorted(k for k in state.search.asked | {self.k} if k <= others))
         distance = rows.once(
             (state.search, self.key, ks),

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from latentood.detectors.banks import bank_state
 from latentood.detectors.base import FeatureDetector, State
-from latentood.detectors.statistics.bank import Sample, own_positions
+from latentood.detectors.statistics.bank import Sample, own_copies
 from latentood.errors import DetectorError
 from latentood.latents import Latents, Statistic
 from latentood.plugins import hyper, plugin
 from latentood.stats.linalg import unit_rows
+from latentood.stats.neighbours.copies import Copies
 
 TIE = 1e-12
 """Squared distances between unit rows that differ by less are equal: rounding is below it."""
@@ -85,21 +86,20 @@ class CFOOD(FeatureDetector):
 
     def score(self, state: ReadyReference, rows: Latents) -> Tensor:
         """Find the smallest share: (N,) in (0, 1]."""
-        own = own_positions(state.state["positions"], state.state["origin"], rows)
+        own = own_copies(state.state, rows)
         unit = unit_rows(rows[self.key])
         step = max(1, _ELEMENTS // len(state.unit))
         starts = range(0, len(unit), step)
         return torch.cat(
-            [self._share(state, unit[s : s + step], _part(own, s, step)) for s in starts]
+            [self._share(state, unit[s : s + step], own and own[s : s + step]) for s in starts]
         )
 
-    def _share(self, state: ReadyReference, unit: Tensor, own: Tensor | None) -> Tensor:
+    def _share(self, state: ReadyReference, unit: Tensor, own: Copies | None) -> Tensor:
         size = len(state.unit)
         squared = _squared(state.unit, unit)  # (n, N)
         rank = 1 + torch.searchsorted(state.radii, squared - TIE)
         if own is not None:  # its own neighbourhood counts it last, so that it is no help
-            inside = (own >= 0).nonzero().flatten()
-            rank[own[inside], inside] = size
+            rank[own.among(slice(size)).mT] = size
         return rank.kthvalue(self._needed(size), dim=0).values.double() / size
 
     def _needed(self, size: int) -> int:
@@ -111,7 +111,3 @@ def _squared(rows: Tensor, others: Tensor) -> Tensor:
     """Squared distances of rows (n, D) and (N, D) → (n, N)."""
     squares = rows.square().sum(dim=1, keepdim=True) + others.square().sum(dim=1)
     return torch.addmm(squares, rows, others.mT, alpha=-2)
-
-
-def _part(own: Tensor | None, start: int, step: int) -> Tensor | None:
-    return None if own is None else own[start : start + step]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from latentood.detectors.base import Detector, FeatureDetector, State
 from latentood.detectors.checks import checked_head
-from latentood.detectors.statistics.moments import Moments
+from latentood.detectors.statistics.moments import Lowest, Moments
 from latentood.errors import DetectorError
 from latentood.latents import HEAD, LOGITS, PENULTIMATE_FEATURES, Latents
 from latentood.plugins import hyper, plugin
@@ -51,7 +51,7 @@ class NuSA(Detector):
     def diagnostics(self, state: State) -> dict[str, Any]:
         """Report the rank of the head."""
         width, rank = state["seen"].shape
-        return {"rank": rank, "width": width}
+        return {"head_rank": rank, "width": width}
 
     def score(self, state: State, rows: Latents) -> Tensor:
         """Measure the share: (N,) in [0, 1]."""
@@ -65,27 +65,31 @@ class NECO(FeatureDetector):
     """Share of the features within the ID subspace, times the largest logit, negated.
 
     ``−‖Pᵀĥ‖/‖ĥ‖ · max z`` with ĥ the features, standardised, and P their first ``dim`` principal
-    axes over the fit rows; Ammar et al. 2024. As in the authors' code the largest logit counts
-    except for ResNets (``max_logit=False``); it also leaves standardising out where classes have
-    collapsed. They choose dim per network; the simplex of their theory has C−1 dimensions.
+    axes over the fit rows; Ammar et al. 2024. The authors' code leaves the largest logit out for
+    ResNets and keeps it for ViT, DeiT and Swin: ``max_logit=auto`` leaves it out where no fit row
+    has a feature below 0, as after a ReLU, and the diagnostics say which. For DeiT and Swin the
+    code divides by the length of h, not of ĥ; here it is that of ĥ always. They choose dim per
+    network; the simplex of their theory has C−1 dimensions.
     """
 
     name = "neco"
     family = "subspace"
     paper = "arXiv:2310.06823, eq. 6"
     works = "Networks trained long past zero error, so that features collapse to class means."
-    fails = "Networks stopped early; logits that are all negative turn the order round."
+    fails = "Networks stopped early; with max z, logits all below 0 turn the order round."
     cost = "O(N·D² + D³) fit, O(D·dim) per row"
     cannot_fit_on = ("one row",)
     reads = (LOGITS,)
     fit_reads = (LOGITS,)
-    asks = (Moments,)
+    asks = (Moments, Lowest)
     dim: int = hyper(0, "principal axes of the ID subspace; 0 = one less than classes", low=0)
     standardise: bool = hyper(True, "whether every dimension is first brought to variance 1")
-    max_logit: bool = hyper(True, "whether the share is multiplied by the largest logit")
+    max_logit: Literal["auto", True, False] = hyper(
+        "auto", "whether the share is multiplied by the largest logit; auto: unless rectified"
+    )
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
-        """Keep mean and spread (D,) and the principal axes (D, dim)."""
+        """Keep mean and spread (D,), the principal axes (D, dim), and if features are rectified."""
         moments = train.compute(Moments(self.key))
         matrix = moments.covariance.matrix
         scale = torch.ones_like(moments.mean)
@@ -108,15 +112,21 @@ class NECO(FeatureDetector):
             "scale": scale,
             "axes": axes,
             "rank": torch.tensor(spread.rank),
+            "rectified": train.compute(Lowest(self.key)) >= 0,
         }
 
     def diagnostics(self, state: State) -> dict[str, Any]:
-        """Report the width of the ID subspace and the rank of the fit rows."""
+        """Report the width of the ID subspace, the rank of the fit rows and if max z counts."""
         width, dim = state["axes"].shape
-        return {"dim": dim, "rank": int(state["rank"]), "width": width}
+        facts = {"dim": dim, "rank": int(state["rank"]), "width": width}
+        return facts | {"max_logit": self._multiplies(state)}
 
     def score(self, state: State, rows: Latents) -> Tensor:
-        """Multiply share and largest logit: (N,)."""
+        """Give the share, by the largest logit if that counts: (N,)."""
         scaled = (rows.double(self.key) - state["mean"]) / state["scale"]
         share = lengths(scaled @ state["axes"]) / (lengths(scaled) + NORM_FLOOR)
-        return -share * rows.double(LOGITS).amax(dim=1) if self.max_logit else -share
+        return -share * rows.double(LOGITS).amax(dim=1) if self._multiplies(state) else -share
+
+    def _multiplies(self, state: State) -> bool:
+        """Tell whether the largest logit counts."""
+        return not bool(state["rectified"]) if self.max_logit == "auto" else self.max_logit

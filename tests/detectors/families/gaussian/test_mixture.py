@@ -7,11 +7,13 @@ import torch
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError
+from latentood.evaluation.warnings import warnings_of
 from latentood.latents import Latents
+from latentood.testing.blobs import auroc
 from tests.parity.agreement import assert_agrees
 
 
-@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("covariance", ["full", "tied", "principal", "diag", "spherical"])
 @pytest.mark.parametrize("standardise", [True, False])
 def test_every_covariance_agrees_with_the_slow_formula(blobs, covariance, standardise):
     assert_agrees(blobs, "gmm", components=3, covariance=covariance, standardise=standardise)
@@ -28,10 +30,54 @@ def test_as_many_components_as_dimensions_are_not_mistaken_for_one_covariance(bl
         assert_agrees(blobs, "gmm", components=16, covariance=covariance)
 
 
+@pytest.mark.parametrize(
+    ("rows", "components", "form"),
+    [
+        (240, 1, "full"), (160, 1, "full"), (159, 1, "principal"), (240, 2, "principal"),
+        (64, 1, "principal"), (63, 1, "diag"), (40, 30, "diag"),
+    ],
+)  # fmt: skip
+def test_the_rows_decide_on_the_form_of_the_covariances(blobs, caplog, rows, components, form):
+    train, far = blobs.train.rows(slice(rows)).latents(), blobs.far.latents()
+    with caplog.at_level(logging.INFO, "latentood"):
+        auto = fit(detector("gmm", components=components), train)
+    named = fit(detector("gmm", components=components, covariance=form), train)
+    assert auto.provenance["diagnostics"]["covariance"] == form
+    assert named.provenance["diagnostics"]["covariance"] == form
+    said = f"gmm: covariance={form} for {components} components, by {rows} rows of 16 dimensions"
+    assert [record.message for record in caplog.records if "covariance=" in record.message] == [
+        said
+    ]
+    assert torch.equal(auto.score(far), named.score(far))
+
+
+def test_a_wide_layer_of_few_rows_keeps_no_matrix():
+    """At D = 20,000 one D × D matrix takes 3.2 GB, and K of them ten times as much."""
+    rows = torch.randn(60, 20_000, generator=torch.Generator().manual_seed(0))
+    fitted = fit(detector("gmm"), Latents(features={"penultimate": rows}))
+    assert sum(tensor.numel() for tensor in fitted.state.values()) < 25 * 20_000
+
+
+def test_principal_axes_see_a_row_that_breaks_a_correlation_where_diag_does_not():
+    draw = torch.randn(400, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    along = draw + 0.1 * torch.randn(400, 2, dtype=torch.float64)
+    broken = along * torch.tensor([1.0, -1.0], dtype=torch.float64)
+    train, rows = (Latents(features={"penultimate": x}) for x in (along, broken))
+    caught = {}
+    for form in ("principal", "diag"):
+        fitted = fit(detector("gmm", components=1, covariance=form), train)
+        caught[form] = auroc(fitted.score(train), fitted.score(rows))
+    assert caught["principal"] > 0.85
+    assert caught["diag"] < 0.55
+
+
 def test_one_component_ranks_as_ssd_does(blobs):
     mixture, distance = (
         fit(detector(name, **options), blobs.train.latents()).score(blobs.far.latents())
-        for name, options in (("gmm", {"components": 1, "ridge": 0.0}), ("ssd", {"ridge": 0.0}))
+        for name, options in (
+            ("gmm", {"components": 1, "ridge": 0.0}),
+            ("ssd", {"ridge": 0.0, "normalise": False}),
+        )
     )
     torch.testing.assert_close(
         mixture - mixture[0], (distance - distance[0]) / 2, rtol=1e-9, atol=1e-9
@@ -56,13 +102,15 @@ def test_the_fit_is_told_by_its_diagnostics(blobs):
         "diagnostics"
     ]
     assert diagnostics["components"] == 3
-    assert diagnostics["rank"] == diagnostics["width"] == 16
+    assert diagnostics["component_rank"] == diagnostics["width"] == 16
     assert diagnostics["converged"] is True
     assert diagnostics["iterations"] >= 1
     assert 1 < diagnostics["fewest_rows"] <= 80
 
 
-@pytest.mark.parametrize(("covariance", "rank"), [("full", 14), ("diag", 14), ("tied", 14)])
+@pytest.mark.parametrize(
+    ("covariance", "rank"), [("full", 14), ("diag", 14), ("principal", 14), ("tied", 14)]
+)
 def test_a_component_of_short_rank_is_told_and_logged(blobs, caplog, covariance, rank):
     features = blobs.train.features.clone()
     features[:, [2, 11]] = 0.1
@@ -70,7 +118,9 @@ def test_a_component_of_short_rank_is_told_and_logged(blobs, caplog, covariance,
     chosen = detector("gmm", components=2, covariance=covariance)
     with caplog.at_level(logging.WARNING):
         diagnostics = fit(chosen, train).provenance["diagnostics"]
-    assert diagnostics["rank"] == rank
+    assert diagnostics["component_rank"] == rank
+    sentence = f"the rows of a component span {rank} of 16 dimensions: extract more of them"
+    assert warnings_of(diagnostics, {}) == (sentence,)
     assert f"gmm: a component has a covariance of rank {rank} in 16 dimensions" in caplog.text
     assert "of 240 rows): the ridge decides in the others" in caplog.text
 
@@ -78,7 +128,7 @@ def test_a_component_of_short_rank_is_told_and_logged(blobs, caplog, covariance,
 def test_components_of_a_single_row_are_told(blobs, caplog):
     with caplog.at_level(logging.WARNING):
         fitted = fit(detector("gmm", components=12), blobs.train.rows(slice(12)).latents())
-    assert fitted.provenance["diagnostics"]["rank"] == 0
+    assert fitted.provenance["diagnostics"]["component_rank"] == 0
     assert "(the smallest covers 1.0 of 12 rows)" in caplog.text
     assert bool(fitted.score(blobs.far.latents()).isfinite().all())
 
@@ -109,8 +159,9 @@ def test_rows_without_spread_are_refused(standardise):
 
 
 def test_singular_components_without_a_ridge_are_refused(blobs):
+    chosen = detector("gmm", components=4, ridge=0.0, covariance="full")
     with pytest.raises(DetectorError) as caught:
-        fit(detector("gmm", components=4, ridge=0.0), blobs.train.rows(slice(20)).latents())
+        fit(chosen, blobs.train.rows(slice(20)).latents())
     assert str(caught.value) == (
         "gmm: features/penultimate must give components of full rank with ridge=0, got singular "
         "ones; raise ridge, lower components or choose covariance=diag"

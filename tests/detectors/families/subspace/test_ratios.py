@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from latentood.detectors.fitted import fit
+from latentood.detectors.fitted import Fitted, fit
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError
+from latentood.evaluation.warnings import warnings_of
 from latentood.latents import Latents
 from latentood.testing.detector_contract import assert_close
 from tests.parity.agreement import assert_agrees
@@ -55,7 +56,8 @@ def test_a_head_of_short_rank_sees_less():
     weight = torch.randn(2, 8, dtype=torch.float64).repeat(3, 1)
     given = Latents(features={"penultimate": torch.randn(5, 8)}, **head_of(weight))
     fitted = fit(detector("nusa"), given)
-    assert fitted.provenance["diagnostics"] == {"rank": 2, "width": 8}
+    assert fitted.provenance["diagnostics"] == {"head_rank": 2, "width": 8}
+    assert warnings_of(fitted.provenance["diagnostics"], {}) == ()
 
 
 @pytest.mark.parametrize(("classes", "rank"), [(8, 8), (9, 8)])
@@ -80,7 +82,26 @@ def test_a_head_of_zeros_is_refused():
 
 def test_neco_takes_one_axis_less_than_classes(blobs):
     diagnostics = fit(detector("neco"), blobs.train.latents()).provenance["diagnostics"]
-    assert diagnostics == {"dim": 3, "rank": 16, "width": 16}
+    assert diagnostics == {"dim": 3, "rank": 16, "width": 16, "max_logit": True}
+
+
+def test_neco_leaves_the_largest_logit_out_of_rectified_features(blobs):
+    rectified = blobs.rectified()
+    train = rectified.train.latents()
+    rows = rectified.far.latents()
+    auto, without = (fit(detector("neco", max_logit=choice), train) for choice in ("auto", False))
+    assert auto.provenance["diagnostics"]["max_logit"] is False
+    assert torch.equal(auto.score(rows), without.score(rows))
+    assert_agrees(rectified, "neco")
+
+
+def test_a_file_of_neco_from_before_there_was_auto_means_what_it_did(blobs):
+    train, rows = blobs.train.latents(), blobs.far.latents()
+    for choice in (True, False):
+        fitted = fit(detector("neco", max_logit=choice), train)
+        kept = {name: tensor for name, tensor in fitted.state.items() if name != "rectified"}
+        assert fitted.detector.diagnostics(kept)["max_logit"] is choice
+        assert torch.equal(Fitted(fitted.detector, kept).score(rows), fitted.score(rows))
 
 
 def test_standardised_neco_does_not_depend_on_the_units_of_a_dimension(blobs):
@@ -93,7 +114,7 @@ def test_standardised_neco_does_not_depend_on_the_units_of_a_dimension(blobs):
         rows = Latents(
             features={"penultimate": blobs.far.features * scale + 3.0}, logits=blobs.far.logits
         )
-        scores.append(fit(detector("neco"), train).score(rows))
+        scores.append(fit(detector("neco", max_logit=True), train).score(rows))
     torch.testing.assert_close(*scores, rtol=1e-6, atol=0)
 
 
