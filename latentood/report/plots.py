@@ -81,7 +81,7 @@ def histogram(result: Result, id_split: str, title: str) -> Figure:
 def ranking(comparison: Comparison) -> Figure:
     """Draw near and far AUROC of every detector × layer with their intervals, best on top."""
     ranked = comparison.ranked
-    figure, axes = _canvas(7.6, 1.6 + 0.22 * len(ranked), "AUROC, mean over OOD splits")
+    figure, axes = _canvas(7.6, 2.2 + 0.22 * len(ranked), "AUROC, mean over OOD splits")
     places = np.arange(len(ranked))
     for band in places[1::2]:  # leads the eye from a name to its points
         axes.axhspan(band - 0.5, band + 0.5, color="#F3F3F3", zorder=0)
