@@ -115,7 +115,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     return UnknownName(f"no {kind} named {name!r}; {suggest(name, known)}")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Write the message of any error on one line."""
     return " ".join(str(error).split())
 

@@ -126,13 +126,16 @@ def extract(
     return run(job, store, overwrite=overwrite, progress=progress)
 
 
-def estimate(pipeline: PipelineSource, store: Path | str, **options: Any) -> Estimate:
+def estimate(
+    pipeline: PipelineSource, store: Path | str, *, overwrite: bool = False, **options: Any
+) -> Estimate:
     """Estimate what :func:`extract` with the same arguments will cost; nothing is written.
 
     Raises:
         LatentOODError: As :func:`extract`.
     """
-    return estimating.estimate(_job(pipeline, store, **options), store)
+    job = _job(pipeline, store, overwrite=overwrite, **options)
+    return estimating.estimate(job, store, overwrite=overwrite)
 
 
 def fit(

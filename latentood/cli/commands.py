@@ -316,9 +316,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors raised on purpose become one line and exit status 1."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
-        app(args=arguments)
+        try:
+            app(args=arguments)
+        finally:
+            sys.stdout.flush()
     except LatentOODError as error:
         terminal.note(f"error: {error}")
+        sys.exit(1)
+    except OSError as error:  # of the output itself: a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left cannot be written at the end
+        terminal.note(f"error: the output cannot be written ({error.strerror}); free some space")
         sys.exit(1)
 
 

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from latentood.errors import masked, printable
 from latentood.files import human_bytes
 
 out = Console(soft_wrap=True)
@@ -92,7 +93,7 @@ def row_progress(unit: str = "rows") -> Iterator[Callable[[str, int, int], None]
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table: drawn on a terminal, aligned plain text elsewhere."""
-    cells = [[("" if cell is None else str(cell)) for cell in row] for row in rows]
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     if out.is_terminal:
         drawn = Table(*columns)
         for row in cells:
@@ -108,12 +109,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 def say(text: str) -> None:
     """Print a line of result."""
-    out.print(text, highlight=False, markup=False)
+    out.print(_plain_text(text), highlight=False, markup=False)
 
 
 def note(text: str) -> None:
     """Print a line that is not the result, on stderr."""
-    err.print(text, highlight=False, markup=False)
+    err.print(_plain_text(text), highlight=False, markup=False)
+
+
+def _plain_text(text: str) -> str:
+    """Write lines without control characters and passwords, which a name or an address may hold."""
+    return "\n".join(printable(masked(line)) for line in text.split("\n"))
 
 
 def show_json(value: Any) -> None:

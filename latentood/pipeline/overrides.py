@@ -23,6 +23,8 @@ def absolute(node: Any, folder: Path, key: str = "") -> Any:
         return {name: absolute(value, folder, str(name)) for name, value in node.items()}
     if isinstance(node, list):
         return [absolute(value, folder, key) for value in node]
+    if isinstance(node, str) and "${" in node:
+        return node  # known only when it is used
     if isinstance(node, str) and (key in PATH_KEYS or key == "weights") and "://" not in node:
         named_weights = key == "weights" and not re.search(r"[./\\]", node)  # e.g. DEFAULT
         return node if named_weights else str((folder / Path(node).expanduser()).resolve())

@@ -7,6 +7,7 @@ that was stored in a cache is provenance, and nothing in it is ever imported.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -196,6 +197,26 @@ class Pipeline(_Section):
     extract: Extract = Extract()
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key may stand only once in a mapping; otherwise the last one would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in lines and isinstance(key.value, str):
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value!r} stands in line {lines[key.value]} and again in "
+                    f"line {line}; keep one"
+                )
+            lines[str(key.value)] = line
+        return super().construct_mapping(node, deep)
+
+
+_BRANCH = re.compile(r"^(constrained-\w+|literal|function-\w+|int|str|float|bool)$|\[")
+"""Parts of a place that pydantic adds for the branches of a union."""
+
+
 def load_pipeline(path: Path | str, overrides: Iterable[str] = ()) -> Pipeline:
     """Read and check a pipeline file.
 
@@ -209,7 +230,7 @@ def load_pipeline(path: Path | str, overrides: Iterable[str] = ()) -> Pipeline:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); name a pipeline file"
@@ -240,7 +261,7 @@ def _explain(error: ValidationError) -> str:
     """Describe the first problem in one sentence, with the nearest known key for an unknown one."""
     problems = error.errors()  # a misspelt key is also a missing one: report the misspelling
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    where = [str(part) for part in problem["loc"]]
+    where = [str(part) for part in problem["loc"] if not _BRANCH.search(str(part))]
     if problem["type"] == "extra_forbidden":
         known = _fields_at(where[:-1])
         return f"unknown key {'.'.join(where)!r}; {suggest(where[-1], known)}"

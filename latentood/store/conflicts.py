@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from latentood.errors import FingerprintMismatch, IncompleteSplit
 from latentood.latents import Key
-from latentood.latents.facts import canonical
-from latentood.store.root import Root
+from latentood.latents.facts import Origin, canonical
+from latentood.store.documents import DOCUMENT
+from latentood.store.root import Head, Root, read_root
 from latentood.store.schema import SplitSpec
-from latentood.store.splits import StoredSplit
+from latentood.store.splits import StoredSplit, list_splits, load_split
+
+
+def refuse_other_job(
+    store: Path, origin: Origin, head: Head | None, splits: Iterable[SplitSpec]
+) -> None:
+    """Check, without a write, that a run may write these splits into a store, if it is there."""
+    if not (store / DOCUMENT).exists():
+        return
+    stored = read_root(store)
+    refuse_other_run(store, stored, Root.of(origin, head))
+    there = list_splits(store)
+    for split in splits:
+        if split.name in there:
+            refuse_other_split(store, load_split(store, stored, split.name), split)
 
 
 def refuse_other_run(store: Path, stored: Root, given: Root) -> None:

@@ -60,3 +60,12 @@ def test_a_single_split_needs_no_sum(screen):
 )
 def test_durations(seconds, text):
     assert human_time(seconds) == text
+
+
+def test_control_characters_and_passwords_never_reach_the_terminal(capsys):
+    terminal.say("id \x1b[31m\x9b2J.png\nat postgresql://me:secret@host/db")
+    terminal.table(["name"], [["\x1b]0;title\x07"]])
+    shown = capsys.readouterr().out
+    assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in shown.replace("\n", ""))
+    assert "secret" not in shown
+    assert r"\x1b[31m\x9b2J.png" in shown

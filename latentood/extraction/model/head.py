@@ -79,6 +79,7 @@ def find_head(
 
             hooks.callback(module.register_forward_hook(take).remove)
         logits = select_logits(model(batch), output)
+    _require_finite(model, logits)
     return next(
         (
             n
@@ -86,6 +87,18 @@ def find_head(
             if out.shape == logits.shape and out.equal(logits)
         ),
         None,
+    )
+
+
+def _require_finite(model: nn.Module, logits: Tensor) -> None:
+    if bool(logits.isfinite().all()):
+        return
+    tensors = model.state_dict().items()
+    bad = next((n for n, t in tensors if t.is_floating_point() and not t.isfinite().all()), None)
+    cause = f"{bad} of its weights has NaN or infinity" if bad else "its weights are finite"
+    raise ModelError(
+        f"the model's logits must be finite, got NaN or infinity for the first rows ({cause}); "
+        "look at the weights and the transform"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,12 @@ from torch import Tensor, nn
 from latentood.errors import ConfigError, ModelError, one_line
 from latentood.latents.facts import canonical
 from latentood.pipeline.schema import ModelConfig
-from latentood.pipeline.targets import build
+from latentood.pipeline.targets import build, filled
+
+log = logging.getLogger(__name__)
+
+_NESTED = ("state_dict", "model_state_dict", "model")
+_PARALLEL = "module."
 
 
 def load_model(config: ModelConfig, seed: int) -> nn.Module:
@@ -32,7 +39,7 @@ def load_model(config: ModelConfig, seed: int) -> nn.Module:
             f"{config.target}: must give a torch.nn.Module, got {type(model).__name__}"
         )
     if config.weights is not None:
-        load_weights(model, config.weights)
+        load_weights(model, Path(filled(str(config.weights), "model.weights")))
     return model.eval().requires_grad_(False)
 
 
@@ -67,17 +74,37 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"weights {path}: must hold tensors alone, got a file with other objects, which are "
+            "never unpickled; save the model's state_dict(), best as safetensors"
+        ) from error
     except Exception as error:  # the readers raise many kinds; all mean the same to the user
         reason = one_line(error)[:200]
         raise ConfigError(
             f"weights {path}: must be safetensors or load with weights_only=True; "
             f"reading failed: {reason}"
         ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(f"weights {path}: must hold a state dict of tensors")
-    return dict(state)
+    return _state_dict(path, state)
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    """Take the state dict out of what a checkpoint holds, without the prefix of a parallel run."""
+    nested = [name for name in _NESTED if isinstance(content, Mapping) and name in content]
+    if nested and isinstance(content[nested[0]], Mapping):
+        log.info("weights %s: using %r of the checkpoint", path, nested[0])
+        content = content[nested[0]]
+    tensors = isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
+    if not tensors:
+        held = f"{', '.join(map(repr, content))}" if isinstance(content, Mapping) else content
+        raise ConfigError(
+            f"weights {path}: must hold a state dict of tensors, got {str(held)[:200]}; save the "
+            "model's state_dict()"
+        )
+    if content and all(key.startswith(_PARALLEL) for key in content):
+        log.info("weights %s: names without the prefix %r of a parallel run", path, _PARALLEL)
+        return {key.removeprefix(_PARALLEL): value for key, value in content.items()}
+    return dict(content)
 
 
 def _first(keys: list[str], shown: int = 3) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latentood.extraction.passes.timing import seconds_per_row
 from latentood.extraction.run.job import Job
+from latentood.store.conflicts import refuse_other_job
 from latentood.store.disk import free_bytes
 
 
@@ -32,8 +33,14 @@ class Estimate:
         return self.seconds_per_row * sum(self.rows.values())
 
 
-def estimate(job: Job, store: Path | str) -> Estimate:
-    """Lay out a job and time one batch; nothing is written."""
+def estimate(job: Job, store: Path | str, *, overwrite: bool = False) -> Estimate:
+    """Lay out a job and time one batch; nothing is written.
+
+    Raises:
+        FingerprintMismatch: The store holds another run's results, which are to stay.
+    """
+    if not overwrite:
+        refuse_other_job(Path(store), job.origin, job.head, job.specs.values())
     batch = next(iter(job.inputs.values())).first(job.batch_size).to(job.device)
     return Estimate(
         rows={name: spec.rows for name, spec in job.specs.items()},

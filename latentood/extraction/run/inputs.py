@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,13 +61,36 @@ class Inputs(Dataset[tuple[Tensor, int]]):
                 f"split {self.name!r}: row {row} ({self.id_of(row)}) cannot be read: "
                 f"{one_line(error)}; mend or remove it"
             ) from error
-        label = int(label)
+        if row and value.shape != self.shape:
+            raise DataError(
+                f"split {self.name!r}: all inputs must have the shape of row 0, "
+                f"{tuple(self.shape)}, got {tuple(value.shape)} in row {row} "
+                f"({self.id_of(row)}); add torchvision.transforms.Resize to the transform"
+            )
+        label = self._class_number(label, row)
         if self.classes is not None and label != NO_LABEL and not 0 <= label < self.classes:
             raise DataError(
                 f"split {self.name!r}: labels must be from 0 to {self.classes - 1}, got "
                 f"{label} in row {row} ({self.id_of(row)}); check num_classes"
             )
         return value, label
+
+    @cached_property
+    def shape(self) -> torch.Size:
+        """Shape of an input."""
+        return self[0][0].shape
+
+    def _class_number(self, label: Any, row: int) -> int:
+        try:
+            if (number := int(label)) == label:
+                return number
+        except (TypeError, ValueError, RuntimeError):
+            pass
+        raise DataError(
+            f"split {self.name!r}: a label must be the number of a class, got "
+            f"{one_line(ValueError(repr(label)))[:80]} in row {row} ({self.id_of(row)}); give "
+            "whole numbers from 0, not names, shares or one-hot rows"
+        )
 
     def first(self, count: int) -> Tensor:
         """Load the first rows, at most so many: (n, …)."""
@@ -117,7 +140,23 @@ class Inputs(Dataset[tuple[Tensor, int]]):
             # Forking after zarr or CUDA started is unsafe.
             multiprocessing_context="spawn" if workers else None,
         )
-        return iter(loader)
+        return _named(self.name, loader)
+
+
+def _named(split: str, batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield batches; an error of a loader process is one line that names the split."""
+    try:
+        yield from batches
+    except DataError as error:  # of a process, with its traceback in the message
+        last = str(error).strip().splitlines()[-1]
+        raise DataError(last.partition("DataError: ")[2] or last) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"split {split!r}: a loader process ended before its rows were read "
+            f"({one_line(error)[:120]}); set extract.workers: 0, or give the machine more memory"
+        ) from error
 
 
 def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from latentood.device import resolve_device
-from latentood.errors import StoreError, unknown
+from latentood.errors import LatentOODError, ModelError, StoreError, one_line, unknown
 from latentood.extraction.model.head import linear_layer
 from latentood.extraction.model.weights import hash_tensors, load_model
 from latentood.extraction.passes.compiling import compile_parts
@@ -83,7 +84,8 @@ def prepare(
     inputs = {name: open_inputs(pipeline, name, limit=limit) for name in names}
     probe = inputs[names[0]].first(2).to(where)
     with precision(pipeline, where):  # an engine must also work in this precision
-        plan = make_plan(model, pipeline, probe)
+        with _model_errors(probe):
+            plan = make_plan(model, pipeline, probe)
         if pipeline.extract.compile:
             compile_parts(plan.engine, probe)
     scores = Schedule.of(pipeline, TappedModel(plan, probe))
@@ -105,6 +107,22 @@ def prepare(
         device=where,
         batch_size=size,
     )
+
+
+@contextmanager
+def _model_errors(probe: Tensor) -> Iterator[None]:
+    """Name an error of the model itself, which the inputs it gets cause most of the time."""
+    try:
+        yield
+    except LatentOODError:
+        raise
+    except Exception as error:
+        log.info("the model stopped", exc_info=True)
+        raise ModelError(
+            f"the model must take inputs of shape {tuple(probe.shape[1:])} and {probe.dtype}, got "
+            f"{type(error).__name__}: {one_line(error)[:300]}; look at the transform, which must "
+            "give float32 for most models"
+        ) from error
 
 
 def precision(pipeline: Pipeline, device: torch.device) -> AbstractContextManager[object]:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from latentood.errors import ConfigError, ModelError
-from latentood.extraction.model.weights import load_model
+from latentood.extraction.model.weights import load_model, load_weights
 from latentood.pipeline.schema import ModelConfig
 from tests.extraction.nets import Conv
 
@@ -60,10 +60,10 @@ class Bomb:
 def test_a_planted_pickle_is_refused_and_does_not_run(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(pickle.dumps({"conv1.weight": Bomb()}))
-    with pytest.raises(ConfigError, match="must be safetensors or load with weights_only=True"):
+    with pytest.raises(ConfigError, match=r"must hold tensors alone|must be safetensors"):
         model(tmp_path / name)
     torch.save({"conv1.weight": Bomb()}, tmp_path / name)
-    with pytest.raises(ConfigError, match="must be safetensors or load with weights_only=True"):
+    with pytest.raises(ConfigError, match=r"must hold tensors alone|must be safetensors"):
         model(tmp_path / name)
     assert not (tmp_path / "bomb-went-off").exists()
 
@@ -80,3 +80,23 @@ def test_a_model_without_weights_is_the_same_every_time_and_leaves_the_global_se
     a, b = model(), model()
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_usual_wrappings_of_a_state_dict_are_recognised_and_said(tmp_path, caplog, wrap, prefix):
+    net = torch.nn.Linear(2, 3)
+    state = {f"{prefix}{name}": value for name, value in net.state_dict().items()}
+    torch.save(state if wrap is None else {wrap: state, "epoch": 3}, tmp_path / "w.pt")
+    other = torch.nn.Linear(2, 3)
+    with caplog.at_level("INFO", "latentood"):
+        load_weights(other, tmp_path / "w.pt")
+    assert torch.equal(net.weight, other.weight)
+    assert (f"using {wrap!r}" in caplog.text) == (wrap is not None)
+    assert ("without the prefix 'module.'" in caplog.text) == bool(prefix)
+
+
+def test_what_is_no_state_dict_is_named(tmp_path):
+    torch.save({"epoch": 3, "loss": 0.5}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"a state dict of tensors, got 'epoch', 'loss'"):
+        load_weights(torch.nn.Linear(2, 3), tmp_path / "w.pt")
