@@ -30,7 +30,7 @@ demo: $(BASE) ## install, train a small network, compare the detectors on it
 	$(BIN)/latentood demo --out $(DEMO)
 
 test: $(TEST) $(PEERS) ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-damage: $(TEST) ## flip every byte of a small cache (minutes)
 	LATENTOOD_SOAK=1 $(BIN)/python -m pytest tests/store/test_damage.py

@@ -9,6 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
+PYTEST = "python -m pytest --numprocesses auto --dist loadfile"
 NO_GPU = "#!/bin/sh\nexit 1\n"
 STAND_IN = """#!/bin/sh
 echo "$(basename "$0")" "$@" >> {log}
@@ -94,7 +95,7 @@ def test_a_second_call_installs_nothing(checkout):
     assert installs(checkout.make("test")[1]) == [".[cpu]", ".[cpu,test]", "oodeel==0.4.0"]
     done, commands = checkout.make("test")
     assert (done.returncode, installs(commands)) == (0, [])
-    assert commands == ["python -m pytest"]
+    assert commands == [PYTEST]
 
 
 def test_a_changed_pyproject_installs_anew(checkout):
@@ -109,7 +110,7 @@ def test_check_runs_what_ci_runs(checkout, repository):
     ran = [command for command in commands if " pip " not in command]
     damage = "python -m pytest tests/store/test_damage.py"
     checks = ["ruff check .", "ruff format --check .", "mypy", "mkdocs build --strict"]
-    assert ran[-6:] == ["python -m pytest", damage, *checks]
+    assert ran[-6:] == [PYTEST, damage, *checks]
     script = (repository / ".ci" / "run").read_text()
     called = [line.split()[1:] for line in script.splitlines() if line.startswith("make ")]
     assert called == [["test"], ["test-damage", "lint", "types", "docs"]]

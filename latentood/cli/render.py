@@ -178,8 +178,8 @@ def comparison(result: Comparison, files: Files, *, as_json: bool) -> None:
         terminal.show_json(result_json(result) | {"files": asdict(files)})
         return
     terminal.out.print(render(result, terminal=terminal.out.is_terminal, failed=False))
-    for overlap in result.overlaps:
-        terminal.say(f"warning: {overlap}")
+    for sentence in result.warnings:
+        terminal.say(f"warning: {sentence}")
     for one in result.ranked:
         for sentence in one.warnings:
             terminal.say(f"warning: {result.title(one.request)}: {sentence}")

@@ -23,7 +23,7 @@ from latentood.evaluation.metrics import (
     fpr95_ood,
 )
 from latentood.evaluation.overlap import Overlap
-from latentood.evaluation.warnings import tie_rate, warnings_of
+from latentood.evaluation.warnings import few_rows, tie_rate, warnings_of
 from latentood.latents import LOGITS, Key
 
 Classes = NDArray[np.int64]
@@ -185,6 +185,12 @@ class Comparison:
     def ood_splits(self) -> tuple[ScoredSplit, ...]:
         """The OOD splits, near before far."""
         return self.splits[1:]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful about the splits, one sentence each."""
+        counts = ((split.name, len(split.labels)) for split in self.splits)
+        return (*map(str, self.overlaps), *few_rows(counts))
 
     @property
     def ranked(self) -> tuple[Result, ...]:

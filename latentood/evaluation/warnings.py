@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from latentood.evaluation.metrics import Array
 MOST_TIES = 0.01
 LEAST_RECALL = 0.95
 WORST_CONDITION = 1e12
-
+LEAST_ROWS = 20
+"""With fewer, a threshold that keeps 95% of them keeps all of them."""
 
 _SPANNED_BY = {
     "rank": "the fit rows span",
@@ -28,6 +29,16 @@ def tie_rate(id_scores: Array, ood_scores: Array) -> float:
     place = np.searchsorted(values, ood_scores).clip(max=len(values) - 1)
     ties = counts[place][values[place] == ood_scores].sum()
     return float(ties / (id_scores.size * ood_scores.size))
+
+
+def few_rows(counts: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    """Warn of splits with too few rows for FPR95, given their names and numbers of rows."""
+    return tuple(
+        f"{split} has {rows} row{'s' * (rows > 1)}, and FPR95 needs {LEAST_ROWS} or more: see how "
+        "wide the intervals are, and extract more of them"
+        for split, rows in counts
+        if rows < LEAST_ROWS
+    )
 
 
 def warnings_of(diagnostics: Mapping[str, Any], ties: Mapping[str, float]) -> tuple[str, ...]:

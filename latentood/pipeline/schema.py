@@ -216,6 +216,9 @@ class _UniqueKeys(yaml.SafeLoader):
 _BRANCH = re.compile(r"^(constrained-\w+|literal|function-\w+|int|str|float|bool)$|\[")
 """Parts of a place that pydantic adds for the branches of a union."""
 
+_CLASS = re.compile(r" or instance of \w+$")
+"""What pydantic takes beside a mapping, but no file can hold."""
+
 
 def load_pipeline(path: Path | str, overrides: Iterable[str] = ()) -> Pipeline:
     """Read and check a pipeline file.
@@ -267,7 +270,7 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {'.'.join(where)!r}; {suggest(where[-1], known)}"
     if problem["type"] == "missing":
         return f"key {'.'.join(where)!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _CLASS.sub("", problem["msg"].removeprefix("Value error, "))
     got = "" if isinstance(problem["input"], dict | list) else f", got {problem['input']!r}"
     return f"{'.'.join(where)}: {message[0].lower()}{message[1:]}{got}"
 

@@ -83,6 +83,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "fitted": [asdict(r.request) | {"provenance": r.provenance} for r in comparison.results],
         "failed": [_unscored(one) for one in comparison.failed],
         "skipped": [_unscored(one) for one in comparison.skipped],
+        "warnings": comparison.warnings,
         "shared_seconds": comparison.shared_seconds,
     }
     return {name: plain(value) for name, value in document.items()}

@@ -58,14 +58,17 @@ def refuse_other_split(store: Path, stored: StoredSplit, given: SplitSpec) -> No
                 values[f"the {_making(array.key)} of {array.key}"] = array.how
         return values | {f"data.{key}": value for key, value in spec.data.items()}
 
-    _refuse(store, f"another split {given.name!r}", fields(stored.spec), fields(given))
+    there, here = fields(stored.spec), fields(given)
+    if there["rows"] != here["rows"]:  # the others follow from it, or come to light later
+        there, here = {"rows": there["rows"]}, {"rows": here["rows"]}
+    _refuse(store, f"another split {given.name!r}", there, here)
     for group in stored.groups:
         entries = group.entries()
         lacking = [key for key in group.arrays if key not in asked]
         if lacking and len(lacking) < len(group.arrays) and not all(entries):
-            there = sum(bool(entry) for entry in entries)
+            full = sum(bool(entry) for entry in entries)
             raise IncompleteSplit(
-                f"{store}: split {given.name!r} has {there} of {len(entries)} blocks of "
+                f"{store}: split {given.name!r} has {full} of {len(entries)} blocks of "
                 f"{some(list(group.arrays))}, which are written together, but "
                 f"{some(lacking)} {'are' if len(lacking) > 1 else 'is'} not asked for; "
                 "ask for it all until that is done, or --overwrite to throw the old results away"

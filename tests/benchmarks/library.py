@@ -13,7 +13,7 @@ from tests.benchmarks.arrays import Classifier
 from tests.benchmarks.timing import Ratio
 
 SECONDS = 90.0
-SETTINGS = ("gmm.share=0.1", "lar_gmm.share=0.1", "lof.share=0.1")
+SETTINGS = ("lof.share=0.1",)
 """What grows faster than the rows is fitted on 5,000 of them, as one_class_svm is by itself."""
 
 

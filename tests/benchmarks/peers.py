@@ -57,7 +57,7 @@ def pytorch_ood(name: str) -> Peer:
         "she": _by_features(lambda train: theirs.SHE(None, linear(train))),
         "dice": _by_features(lambda train: theirs.DICE(None, *train.head, p=0.9)),
         "kl_matching": _by_logits(lambda: theirs.KLMatching(None)),
-        "openmax": _by_logits(lambda: theirs.OpenMax(None, tailsize=20, alpha=3)),
+        "openmax": _by_logits(lambda: theirs.OpenMax(None, tailsize=20, alpha=10)),
     }
     return peers[name]
 

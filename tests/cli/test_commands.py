@@ -110,6 +110,29 @@ def test_a_dry_run_writes_nothing(capsys, file, tmp_path):
     )
 
 
+def test_a_dry_run_refuses_another_limit_as_the_run_itself_would(capsys, file, tmp_path):
+    asked = ["extract", file, "--store", tmp_path / "s", "--split", "far", "--limit"]
+    assert run(capsys, *asked, "9")[0] == 0
+    messages = [run(capsys, *asked, "8", *options)[::2] for options in (["--dry-run"], [])]
+    for status, err in messages:
+        assert status == 1
+        assert "holds another split 'far': rows is 9 there but 8 here" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+@pytest.mark.parametrize("arguments", [["detectors"], ["detectors", "--json"], ["--help"]])
+def test_output_to_a_full_disk_is_one_line_and_exit_1(arguments):
+    code = f"from latentood.cli import main; main({arguments})"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: the output cannot be written (No space left on device); free some space"
+    ]
+
+
 def test_extract_resumes_and_reports_as_json(capsys, file, store):
     status, out, _ = run(capsys, "extract", file, "--store", store, "--json")
     assert status == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.warnings import tie_rate, warnings_of
+from latentood.evaluation.warnings import few_rows, tie_rate, warnings_of
 from latentood.report.results import as_json
 from tests.evaluation.examples import Distance, splits
 
@@ -60,3 +60,16 @@ def test_results_carry_tie_rates_and_warnings():
     written = as_json(comparison)["fitted"][1]["provenance"]
     assert written["warnings"] == list(flat.warnings)
     assert as_json(comparison)["provenance"]["memory"]["budget"] >= 0
+
+
+def test_splits_of_too_few_rows_are_named():
+    one, many = few_rows([("a", 1), ("b", 19), ("c", 20)])
+    assert one.startswith("a has 1 row, and FPR95 needs 20 or more")
+    assert many.startswith("b has 19 rows, and")
+
+
+def test_a_comparison_warns_of_its_splits():
+    comparison = score_all(splits(sizes=(120, 60, 90, 1, 50)), [Distance()])
+    (sentence,) = comparison.warnings
+    assert sentence.startswith("close has 1 row, ")
+    assert as_json(comparison)["warnings"] == [sentence]

@@ -71,7 +71,11 @@ def test_overrides_replace_values_and_their_paths_are_relative_to_the_current_fo
             "splits.train.role: input should be 'fit', 'val', 'id', 'near' or",
         ),
         ("splits.new={target: a}", "key 'splits.new.role' is missing"),
-        ("extract.batch_size=0", "extract.batch_size"),
+        (
+            "extract.batch_size=0",
+            "pipeline.yaml: extract.batch_size: input should be greater than or equal to 1, got 0",
+        ),
+        ("layers=[3]", "layers.0: input should be a valid dictionary, got 3"),
         ("monte_carlo.insert=null", "give insert: {after: LAYER, …}"),
         ("splits={}", "splits: dictionary should have at least 1 item"),
         ("seed", "--set seed: must be KEY=VALUE"),

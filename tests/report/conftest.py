@@ -1,4 +1,4 @@
-"""One comparison, written once and tracked once, for all tests of this folder."""
+"""One comparison, written once for all tests of this folder, and tracked once for each module."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def files(comparison, tmp_path_factory):
     return write_results(comparison, tmp_path_factory.mktemp("results") / "new" / "folder")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tracked(comparison, files, tmp_path_factory):
     """Address of a tracking store and id of the parent run."""
     uri = sqlite_uri(tmp_path_factory.mktemp("tracking"))

@@ -244,18 +244,18 @@ def test_the_page_is_that_of_the_newest_experiment(newest, expected, tmp_path, m
 
 
 def test_the_page_opens_in_the_browser_once_the_server_answers(monkeypatch):
-    opened, port = [], free_port()
+    opened, port, done = [], free_port(), threading.Event()
     code = "import socket, sys; socket.create_server(('127.0.0.1', int(sys.argv[1]))).accept()"
     command = [sys.executable, "-c", code, str(port)]
     monkeypatch.setattr(mlflow_ui, "_SECONDS_BETWEEN_TRIES", 0.01)
     monkeypatch.setattr(mlflow_ui, "_check_store", lambda uri: None)
     monkeypatch.setattr(mlflow_ui, "ui_command", lambda *_: command)
-    monkeypatch.setattr(mlflow_ui.webbrowser, "open", opened.append)
+    monkeypatch.setattr(
+        mlflow_ui.webbrowser, "open", lambda address: (opened.append(address), done.set())
+    )
     with pytest.raises(TrackingError, match="ended with status 0"):  # after its first visitor
         serve("sqlite:///x.db", port, address="http://the-page")
-    for thread in threading.enumerate():
-        if thread.daemon and thread is not threading.current_thread():
-            thread.join(5)
+    assert done.wait(10)
     assert opened == ["http://the-page"]
 
 

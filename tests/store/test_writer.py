@@ -229,6 +229,10 @@ def test_splits_of_which_one_does_not_fit_change_nothing(store):
     ("change", "message"),
     [
         ({"rows": 19}, "holds another split 'train': rows is 20 there but 19 here; choose"),
+        (
+            {"rows": 4, "block_rows": 4, "data": {**TRAIN.data, "limit": 4}},
+            "holds another split 'train': rows is 20 there but 4 here; choose",
+        ),
         ({"block_rows": 4}, "block_rows is 8 there but 4 here"),
         ({"data": {"target": "example", "fingerprint": "x"}}, 'data.fingerprint is "cd34" there'),
         ({"data": {**TRAIN.data, "limit": 5}}, "data.limit is absent there but 5 here"),

@@ -217,9 +217,11 @@ def _as_tensor(value: Any) -> Tensor:
         return value
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
+    remedy = "look at what the data set gives"
+    if type(value).__module__.startswith("PIL."):
+        remedy = "add torchvision.transforms.ToTensor"
     raise TypeError(
-        f"an input must be a tensor after the transform, got {type(value).__name__}; "
-        "add torchvision.transforms.ToTensor"
+        f"an input must be a tensor after the transform, got {type(value).__name__}; {remedy}"
     )
 
 

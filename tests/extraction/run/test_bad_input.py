@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from latentood.errors import DataError, ModelError
@@ -34,6 +35,19 @@ def test_labels_that_are_no_class_numbers_are_refused(label):
 @pytest.mark.parametrize("label", [1, 1.0, torch.tensor(1), True])
 def test_whole_numbers_of_any_type_are_labels(label):
     assert inputs((IMAGE, label))[0][1] == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "remedy"),
+    [
+        (Image.new("RGB", (4, 4)), "got Image; add torchvision.transforms.ToTensor"),
+        (None, "got NoneType; look at what the data set gives"),
+        ("cat.png", "got str; look at what the data set gives"),
+    ],
+)
+def test_an_input_that_is_no_tensor_names_its_type_and_the_remedy(item, remedy):
+    with pytest.raises(DataError, match=rf"^split 'train': row 0 \(0\) cannot be read: .*{remedy}"):
+        inputs((item, 0))[0]
 
 
 def broken(error):

@@ -3,7 +3,9 @@ import os
 
 import pytest
 import torch
+from sklearn.mixture import GaussianMixture
 
+from latentood.detectors.families.gaussian import mixture as module
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError
@@ -11,6 +13,8 @@ from latentood.evaluation.warnings import warnings_of
 from latentood.latents import Latents
 from latentood.testing.blobs import auroc
 from tests.parity.agreement import assert_agrees
+
+FIT = GaussianMixture.fit
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "principal", "diag", "spherical"])
@@ -87,6 +91,26 @@ def test_one_component_ranks_as_ssd_does(blobs):
 @pytest.mark.skipif(
     (os.cpu_count() or 1) < 3, reason="the sums of two threads are the same in either order"
 )
+@pytest.mark.parametrize("covariance", ["full", "principal", "diag"])
+def test_a_fit_that_begins_on_few_rows_is_as_likely_as_one_that_begins_on_all(
+    monkeypatch, covariance
+):
+    generator = torch.Generator().manual_seed(0)
+    clouds = 3 * torch.randn(3, 6, generator=generator)
+    rows = clouds[torch.arange(3000) % 3] + torch.randn(3000, 6, generator=generator)
+    train = Latents(features={"penultimate": rows})
+    mixture = detector("gmm", components=3, covariance=covariance)
+    began_on = []
+    monkeypatch.setattr(
+        GaussianMixture, "fit", lambda model, x: (began_on.append(len(x)), FIT(model, x))[1]
+    )
+    on_all = fit(mixture, train).score(train).mean()
+    monkeypatch.setattr(module, "ROWS_TO_START_FROM", 150)
+    on_few = fit(mixture, train).score(train).mean()
+    assert began_on == [3000, 180 if covariance == "full" else 150, 3000]
+    torch.testing.assert_close(on_few, on_all, rtol=1e-3, atol=0)
+
+
 def test_a_large_fit_gives_the_same_bits_again():
     """Where k-means runs in several threads, it does not."""
     rows = torch.randn(6000, 8) + 6.0 * torch.randint(0, 3, (6000, 1))
