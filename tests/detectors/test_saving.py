@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from latentood import files
 from latentood.detectors import fitted_file as saving
 from latentood.detectors.fitted import Fitted, fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, StoreError, UnknownName
+from latentood.latents import Latents
 
 REFUSED = (DetectorError, StoreError, UnknownName)
 
@@ -257,6 +258,20 @@ def test_a_file_of_the_first_schema_is_still_read(blobs, fitted, path):
     save_file(state, path, metadata={"latentood": json.dumps(first)})
     with pytest.raises(StoreError, match="arrays that are not those it was written with"):
         load(path)
+
+
+def test_a_file_that_version_0_1_wrote_scores_as_it_did_there():
+    """A fusion whose members have other defaults since; with its rows, both made by 0.1.0."""
+    golden = Path(__file__).with_name("golden")
+    fitted = load(golden / "fusion_schema1.safetensors")
+    assert fitted.detector.members == (
+        "ssd:normalise=false",
+        "neco:max_logit=true",
+        "openmax:tail=5:alpha=3",
+    )
+    rows = load_file(golden / "fusion_scores.safetensors")
+    latents = Latents(features={"penultimate": rows["features"]}, logits=rows["logits"])
+    torch.testing.assert_close(fitted.score(latents), rows["scores"], rtol=1e-12, atol=1e-12)
 
 
 def test_an_unknown_detector_names_the_nearest(path):
