@@ -15,6 +15,7 @@ from latentood.detectors.fitted import Fitted, fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import DetectorError, StoreError, UnknownName
 from latentood.latents import Latents
+from latentood.sealed import digest as digest_of
 
 REFUSED = (DetectorError, StoreError, UnknownName)
 
@@ -45,7 +46,7 @@ def rewrite(path, *, text=None, state=None, sealed=True, **changes):
     state = arrays if state is None else state
     text = json.dumps(header | changes) if text is None else text
     if sealed:
-        digest = saving._digest(state, text)
+        digest = digest_of(state, text)
     save_file(state, path, metadata={"latentood": text, "digest": digest})
 
 
@@ -250,7 +251,7 @@ def test_a_file_of_the_first_schema_is_still_read(blobs, fitted, path):
     header, state = parts_of(path)
     shapes = {name: list(array.shape) for name, array in state.items()}
     del header["arrays"]
-    first = header | {"schema": 1, "shapes": shapes, "digest": saving._digest(state)}
+    first = header | {"schema": 1, "shapes": shapes, "digest": digest_of(state)}
     save_file(state, path, metadata={"latentood": json.dumps(first)})
     rows = blobs.far.latents()
     assert torch.equal(load(path).score(rows), fitted.score(rows))
