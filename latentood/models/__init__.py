@@ -1,4 +1,4 @@
-"""Small reference networks in plain torch, which import nothing else of latentood."""
+"""Small reference networks in plain torch, and what makes other networks of any network."""
 
 from latentood.models.cifar import (
     cifar_resnet18,
@@ -8,11 +8,14 @@ from latentood.models.cifar import (
     cifar_resnet56,
 )
 from latentood.models.dropblock import DropBlock
+from latentood.models.ensemble import Ensemble, ensemble_of
 from latentood.models.lenet import LeNet, lenet
 from latentood.models.resnet import ResNet, digits_resnet
+from latentood.models.spectral import spectral_normalised
 
 __all__ = [
     "DropBlock",
+    "Ensemble",
     "LeNet",
     "ResNet",
     "cifar_resnet18",
@@ -21,5 +24,7 @@ __all__ = [
     "cifar_resnet44",
     "cifar_resnet56",
     "digits_resnet",
+    "ensemble_of",
     "lenet",
+    "spectral_normalised",
 ]

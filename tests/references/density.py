@@ -52,3 +52,8 @@ def lof(d, fit, rows, same):
         near = neighbours(ready(x), i if same else None)
         scores.append(sum(densities[j] for _, j in near) / d.k / density(near))
     return np.array(scores)
+
+
+@reference("posterior_density")
+def posterior_density(d, fit, rows, same):
+    return np.array([math.log(len(row)) - logsumexp(row) for row in rows[f"density/{d.head}"]])

@@ -10,6 +10,8 @@ from tests.references.registry import reference
 
 
 def evidence_of(d, z: np.ndarray) -> list[float]:
+    if d.head:  # that of the blobs is exp
+        return [math.exp(float(v)) for v in z]
     match d.evidence:
         case "relu":
             return [max(0.0, float(v)) for v in z]
@@ -21,6 +23,11 @@ def evidence_of(d, z: np.ndarray) -> list[float]:
 @reference("vacuity")
 def vacuity(d, fit, rows, same):
     return np.array([len(z) / (sum(evidence_of(d, z)) + len(z)) for z in rows["logits"]])
+
+
+@reference("precision")
+def precision(d, fit, rows, same):
+    return np.array([-math.log(sum(v + 1 for v in evidence_of(d, z))) for z in rows["logits"]])
 
 
 @reference("dissonance")
@@ -63,6 +70,16 @@ def distributional_mutual_information(d, fit, rows, same):
         s = alpha.sum()
         p = alpha / s
         scores.append(-(p * (np.log(p) - digamma(alpha + 1) + digamma(s + 1))).sum())
+    return np.array(scores)
+
+
+@reference("dirichlet_expected_entropy")
+def dirichlet_expected_entropy(d, fit, rows, same):
+    scores = []
+    for z in rows["logits"]:
+        alpha = [v + 1 for v in evidence_of(d, z)]
+        s = sum(alpha)
+        scores.append(-sum(a / s * (digamma(a + 1) - digamma(s + 1)) for a in alpha))
     return np.array(scores)
 
 

@@ -50,3 +50,8 @@ def she(d, fit, rows, same):
             case "euclidean":
                 scores.append(np.linalg.norm(x - s))
     return np.array(scores)
+
+
+@reference("prototype_distance")
+def prototype_distance(d, fit, rows, same):
+    return np.array([min(row) for row in rows[f"distance/{d.head}"]])

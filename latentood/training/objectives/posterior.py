@@ -1,0 +1,100 @@
+"""Objectives of networks that count evidence by the density of their latent vectors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from latentood.errors import ConfigError, ModelError
+from latentood.models.heads import Prediction, UncertaintyHead
+from latentood.models.heads.dirichlet import dirichlet_of
+from latentood.models.heads.posterior import Budget, NaturalPosteriorHead, PosteriorHead
+from latentood.plugins import hyper, plugin
+from latentood.training.objectives.base import END, Moment, Objective
+
+
+@plugin
+class BayesianLoss(Objective):
+    """The expected cross-entropy under the predicted Dirichlet, minus a share of its entropy."""
+
+    entropy_weight: float = hyper(1e-5, "weight λ of the entropy of the Dirichlet", low=0)
+
+    def loss(
+        self,
+        prediction: Prediction,
+        labels: Tensor,
+        moment: Moment = END,
+        *,
+        head: UncertaintyHead,
+        outliers: Prediction | None = None,
+    ) -> Tensor:
+        """Give the mean of ``ψ(S) − ψ(α_y) − λ·H(Dir(α))``: float64, nats.
+
+        Raises:
+            ModelError: The predictions have no Dirichlet distribution, or one without a density.
+        """
+        given = dirichlet_of(prediction, self.who)
+        if prediction.log_density is None:
+            raise ModelError(
+                f"{self.who}: predictions must have log_density, got those of a head "
+                f"{head.name!r}; build the network with the head of this objective"
+            )
+        expected = given.expected_cross_entropy(labels)
+        return (expected - self.entropy_weight * given.entropy()).mean()
+
+
+@plugin
+class Posterior(BayesianLoss):
+    """Posterior network: the uncertain cross-entropy with an entropy regulariser.
+
+    Charpentier et al. 2020, arXiv:2006.09239, sec. 3: ``E_{p~Dir(α)}[CE(p, y)] − λ·H(Dir(α))``
+    with ``E[CE] = ψ(S) − ψ(α_y)``. The evidence is a density of the latent vector:
+    :class:`PosteriorHead`.
+
+    Departure: the mean over the batch, where the authors' code takes the sum.
+    """
+
+    name = "posterior"
+    paper = "arXiv:2006.09239, sec. 2 and 3"
+    flow_length: int = hyper(8, "radial transforms of the density of each class", low=1)
+    budget: Budget = hyper("counts", "N_c: training rows of the class, or exp(½·H·log 4π)")
+    latent: int = hyper(6, "most dimensions of a latent vector", low=1)
+
+    def head(self, width: int, classes: int, counts: Tensor | None = None) -> PosteriorHead:
+        """Make the flows, with the counts as budget.
+
+        Raises:
+            ConfigError: The budget is ``counts``, and they are unknown or a class has none.
+        """
+        if self.budget == "counts" and counts is None:
+            raise ConfigError(
+                f"{self.who}: counts must be known for budget: counts, got none; pass the "
+                "training rows of each class, or set budget: normal"
+            )
+        return PosteriorHead(
+            width, classes,
+            flow_length=self.flow_length, budget=self.budget, latent=self.latent, counts=counts,
+        )  # fmt: skip
+
+
+@plugin
+class NaturalPosterior(BayesianLoss):
+    """Natural posterior network (NatPN) for classes: the Bayesian loss.
+
+    Charpentier et al. 2022, arXiv:2105.04471, sec. 3: ``−E[log p(y|θ)] − λ·H`` under the posterior
+    of θ, which for classes is the loss of the posterior network. The posterior is that of
+    :class:`NaturalPosteriorHead`. λ is the default of the authors' code.
+
+    Departure: the authors train the flow alone by maximum likelihood before and after; here all
+    is trained by this loss.
+    """
+
+    name = "natural_posterior"
+    paper = "arXiv:2105.04471, sec. 3"
+    flow_length: int = hyper(8, "radial transforms of the density", low=1)
+    latent: int = hyper(16, "most dimensions of a latent vector", low=1)
+
+    def head(self, width: int, classes: int, counts: Tensor | None = None) -> NaturalPosteriorHead:
+        """Make the flow and the linear layer; counts are not read."""
+        return NaturalPosteriorHead(
+            width, classes, flow_length=self.flow_length, latent=self.latent
+        )
