@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentood import errors, stats
+    from latentood import errors, stats, training
     from latentood.detectors import statistics
     from latentood.detectors.base import Detector, FeatureDetector, Needs, State
     from latentood.detectors.families.score_taps.base import Network, ScoreTap
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from latentood.plugins import hyper, plugin
     from latentood.store.cache import Cache, inspect, open_cache
     from latentood.store.verify import verify
-    from latentood.workflows import estimate, extract, fit, layers, publish, score
+    from latentood.workflows import estimate, extract, fit, layers, publish, score, train
     from latentood.workflows import extract as build_cache
 
 __version__ = version("latentood")
@@ -46,7 +46,7 @@ _HOMES = {
     "plugins": ("hyper", "plugin"),
     "store.cache": ("Cache", "inspect", "open_cache"),
     "store.verify": ("verify",),
-    "workflows": ("estimate", "extract", "fit", "layers", "publish", "score"),
+    "workflows": ("estimate", "extract", "fit", "layers", "publish", "score", "train"),
 }
 """Module → the public names that it holds."""
 
@@ -56,6 +56,7 @@ _MODULES = {
     "metrics": "evaluation.metrics",
     "statistics": "detectors.statistics",
     "stats": "stats",
+    "training": "training",
 }
 _ALIASES = {"build_cache": "extract"}
 """Older names that stay."""
@@ -66,7 +67,8 @@ __all__ = [
     "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__", "build_cache",
     "detector", "errors", "estimate", "extract", "fit", "hyper", "inspect", "layers", "load",
     "load_pipeline", "metrics", "open_cache", "parse_pipeline", "plugin", "publish", "registry",
-    "score", "statistics", "stats", "verify",
+    "score", "statistics", "stats", "train", "training",
+    "verify",
 ]  # fmt: skip
 
 

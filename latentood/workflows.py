@@ -36,7 +36,10 @@ from latentood.pipeline.targets import import_beside
 from latentood.report.results import write_results
 from latentood.report.tracking import track
 from latentood.report.tracking_store import default_uri
+from latentood.report.tracking_training import track_training
 from latentood.store.cache import open_cache
+from latentood.training import train as training
+from latentood.training.train import Trained
 
 NO_TRACKING = "none"
 
@@ -80,6 +83,48 @@ def layers(
     batch = row.expand(2, *row.shape[1:]).to(where)
     head = find_head(model, batch, named=given.head, output=given.model.output)
     return describe(model, batch, head, stochastic_modules(model))
+
+
+def train(
+    pipeline: PipelineSource,
+    out: Path | str,
+    *,
+    device: str | None = None,
+    overwrite: bool = False,
+    tracking: str | None = NO_TRACKING,
+    overrides: Sequence[str] = (),
+    progress: training.Progress | None = None,
+) -> Trained:
+    """Train the network of a pipeline as its section ``training:`` says.
+
+    A folder with the checkpoint of an earlier call is gone on from, to the weights of a run that
+    was never stopped: bit for bit on a CPU. SIGINT and SIGTERM stop it after a step.
+
+    Args:
+        pipeline: What to train: a pipeline, or the file that holds it.
+        out: Folder of the weights, the history and the checkpoint.
+        device: Instead of the pipeline's.
+        overwrite: Throw away what an earlier call left in the folder.
+        tracking: MLflow store for the curves once it is finished, as for :func:`publish`; default:
+            ``none``.
+        overrides: ``key=value`` each, for a file.
+        progress: Called after every step with (what, steps done, steps in all).
+
+    Raises:
+        LatentOODError: Anything that does not fit, most of it before the first step.
+    """
+    given = _pipeline(pipeline, overrides)
+    job = training.prepare(given, device=device)
+    done = training.train(job, Path(out), overwrite=overwrite, progress=progress)
+    if tracking != NO_TRACKING and done.finished and done.computed:
+        track_training(
+            given.name,
+            done.history,
+            params={"pipeline": given.name, "pipeline.seed": given.seed, **job.identity},
+            files=[done.out / "history.csv"],
+            uri=tracking or default_uri(),
+        )
+    return done
 
 
 def extract(

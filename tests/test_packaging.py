@@ -131,13 +131,17 @@ def test_each_accelerator_extra_brings_exactly_one_faiss(project):
         assert [Requirement(need).name for need in extras[extra]] == [f"faiss-{extra}"]
 
 
-def targets(node):
+ADDED = {"optimiser": {"params": []}, "schedule": {"optimizer": None, "total_steps": 1}}
+"""What training adds to the arguments of some targets."""
+
+
+def targets(node, key=""):
     """All mappings with ``target`` in a raw pipeline, at any depth."""
     if isinstance(node, dict):
         if "target" in node:
-            yield node["target"], node.get("args") or {}
-        for value in node.values():
-            yield from targets(value)
+            yield node["target"], ADDED.get(key, {}) | (node.get("args") or {})
+        for name, value in node.items():
+            yield from targets(value, name)
     elif isinstance(node, list):
         for value in node:
             yield from targets(value)

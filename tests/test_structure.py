@@ -14,12 +14,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "latentood"
 _VALUES = {"errors", "latents"}
 _BELOW_WORKFLOWS = {
     "data", "detectors", "device", "errors", "evaluation", "extraction", "files", "latents",
-    "models", "pipeline", "plugins", "report", "stats", "store", "training",
+    "models", "pipeline", "plugins", "report", "sealed", "stats", "store", "training",
 }  # fmt: skip
 ARROWS = {
     "errors": set(),
-    "models": set(),
+    "models": {"errors", "stats"},
     "files": set(),
+    "sealed": {"errors", "files"},
     "stats": {"errors"},
     "plugins": {"errors"},
     "device": {"errors"},
@@ -27,12 +28,34 @@ ARROWS = {
     "latents": {"errors", "stats"},
     "pipeline": _VALUES,
     "store": _VALUES | {"files"},
-    "detectors": _VALUES | {"device", "files", "plugins", "stats"},
+    "detectors": _VALUES | {"device", "files", "plugins", "sealed", "stats"},
     "evaluation": _VALUES | {"detectors", "device", "plugins", "stats"},
     "report": _VALUES | {"evaluation", "files"},
-    "training": {"errors", "files", "stats"},
+    "training": {
+        "data",
+        "device",
+        "errors",
+        "extraction",
+        "files",
+        "models",
+        "pipeline",
+        "plugins",
+        "sealed",
+        "stats",
+    },
     "extraction": _VALUES
-    | {"data", "detectors", "device", "files", "models", "pipeline", "plugins", "stats", "store"},
+    | {
+        "data",
+        "detectors",
+        "device",
+        "files",
+        "models",
+        "pipeline",
+        "plugins",
+        "sealed",
+        "stats",
+        "store",
+    },
     "workflows": _BELOW_WORKFLOWS,
     "testing": _BELOW_WORKFLOWS,
     "cli": _BELOW_WORKFLOWS | {"workflows"},
@@ -93,7 +116,7 @@ CONFINED = {
 KEPT_OUT = {"detectors": ("zarr", "mlflow", "faiss", "torch.utils.data")}
 
 MOST_ENTRIES = 15
-MOST_ENTRIES_AT_THE_ROOT = 20
+MOST_ENTRIES_AT_THE_ROOT = 22
 
 
 def sources() -> dict[str, str]:
@@ -252,7 +275,7 @@ def test_families_build_on_the_classes_of_others_alone():
         ("extraction/model/taps.py", "from latentood.extraction.passes.noise import Noise"),
         ("extraction/scores/network.py", "from latentood.extraction.run.job import Job"),
         ("store/cache.py", "from latentood.extraction.run import runner"),
-        ("models/cifar.py", "from latentood.errors import ModelError"),
+        ("models/cifar.py", "from latentood.latents import Latents"),
         ("models/cifar.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import mlflow"),
         ("data/arrays.py", "import latentood"),
         ("workflows.py", "from latentood.cli import terminal"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from fragments.detectors import detector_cards, detector_overview
+from fragments.objectives import objective_cards
 from fragments.pipeline import path_arguments, pipeline_keys, reduction_table
 from fragments.root import changelog, contributing, readme
 from latentood.cli import typer_app
@@ -12,6 +13,7 @@ FRAGMENTS: dict[str, Callable[[], str]] = {
     "contributing": contributing,
     "detector-cards": detector_cards,
     "detector-overview": detector_overview,
+    "objective-cards": objective_cards,
     "path-arguments": path_arguments,
     "pipeline-keys": pipeline_keys,
     "readme": readme,

@@ -48,7 +48,7 @@ def _card(one: dict[str, Any]) -> str:
             f"### {one['name']} {{ #{one['name']} }}",
             inline(inspect.getdoc(registry()[one["name"]]) or ""),
             "\n".join(f"- **{name}**: {text}" for name, text in facts.items() if text),
-            _hyperparameters(one["hyperparameters"]),
+            hyperparameter_table(one["hyperparameters"]),
         ]
     )
 
@@ -58,7 +58,8 @@ def _reads(needs: dict[str, tuple[str, ...]]) -> str:
     return "; ".join(f"{stage} {codes(keys)}" for stage, keys in stages.items() if keys)
 
 
-def _hyperparameters(specs: list[dict[str, Any]]) -> str:
+def hyperparameter_table(specs: list[dict[str, Any]]) -> str:
+    """Give one line per hyperparameter."""
     if not specs:
         return "No hyperparameters."
     rows = [

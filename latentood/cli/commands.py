@@ -88,6 +88,40 @@ def demo(
 
 
 @app.command()
+def train(
+    pipeline: PipelineFile,
+    out: Annotated[
+        Path, typer.Option(help="Folder of weights, history and checkpoint; it is gone on from.")
+    ],
+    device: Device = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew.")] = False,
+    tracking: Tracking = None,
+    overrides: Overrides = [],
+    as_json: AsJson = False,
+) -> None:
+    """Train the network of a pipeline; the same command goes on after a stop.
+
+    Example: `latentood train pipelines/mnist_evidential.yaml --out runs/edl`
+    """
+    from latentood import workflows
+
+    with terminal.row_progress("steps") as progress:
+        result = workflows.train(
+            pipeline,
+            out,
+            device=device,
+            overwrite=overwrite,
+            tracking=tracking,
+            overrides=overrides,
+            progress=progress,
+        )
+    render.show(result, render.trained, as_json=as_json)
+    if not result.finished:
+        terminal.note("stopped; a checkpoint is kept: run the same command again to go on")
+        raise typer.Exit(STOPPED)
+
+
+@app.command()
 def extract(
     pipeline: PipelineFile,
     store: Annotated[Path, typer.Option(help="Folder of the cache; an existing one is resumed.")],

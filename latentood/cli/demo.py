@@ -1,7 +1,7 @@
 """The demo: a small network on scikit-learn's digits, from training to the comparison.
 
-Apart from training, the pipeline file ``pipelines/demo.yaml`` runs through the same extraction
-and comparison as a user's own.
+The pipeline file ``pipelines/demo.yaml`` runs through the same training, extraction and comparison
+as a user's own.
 
 Seven digits are the classes. The other three are near-OOD: 3, 5 and 8, which share strokes with
 each other and with those that stay.
@@ -9,38 +9,24 @@ each other and with those that stay.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from latentood.cli import terminal
-from latentood.errors import FingerprintMismatch
-from latentood.files import write_file
-from latentood.pipeline.schema import load_pipeline
-from latentood.training.classifier import Progress, accuracy, save_weights, train_classifier
+from latentood.errors import FingerprintMismatch, StoreError
+from latentood.pipeline.schema import Pipeline, load_pipeline
 
 if TYPE_CHECKING:
     from latentood.evaluation.comparison import Comparison
+    from latentood.training.train import Progress, Trained
     from latentood.workflows import Files
 
 log = logging.getLogger(__name__)
-
-CLASSES = (0, 1, 2, 4, 6, 7, 9)
-HELD_OUT = (3, 5, 8)
-SIZE = 32
-RECIPE: dict[str, Any] = {
-    "model": {"target": "latentood.models.digits_resnet", "num_classes": len(CLASSES)},
-    "data": {"target": "latentood.data.Digits", "classes": list(CLASSES), "size": SIZE},
-    "training": {"epochs": 8, "lr": 0.1, "batch_size": 32, "seed": 0},
-    "revision": 1,  # raise when code that the keys above do not show changes the weights
-}
 
 
 def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison, Files]:
@@ -51,9 +37,13 @@ def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison
     from latentood import workflows
 
     folder = Path(out_dir).resolve()
-    with terminal.row_progress("epochs") as progress:
-        weights = prepare(folder, lambda done, total: progress("train", done, total))
-    pipeline = load_pipeline(pipeline_file(), [f"model.weights={json.dumps(str(weights))}"])
+    pipeline = load_pipeline(pipeline_file())
+    with terminal.row_progress("steps") as progress:
+        trained = prepare(pipeline, folder / "weights", progress)
+    if not trained.finished:
+        raise KeyboardInterrupt
+    weights = {"weights": trained.weights}
+    pipeline = pipeline.model_copy(update={"model": pipeline.model.model_copy(update=weights)})
     store = folder / "cache.zarr"
     with terminal.extraction_progress() as progress:
         try:
@@ -73,44 +63,16 @@ def pipeline_file() -> Path:
     return inside if inside.is_file() else inside.parents[2] / "pipelines" / "demo.yaml"
 
 
-def prepare(out_dir: Path | str, progress: Progress | None = None) -> Path:
-    """Train the demo's network, unless these very weights are already there.
+def prepare(pipeline: Pipeline, out: Path, progress: Progress | None = None) -> Trained:
+    """Train the demo's network, unless these very weights are already there."""
+    from latentood import workflows
 
-    Writes ``weights/digits.safetensors`` and, last, ``weights/digits.json``: the recipe with its
-    digest, the accuracy on the ID test split, and the digest of the weights file.
-    """
-    weights = Path(out_dir) / "weights" / "digits.safetensors"
-    record = weights.with_suffix(".json")
-    if _is_current(weights, record):
-        log.info("%s is there already", weights)
-        return weights
-    from latentood.data import Digits
-    from latentood.models import digits_resnet
-
-    train, test = (Digits(CLASSES, part, SIZE) for part in ("train", "test"))
-    started = time.monotonic()
-    with torch.random.fork_rng([]), _one_thread():
-        torch.manual_seed(RECIPE["training"]["seed"])
-        model = digits_resnet(len(CLASSES))
-        train_classifier(model, train, progress=progress, **RECIPE["training"])
-    seconds = time.monotonic() - started
-    save_weights(model, weights)
-    result = {
-        "recipe": RECIPE,
-        "recipe_sha256": recipe_digest(),
-        "weights_sha256": _file_digest(weights),
-        "id_test_accuracy": accuracy(model, test),
-        "id_test_rows": len(test),
-        "training_seconds": round(seconds, 1),
-        "torch": torch.__version__,
-    }
-    write_file(record, (json.dumps(result, indent=2) + "\n").encode())
-    return weights
-
-
-def recipe_digest() -> str:
-    """Digest of everything that decides the weights."""
-    return hashlib.sha256(json.dumps(RECIPE, sort_keys=True).encode()).hexdigest()
+    with _one_thread():
+        try:
+            return workflows.train(pipeline, out, device="cpu", progress=progress)
+        except StoreError:
+            log.warning("%s holds weights of an older demo; they are made anew", out)
+            return workflows.train(pipeline, out, device="cpu", overwrite=True, progress=progress)
 
 
 @contextmanager
@@ -122,19 +84,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _is_current(weights: Path, record: Path) -> bool:
-    """Whether the weights there are whole and of this recipe."""
-    try:
-        recorded = json.loads(record.read_text(encoding="utf-8"))
-        return bool(
-            recorded["recipe_sha256"] == recipe_digest()
-            and recorded["weights_sha256"] == _file_digest(weights)
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

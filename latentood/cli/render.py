@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from latentood.extraction.run.estimate import Estimate
     from latentood.extraction.run.runner import Summary
     from latentood.store.verify import Problem
+    from latentood.training.train import Trained
     from latentood.workflows import Files
 
 
@@ -148,6 +149,14 @@ def detectors(result: Sequence[dict[str, Any]]) -> None:
         for one in result
     ]
     terminal.table(("detector", "family", "reads", "hyperparameters", "paper"), rows)
+
+
+def trained(result: Trained) -> None:
+    """Show the best epoch of a training run, and what to do with its weights."""
+    for name, value in result.best.items():
+        terminal.say(f"{name + ':':14}{value:g}")
+    terminal.say(f"weights:      {result.weights}")
+    terminal.say(f"next:         latentood extract PIPELINE --set model.weights={result.weights}")
 
 
 def fitted(result: Fitted, path: Path, *, as_json: bool) -> None:

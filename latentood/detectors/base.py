@@ -68,6 +68,9 @@ class Detector(Plugin, ABC):
     """Work to fit and to score, in the letters of the glossary."""
     per_layer: ClassVar[bool] = False
     """Whether ``layer`` may name any cached layer, so that a sweep over layers makes sense."""
+    of_head: ClassVar[str] = ""
+    """The kind of array that it reads where a network has a head that gives it; the
+    hyperparameter ``head`` names that head."""
     reads_bank: ClassVar[bool] = False
     """Whether scoring goes through all fit rows, so that chunks should have many rows."""
     cannot_fit_on: ClassVar[tuple[AwkwardRows, ...]] = ()

@@ -181,6 +181,9 @@ def _expand(
     template = detector(name, **{one: values[0] for one, values in grid.items()})
     if template.per_layer and "layer" not in grid:
         grid = _layers_for(template, patterns, keys) | grid
+    if template.of_head and not grid.keys() & {"head", "evidence"}:
+        heads = [key.layer for key in keys if key.kind == template.of_head]
+        grid = ({"head": heads} if heads else {}) | grid
     for combination in itertools.product(*grid.values()):
         yield detector(name, **dict(zip(grid, combination, strict=True)))
 

@@ -12,6 +12,9 @@ key                     axes         what
 ``mc.features/<layer>`` (N, T, D)    reduced activations of T stochastic passes
 ``mc.entropy/<layer>``  (N, D)       entropy of each dimension over the T passes, nats
 ``scores/<name>``       (N,)         a score that needs the model, computed during extraction
+``dirichlet/<head>``    (N, C)       log concentrations of the Dirichlet that a head predicts
+``density/<head>``      (N, C)       log density of the latent vector for each class
+``distance/<head>``     (N, C)       squared distance to the nearest prototype of each class
 ``head``                             the last linear layer: weight (C, D) and bias (C,)
 ======================  ===========  =====================================================
 
@@ -37,6 +40,9 @@ settings of its score tap, or nothing (``model``); ``data`` comes with the data 
 PENULTIMATE = "penultimate"
 """The layer that is the input of the head."""
 
+NETWORK = "network"
+"""The name of the head with an uncertainty of its own that a network was trained with."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -61,6 +67,13 @@ KINDS: dict[str, Kind] = {
     "mc.entropy": Kind(("N", "D"), "reduction", True, _PASSES % "entropy"),
     "scores": Kind(
         ("N",), "settings", True, "add scores: [{layer}] to the pipeline and re-run extract"
+    ),
+    "dirichlet": Kind(
+        ("N", "C"), "settings", True, "train the network with an objective such as evidential"
+    ),
+    "density": Kind(("N", "C"), "settings", True, "train the network with the objective posterior"),
+    "distance": Kind(
+        ("N", "C"), "settings", True, "train the network with the objective prototypes"
     ),
     "head": Kind((), "model", False, "re-run extract with head: <layer name>, or give head=(W, b)"),
 }

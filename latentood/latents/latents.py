@@ -23,7 +23,7 @@ from latentood.latents.arrays import (
     first_unusable,
 )
 from latentood.latents.entropies import with_entropies
-from latentood.latents.key import HASHES, HEAD, LABELS, LOGITS, MC_LOGITS, Key, missing
+from latentood.latents.key import HASHES, HEAD, LABELS, LOGITS, MC_LOGITS, NETWORK, Key, missing
 from latentood.latents.memo import Answers, Memo, Statistic
 from latentood.latents.rows import Budget, InMemory, Kept, Rows
 
@@ -46,6 +46,10 @@ class Latents:
         mc_features: layer → (N, T, D).
         mc_entropy: layer → (N, D).
         scores: name → (N,), scores that were computed beside the logits.
+        dirichlet: head → (N, C), log concentrations of the Dirichlet that it predicts; an array
+            alone is that of the network itself, here and below.
+        density: head → (N, C), log density of the latent vector for each class.
+        distance: head → (N, C), squared distance to the nearest prototype of each class.
         name: What to call these rows in messages.
 
     Arrays may be torch tensors or NumPy arrays; any subset may be given. From ``mc_features`` of a
@@ -69,6 +73,9 @@ class Latents:
         mc_features: Mapping[str, Any] | None = None,
         mc_entropy: Mapping[str, Any] | None = None,
         scores: Mapping[str, Any] | None = None,
+        dirichlet: Any = None,
+        density: Any = None,
+        distance: Any = None,
         name: str = "latents",
     ) -> None:
         given = {LOGITS: logits, LABELS: labels, MC_LOGITS: mc_logits}
@@ -77,6 +84,14 @@ class Latents:
             ("mc.features", mc_features),
             ("mc.entropy", mc_entropy),
             ("scores", scores),
+            *(
+                (kind, arrays if isinstance(arrays, Mapping | None) else {NETWORK: arrays})
+                for kind, arrays in (
+                    ("dirichlet", dirichlet),
+                    ("density", density),
+                    ("distance", distance),
+                )
+            ),
         ):
             given |= {Key(kind, layer): value for layer, value in (arrays or {}).items()}
         rows: dict[Key, Rows] = {

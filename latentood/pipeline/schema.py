@@ -13,24 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from latentood.errors import ConfigError, one_line, suggest
 from latentood.latents.facts import Role
 from latentood.pipeline.overrides import absolute, apply
+from latentood.pipeline.sections import Chain, Section, Target
+from latentood.pipeline.training import Training
 
 Kept = Literal["entropy", "logits", "features"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Target(_Section):
-    """Something to import and call."""
-
-    target: str = Field(description="Dotted name of a class or function.")
-    args: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments.")
 
 
 class ModelConfig(Target):
@@ -44,14 +35,14 @@ class ModelConfig(Target):
     )
 
 
-class Layer(_Section):
+class Layer(Section):
     """One layer to keep: a dotted module name or a glob, and how to reduce its output."""
 
     name: str = Field(description="Dotted module name, a glob, or `penultimate`.")
     reduction: str = Field("mean", description="How an output becomes one array per row.")
 
 
-class Score(_Section):
+class Score(Section):
     """One score that needs the model itself, computed beside the logits."""
 
     name: str = Field(description="Name of the score tap.")
@@ -75,7 +66,7 @@ def _short(field: str, item: Any) -> BeforeValidator:
     return BeforeValidator(read_all, json_schema_input_type=list[item])
 
 
-class Insert(_Section):
+class Insert(Section):
     """Noise to put behind a layer of a model that has none of its own."""
 
     after: str = Field(description="Module whose output gets the noise.")
@@ -89,7 +80,7 @@ class Insert(_Section):
     shared: bool = Field(True, description="One mask for all channels (dropblock).")
 
 
-class MonteCarlo(_Section):
+class MonteCarlo(Section):
     """T stochastic passes, and what to keep of them."""
 
     passes: int = Field(16, ge=2, description="T, how many stochastic passes.")
@@ -118,15 +109,6 @@ class MonteCarlo(_Section):
         return self
 
 
-def _as_list(value: Any) -> Any:
-    """Read one target as a chain of one."""
-    return [value] if isinstance(value, Mapping) else value
-
-
-Chain = Annotated[list[Target], BeforeValidator(_as_list)]
-"""Transforms applied one after the other; one alone may stand without a list."""
-
-
 class SplitConfig(Target):
     """One data set and what it is for."""
 
@@ -142,7 +124,7 @@ class SplitConfig(Target):
     )
 
 
-class Extract(_Section):
+class Extract(Section):
     """How to run; only `dtype`, `keep_bits`, `autocast` and `compile` change what is stored."""
 
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
@@ -171,7 +153,7 @@ class Extract(_Section):
     workers: int = Field(0, ge=0, description="Data loading processes.")
 
 
-class Pipeline(_Section):
+class Pipeline(Section):
     """A whole pipeline file."""
 
     name: str = Field(description="What the results are called.")
@@ -195,6 +177,7 @@ class Pipeline(_Section):
     )
     seed: int = Field(0, description="Decides all random masks.")
     extract: Extract = Extract()
+    training: Training | None = Field(None, description="How to train the network.")
 
 
 class _UniqueKeys(yaml.SafeLoader):

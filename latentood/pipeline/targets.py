@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentood.errors import ConfigError, LatentOODError, one_line, suggest
-from latentood.pipeline.schema import Target
+from latentood.pipeline.sections import Target
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 

@@ -5,7 +5,6 @@ Nothing here is needed to keep results; they are on disk before tracking starts.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from latentood.evaluation.comparison import Comparison, Request, Result, Unscored
 from latentood.report import plots, runs
 from latentood.report.table import as_text
-from latentood.report.tracking_store import artifact_location, opened
+from latentood.report.tracking_store import artifacts, experiment_named, opened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +44,7 @@ def track(
     name = experiment or comparison.provenance["pipeline"].get("name") or "latentood"
     kept = ", ".join(str(path) for path in results.values())
     with opened(uri, "take the runs", f"the results are safe in {kept}: ") as client:
-        home = _experiment(client, runs.text(name), uri)
+        home = experiment_named(client, runs.text(name), uri)
         _set_view(client, home)
         return _Recorder(client, home, comparison).record(results, progress or (lambda *_: None))
 
@@ -74,7 +73,7 @@ class _Recorder:
         total = len(comparison.results) + len(comparison.failed)
         with (
             self._run(runs.name(comparison), runs.note(BEST)) as parent,
-            _artifacts(self.client, parent) as folder,
+            artifacts(self.client, parent) as folder,
         ):
             self._log(parent, runs.parent_metrics(comparison), runs.parent_params(comparison))
             for path in results.values():
@@ -96,7 +95,7 @@ class _Recorder:
         tags = runs.child_tags(request, parent) | runs.table_tags()
         with (
             self._run(title, tags if drawn else tags | runs.note(BEST)) as run,
-            _artifacts(self.client, run) as folder,
+            artifacts(self.client, run) as folder,
         ):
             params = runs.child_params(request, self.comparison)
             self._log(run, runs.child_metrics(result), params)
@@ -160,29 +159,6 @@ def newest_experiment(uri: str) -> str | None:
         return home
 
 
-def _experiment(client: MlflowClient, name: str, uri: str) -> str:
-    """Find an experiment, or make it with its artifacts beside a SQLite store."""
-    from mlflow.exceptions import MlflowException
-
-    known = client.get_experiment_by_name(name)
-    if known is None:
-        try:
-            return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
-        except MlflowException:
-            known = client.get_experiment_by_name(name)  # another process was first
-            if known is None:
-                raise
-    return str(known.experiment_id)
-
-
 def _set_view(client: MlflowClient, experiment: str) -> None:
     for tag, value in runs.view_tags().items():
         client.set_experiment_tag(experiment, tag, value)
-
-
-@contextmanager
-def _artifacts(client: MlflowClient, run: str) -> Iterator[Path]:
-    """Give a folder whose files become artifacts of a run, in one call."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-        client.log_artifacts(run, folder)

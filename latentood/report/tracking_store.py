@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
@@ -144,3 +145,26 @@ def _named_errors(uri: str, purpose: str, kept: str) -> Iterator[None]:
             f"tracking: {uri} must {purpose}, but does not ({reason}); {kept}start the server or "
             "name another store with --tracking"
         ) from error
+
+
+def experiment_named(client: MlflowClient, name: str, uri: str) -> str:
+    """Find an experiment, or make it with its artifacts beside a SQLite store."""
+    from mlflow.exceptions import MlflowException
+
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
+        except MlflowException:
+            known = client.get_experiment_by_name(name)  # another process was first
+            if known is None:
+                raise
+    return str(known.experiment_id)
+
+
+@contextmanager
+def artifacts(client: MlflowClient, run: str) -> Iterator[Path]:
+    """Give a folder whose files become artifacts of a run, in one call."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        client.log_artifacts(run, folder)

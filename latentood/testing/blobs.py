@@ -34,7 +34,18 @@ class Arrays:
     mc_features: Tensor  # (N, T, D)
     mc_entropy: Tensor  # (N, D)
     scores: Tensor  # (N,), the column of every score tap
+    density: Tensor  # (N, C), log density of the features for each class
     head: tuple[Tensor, Tensor]
+
+    @property
+    def dirichlet(self) -> Tensor:
+        """Log concentrations (N, C), of evidence exp(z)."""
+        return torch.logaddexp(self.logits, torch.zeros_like(self.logits))
+
+    @property
+    def distance(self) -> Tensor:
+        """Squared distances (N, C) to prototypes, which the densities are those of."""
+        return -2 * self.density
 
     def rows(self, chosen: Any) -> Arrays:
         """Pick rows by index, mask or slice."""
@@ -75,6 +86,9 @@ class Arrays:
             mc_features={"penultimate": give(self.mc_features)},
             mc_entropy={"penultimate": give(self.mc_entropy)},
             scores={name: give(self.scores) for name in SCORE_TAPS.known()},
+            dirichlet=give(self.dirichlet),
+            density=give(self.density),
+            distance=give(self.distance),
             head=(give(self.head[0]), give(self.head[1])),
             name=name,
         )
@@ -90,6 +104,9 @@ class Arrays:
             "mc.features/penultimate": self.mc_features.double().numpy(),
             "mc.entropy/penultimate": self.mc_entropy.double().numpy(),
             **{f"scores/{name}": self.scores.double().numpy() for name in SCORE_TAPS.known()},
+            "dirichlet/network": self.dirichlet.double().numpy(),
+            "density/network": self.density.double().numpy(),
+            "distance/network": self.distance.double().numpy(),
             "head": tuple(t.double().numpy() for t in self.head),
         }
 
@@ -143,6 +160,7 @@ def make_blobs(rows: int = 240, scored: int = 80, seed: int = 0) -> Blobs:
             mc_features=passes,
             mc_entropy=kl_entropy(passes),
             scores=torch.cdist(features, means).amin(dim=1),
+            density=-0.5 * torch.cdist(features, means).square(),
             head=head,
         )
 

@@ -20,6 +20,7 @@ from tests.evaluation.examples import Broken
 from tests.extraction.run.test_runner import pipeline
 
 COMMANDS = [
+    "train",
     "demo",
     "extract",
     "layers",

@@ -33,6 +33,9 @@ EXAMPLES = [
     (("mc.features", "a.b"), "mc.features/a.b", "NTD", "mc/features/a.b", "mc.features/a.b"),
     (("mc.entropy", "a.b"), "mc.entropy/a.b", "ND", "mc/entropy/a.b", "mc.entropy/a.b"),
     (("scores", "odin"), "scores/odin", "N", "scores/odin", "scores/odin"),
+    (("dirichlet", "a"), "dirichlet/a", "NC", "dirichlet/a", "dirichlet/a"),
+    (("density", "a"), "density/a", "NC", "density/a", "density/a"),
+    (("distance", "a"), "distance/a", "NC", "distance/a", "distance/a"),
     (("head",), "head", "", "head", "head"),
     (("features", "a", "cell"), "cells.features/a", "NKD", "cells/features/a", "cells.features/a"),
     (("logits", "", "box"), "boxes.logits", "NKC", "boxes/logits", "boxes.logits"),
@@ -49,6 +52,12 @@ EXAMPLES = [
         "boxes.mc.entropy/a",
     ),
     (("scores", "a", "cell"), "cells.scores/a", "NK", "cells/scores/a", "cells.scores/a"),
+    (
+        ("dirichlet", "a", "cell"), "cells.dirichlet/a", "NKC", "cells/dirichlet/a",
+        "cells.dirichlet/a",
+    ),
+    (("density", "a", "box"), "boxes.density/a", "NKC", "boxes/density/a", "boxes.density/a"),
+    (("distance", "a", "box"), "boxes.distance/a", "NKC", "boxes/distance/a", "boxes.distance/a"),
 ]  # fmt: skip
 
 
@@ -112,7 +121,7 @@ def test_the_keys_with_names_of_their_own_are_what_they_say():
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_what_the_values_of_an_array_depend_on(kind):
-    expected = {"scores": "settings"}
+    expected = dict.fromkeys(("scores", "dirichlet", "density", "distance"), "settings")
     expected |= dict.fromkeys(("labels", "ids", "hashes"), "data")
     expected |= dict.fromkeys(("features", "mc.features", "mc.entropy"), "reduction")
     assert KINDS[kind].made_by == expected.get(kind, "model")
@@ -124,7 +133,7 @@ def test_what_the_values_of_an_array_depend_on(kind):
         (("logit",), "'logit'; did you mean 'logits'"),
         (("feature", "a"), "'feature/a'; did you mean 'features/<name>'"),
         (("cells.logits",), "'cells.logits'; did you mean "),
-        (("mc",), "'mc'; known: 'features/<name>', 'hashes', 'head', "),
+        (("mc",), "'mc'; known: 'density/<name>', 'dirichlet/<name>', "),
         (("", "a"), "'/a'; known: "),
         (("logits", "", "pixel"), "'pixel.logits'; did you mean 'mc.logits' or 'logits'"),
         (("head", "", "cell"), "'cells.head'; "),
@@ -133,7 +142,7 @@ def test_what_the_values_of_an_array_depend_on(kind):
         (("features", "", "box"), "'boxes.features'; "),
         (("features", "a/b"), "'features/a/b'; did you mean 'features/<name>'"),
         (("features", "/"), "'features//'; did you mean 'features/<name>'"),
-        (("scores", "a/b", "cell"), "'cells.scores/a/b'; known: 'features/<name>', "),
+        (("scores", "a/b", "cell"), "'cells.scores/a/b'; known: 'density/<name>', "),
     ],
 )
 def test_parts_that_make_no_key_are_refused(parts, message):
@@ -163,6 +172,7 @@ def test_a_text_that_is_no_key_is_refused(text):
         ("mc.features/layer3", "; re-run extract with monte_carlo: {passes: 16, keep: [features]}"),
         ("mc.logits", "; re-run extract with monte_carlo: {passes: 16, keep: [logits]}"),
         ("scores/odin", "; add scores: [odin] to the pipeline"),
+        ("density/network", "; train the network with the objective posterior"),
         ("labels", "; use a split whose data set has labels"),
         ("head", "; re-run extract with head: <layer name>"),
     ],

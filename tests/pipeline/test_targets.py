@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from latentood.errors import ConfigError
-from latentood.pipeline.schema import Target
+from latentood.pipeline.sections import Target
 from latentood.pipeline.targets import build, find, import_beside
 
 

@@ -9,8 +9,13 @@ from filelock import FileLock
 
 from latentood.errors import TrackingError
 from latentood.report import tracking_store
-from latentood.report.tracking import _experiment
-from latentood.report.tracking_store import artifact_location, default_uri, opened, sqlite_uri
+from latentood.report.tracking_store import (
+    artifact_location,
+    default_uri,
+    experiment_named,
+    opened,
+    sqlite_uri,
+)
 
 
 def test_the_default_store_is_the_users_or_in_the_current_folder(tmp_path, monkeypatch):
@@ -99,4 +104,4 @@ def test_an_experiment_that_another_process_makes_first_is_used(tracked, monkeyp
         home = client.create_experiment("shared")
         known = [None, client.get_experiment(home)]
         monkeypatch.setattr(client, "get_experiment_by_name", lambda name: known.pop(0))
-        assert _experiment(client, "shared", tracked[0]) == home
+        assert experiment_named(client, "shared", tracked[0]) == home

@@ -80,4 +80,5 @@ def test_the_tree_on_the_page_is_the_tree_on_the_disk(page, path):
     assert generic <= set(names)
     assert set(names) - generic == {
         "zarr.json", ".lock", "head/", "weight", "bias", "splits/", "train/", "committed.<g>",
+        "dirichlet/<head>", "density/<head>", "distance/<head>",  # of trained heads
     }  # fmt: skip

@@ -1,39 +1,32 @@
 """Detectors for evidential models, which predict a Dirichlet distribution: α = evidence + 1.
 
-They read cached logits through the evidence function the model was trained with; with another
-one the numbers mean nothing. Evidence is never clipped (training code often clips the exponent
-at ±10): it is kept as a logarithm, so no logit is too large.
+They read what the head of a network trained with ``latentood train`` predicts, for each such head
+of a cache. Logits of other networks they read through the evidence function the network was
+trained with; with another one the numbers mean nothing. Evidence is never clipped (training code
+often clips the exponent at ±10): it is kept as a logarithm, so no logit is too large.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, State
-from latentood.latents import LOGITS, Latents
+from latentood.detectors.base import Detector, Needs, State
+from latentood.latents import LOGITS, Key, Latents
 from latentood.plugins import hyper, plugin
 from latentood.stats.distributions.dirichlet import Dirichlet
-
-Evidence = Literal["relu", "softplus", "exp"]
-"""How an evidential model turns logits into evidence."""
+from latentood.stats.distributions.evidence import (
+    Evidence,
+    log_concentration,
+    log_evidence,
+    log_less_one,
+)
 
 _CPU_PAIRS = 1 << 17  # pairs of classes per step: every temporary stays in the cache
 _GPU_PAIRS = 1 << 24
-
-
-def log_evidence(logits: Tensor, function: str) -> Tensor:
-    """Log of the evidence for each class: (N, C) → (N, C), −∞ where there is none."""
-    match function:
-        case "softplus":  # torch's own softplus is the identity from 20 on
-            return torch.logaddexp(logits, torch.zeros_like(logits)).log()
-        case "exp":
-            return logits
-    return logits.clamp(min=0.0).log()
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +45,7 @@ class Opinion:
 def opinion(logits: Tensor, function: str) -> Opinion:
     """Read logits (N, C) float64 through an evidence function."""
     evidence = log_evidence(logits, function)
-    return Opinion(evidence, Dirichlet(torch.logaddexp(evidence, torch.zeros_like(evidence))))
+    return Opinion(evidence, Dirichlet(log_concentration(evidence)))
 
 
 @plugin
@@ -61,18 +54,26 @@ class EvidentialDetector(Detector):
 
     family = "evidential"
     cost = "no fit, O(C) per row"
-    reads = (LOGITS,)
+    of_head = "dirichlet"
     evidence: Evidence = hyper(
-        "relu", "how the model turns logits into evidence; as in its training"
+        "relu", "how a network without a head turns logits into evidence; as in its training"
     )
+    head: str = hyper("", "head that predicts the distribution; without one the logits are read")
+
+    def needs(self) -> Needs:
+        """Declare what the head predicts, or the logits."""
+        return Needs((Key("dirichlet", self.head) if self.head else LOGITS,))
 
     @abstractmethod
     def of_opinion(self, given: Opinion) -> Tensor:
         """Score opinions → (N,) float64, higher = more OOD."""
 
     def score(self, state: State, rows: Latents) -> Tensor:
-        """Score rows by the opinions their logits stand for."""
-        return self.of_opinion(opinion(rows.double(LOGITS), self.evidence))
+        """Score rows by the opinions that a head has, or that their logits stand for."""
+        if not self.head:
+            return self.of_opinion(opinion(rows.double(LOGITS), self.evidence))
+        log_alpha = rows.double(Key("dirichlet", self.head))
+        return self.of_opinion(Opinion(log_less_one(log_alpha), Dirichlet(log_alpha)))
 
 
 @plugin
@@ -86,9 +87,25 @@ class Vacuity(EvidentialDetector):
 
     def of_opinion(self, given: Opinion) -> Tensor:
         """Score opinions → (N,) in [0, 1]."""
-        strength = given.dirichlet.log_strength
-        classes = strength.new_tensor(given.log_evidence.shape[1])
-        return (classes.log() - strength).exp().clamp(max=1.0)
+        return given.dirichlet.vacuity().clamp(max=1.0)
+
+
+@plugin
+class Precision(EvidentialDetector):
+    """The precision S = Σα of the predicted Dirichlet distribution, negated, as its logarithm.
+
+    The paper has S itself (α₀ there); −log S ranks alike and does not overflow. So does the vacuity
+    C/S, but where evidence is ``exp`` of large logits it is 0 for many inputs.
+    """
+
+    name = "precision"
+    paper = "arXiv:1802.10501, sec. 3"
+    works = "As vacuity, and where evidence is so large that vacuity rounds to 0."
+    fails = "Plain classifiers, and evidence spread over wrong classes, which counts as known."
+
+    def of_opinion(self, given: Opinion) -> Tensor:
+        """Score opinions → (N,) at most −log C."""
+        return -given.dirichlet.log_strength
 
 
 @plugin
@@ -164,6 +181,24 @@ class DistributionalMutualInformation(EvidentialDetector):
 
 
 @plugin
+class DirichletExpectedEntropy(EvidentialDetector):
+    """Entropy of the class probabilities, expected under the predicted Dirichlet, in nats.
+
+    ``E H(p) = −Σ p̂_k·(ψ(α_k+1) − ψ(S+1))`` with p̂ = α/S: the uncertainty that is in the data.
+    With the mutual information it adds up to the entropy of p̂. Malinin and Gales 2018.
+    """
+
+    name = "dirichlet_expected_entropy"
+    paper = "arXiv:1802.10501, sec. 4"
+    works = "Ambiguous inputs: evidence shared by several classes, however much of it there is."
+    fails = "Inputs without evidence: they score below those with some for many classes at once."
+
+    def of_opinion(self, given: Opinion) -> Tensor:
+        """Score opinions → (N,) in [0, log C]."""
+        return given.dirichlet.expected_entropy()
+
+
+@plugin
 class EvidentialMaxProb(EvidentialDetector):
     """The largest expected probability, negated: −max α/S."""
 
@@ -178,5 +213,6 @@ class EvidentialMaxProb(EvidentialDetector):
 
 
 DETECTORS = (
-    Vacuity, Dissonance, DirichletEntropy, DistributionalMutualInformation, EvidentialMaxProb,
+    Vacuity, Precision, Dissonance, DirichletEntropy, DistributionalMutualInformation,
+    DirichletExpectedEntropy, EvidentialMaxProb,
 )  # fmt: skip

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from latentood.errors import ModelError, suggest
 from latentood.extraction.model.reductions import REDUCTIONS, Reduction
-from latentood.latents import PENULTIMATE
+from latentood.latents import PENULTIMATE, Key
+from latentood.latents.key import NETWORK
+from latentood.models.heads import ATTACHED, UncertaintyHead
 from latentood.pipeline.schema import Layer
 
 
@@ -25,6 +27,13 @@ class Tap:
     call: int | None  # which call in one forward, from 1; None where it must be the only one
     reduction: Reduction
     of_input: bool = False  # take the input: the penultimate features are that of the head
+    field: str = ""  # of a prediction: what a head with an uncertainty of its own gives
+
+    def value(self, args: tuple[Any, ...], output: Any) -> Tensor:
+        """Take what is captured out of the input and the output of the module."""
+        if self.field:
+            return getattr(output, self.field)  # type: ignore[no-any-return]
+        return args[0] if self.of_input else first_tensor(output, self.layer)
 
 
 def make_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tuple[Tap, ...]:
@@ -35,10 +44,12 @@ def make_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tu
             asked for and no head is known.
     """
     modules = [name for name, _ in model.named_modules() if name]
-    taps: dict[str, Tap] = {}
+    taps = {tap.layer: tap for tap in _of_predictions(model)}
     for layer in layers:
         how = REDUCTIONS.build(layer.reduction)
         if layer.name == PENULTIMATE:
+            if head is None and ATTACHED in modules:
+                head = ATTACHED  # which makes the logits of what it gets: latent vectors
             if head is None:
                 raise ModelError(
                     "layer 'penultimate': no linear layer gives the logits of this model; "
@@ -60,6 +71,15 @@ def make_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tu
             key = f"{name}#{index}" if index else name
             taps[key] = Tap(key, name, int(index) if index else None, how)
     return tuple(taps.values())
+
+
+def _of_predictions(model: nn.Module) -> Iterator[Tap]:
+    """Tap what the head of a network gives beside the logits; its layers are named by keys."""
+    head = getattr(model, ATTACHED, None)
+    if isinstance(head, UncertaintyHead):
+        for field in head.gives:
+            key = Key(_KINDS[field], NETWORK)
+            yield Tap(key, ATTACHED, None, REDUCTIONS.build("mean"), field=field)
 
 
 class Capture:
@@ -97,7 +117,7 @@ def _hook(captured: Capture, name: str, taps: Sequence[Tap]) -> Any:
         call = captured.calls[name] = captured.calls.get(name, 0) + 1
         for tap in taps:
             if tap.call in (None, call):
-                captured.take(tap, args[0] if tap.of_input else first_tensor(output, tap.layer))
+                captured.take(tap, tap.value(args, output))
 
     return take
 
@@ -144,5 +164,8 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     compiled = re.compile("".join(parts))
     return [name for name in names if compiled.fullmatch(name)]
 
+
+_KINDS = {"log_alpha": "dirichlet", "log_density": "density", "distance": "distance"}
+"""Field of a prediction → kind of the array that holds it."""
 
 _PART = {"**": ".*", "*": "[^.]*", "?": "[^.]"}

@@ -13,10 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latentood.errors import ConfigError, ModelError, one_line
+from latentood.errors import ConfigError, LatentOODError, ModelError, one_line
+from latentood.extraction.model.head import select_logits
 from latentood.latents.facts import canonical
+from latentood.models.heads import HEADS, SoftmaxHead, attach, build_head
 from latentood.pipeline.schema import ModelConfig
 from latentood.pipeline.targets import build, filled
+from latentood.sealed import read, read_document
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +42,21 @@ def load_model(config: ModelConfig, seed: int) -> nn.Module:
             f"{config.target}: must give a torch.nn.Module, got {type(model).__name__}"
         )
     if config.weights is not None:
-        load_weights(model, Path(filled(str(config.weights), "model.weights")))
+        path = Path(filled(str(config.weights), "model.weights"))
+        attach_head(model, path, config.output)
+        load_weights(model, path)
     return model.eval().requires_grad_(False)
+
+
+def attach_head(model: nn.Module, path: Path, output: str | None) -> None:
+    """Attach the head that a file of weights describes, as ``latentood train`` writes them.
+
+    Raises:
+        ModelError: There is no such head.
+    """
+    record = read_document(path).get("head")
+    if record is not None and record.get("name") != SoftmaxHead.name:
+        attach(model, build_head(record, HEADS), lambda given: select_logits(given, output))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -71,9 +87,11 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state: Any
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state = _read_sealed(path) if read_document(path) else load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except LatentOODError:
+        raise
     except pickle.UnpicklingError as error:
         raise ConfigError(
             f"weights {path}: must hold tensors alone, got a file with other objects, which are "
@@ -86,6 +104,21 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"reading failed: {reason}"
         ) from error
     return _state_dict(path, state)
+
+
+def _read_sealed(path: Path) -> dict[str, Tensor]:
+    """Read weights that ``latentood train`` wrote, if they are still those."""
+
+    def refuse(what: str) -> ConfigError:
+        return ConfigError(
+            f"weights {path}: must have the bytes that latentood train wrote, got {what}; train "
+            "again, or copy the file again"
+        )
+
+    content = read(path, refuse)
+    if not content.intact:
+        raise refuse("others")
+    return content.arrays
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:

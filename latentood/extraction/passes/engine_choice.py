@@ -19,7 +19,7 @@ from latentood.extraction.model.taps import Tap
 from latentood.extraction.passes.engines import Captured, Noisy, Pooled, Repeated, Vmapped
 from latentood.extraction.passes.noise import Mask, row_keys
 from latentood.extraction.passes.sites import ModuleSite, find_sites
-from latentood.latents import PENULTIMATE
+from latentood.latents import PENULTIMATE, Key
 from latentood.pipeline.schema import MonteCarlo
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,9 @@ def choose_engine(
 
 def _varying(truth: Captured, wanted: Iterable[str] | None) -> frozenset[str]:
     """List the layers that differ between passes, and check that something does."""
-    different = {n for n, values in truth.mc_features.items() if not _constant(values)}
+    # What a head gives beside the logits, named by its key, is kept of the forward without noise.
+    layers = ((n, values) for n, values in truth.mc_features.items() if not isinstance(n, Key))
+    different = {n for n, values in layers if not _constant(values)}
     if truth.mc_logits is None or (_constant(truth.mc_logits) and not different):
         raise ModelError(
             "monte_carlo: the passes do not differ, so nothing stochastic reaches the "

@@ -7,6 +7,7 @@ output there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from latentood.extraction.model.head import find_head, select_logits
 from latentood.extraction.model.taps import capture, check_calls, make_taps
 from latentood.extraction.passes.engine_choice import choose_engine
 from latentood.extraction.passes.engines import Engine, Noisy, Plain
+from latentood.models.heads import ATTACHED, UncertaintyHead, describe
 from latentood.pipeline.schema import Pipeline
 
 
@@ -27,12 +29,18 @@ class Plan:
     classes: int  # C
     shapes: dict[str, tuple[int, ...]]  # layer → shape of one row, usually (D,)
     varying: tuple[str, ...]  # layers followed over the passes
+    readout: dict[str, Any] | None = None  # the head that gives more than logits, described
 
     @property
-    def marks(self) -> list[str]:
-        """List the noises that the fingerprint must name: the first caches have other masks."""
+    def facts(self) -> dict[str, Any]:
+        """Give what the fingerprint must name beside the pipeline, if anything.
+
+        Of noises the marks: caches without have the masks of the first version.
+        """
         sites = self.engine.sites if isinstance(self.engine, Noisy) else ()
-        return [site.mark for site in sites if site.mark is not None]
+        marks = [site.mark for site in sites if site.mark is not None]
+        facts = {"monte_carlo.noise": marks, "uncertainty_head": self.readout}
+        return {name: fact for name, fact in facts.items() if fact}
 
 
 @torch.no_grad()
@@ -49,8 +57,10 @@ def make_plan(model: nn.Module, pipeline: Pipeline, batch: Tensor) -> Plan:
         logits = select_logits(model(batch), output)
     check_calls(taps, captured.calls)
     shapes = {layer: tuple(values.shape[1:]) for layer, values in captured.outputs.items()}
+    attached = getattr(model, ATTACHED, None)
+    readout = describe(attached) if isinstance(attached, UncertaintyHead) else None
     if pipeline.monte_carlo is None:
-        return Plan(Plain(model, taps, output), head, logits.shape[1], shapes, ())
+        return Plan(Plain(model, taps, output), head, logits.shape[1], shapes, (), readout)
     engine = choose_engine(model, taps, output, pipeline.monte_carlo, head, batch)
     varying = tuple(layer for layer in shapes if layer in engine.varying)
-    return Plan(engine, head, logits.shape[1], shapes, varying)
+    return Plan(engine, head, logits.shape[1], shapes, varying, readout)

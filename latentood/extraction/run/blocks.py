@@ -15,6 +15,7 @@ from latentood.extraction.passes.engines import Captured, Engine, Noisy, Plain
 from latentood.extraction.passes.noise import row_keys
 from latentood.extraction.run.inputs import hashes
 from latentood.extraction.run.job import Job
+from latentood.extraction.run.layout import key_of
 from latentood.extraction.scores.schedule import Scorer
 from latentood.latents import HASHES, IDS, LABELS, LOGITS, MC_LOGITS, Key
 from latentood.latents.rows import first_not_finite
@@ -121,7 +122,7 @@ def _outputs(captured: Captured, wanted: Container[str]) -> dict[str, Tensor]:
     arrays: dict[str, Tensor] = {LOGITS: captured.logits}
     if captured.mc_logits is not None:
         arrays[MC_LOGITS] = captured.mc_logits
-    arrays |= {Key("features", layer): values for layer, values in captured.features.items()}
+    arrays |= {key_of(layer): values for layer, values in captured.features.items()}
     arrays |= {Key("mc.features", layer): values for layer, values in captured.mc_features.items()}
     arrays = {key: values for key, values in arrays.items() if key in wanted}
     for layer, values in captured.mc_features.items():
@@ -150,9 +151,11 @@ def narrowed(engine: Engine, wanted: Container[str]) -> Engine:
     """
 
     def followed(layer: str) -> bool:
-        return Key("mc.features", layer) in wanted or Key("mc.entropy", layer) in wanted
+        return not isinstance(layer, Key) and (
+            Key("mc.features", layer) in wanted or Key("mc.entropy", layer) in wanted
+        )
 
-    taps = [t for t in engine.taps if Key("features", t.layer) in wanted or followed(t.layer)]
+    taps = [t for t in engine.taps if key_of(t.layer) in wanted or followed(t.layer)]
     if not isinstance(engine, Noisy):
         return replace(engine, taps=taps)
     varying = frozenset(filter(followed, engine.varying))

@@ -20,6 +20,7 @@ from latentood.data.names import names_of
 from latentood.errors import ConfigError, DataError, one_line
 from latentood.pipeline.schema import Pipeline, SplitConfig
 from latentood.pipeline.targets import build
+from latentood.pipeline.training import TrainingSplit
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,13 @@ def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
         ConfigError: Its target cannot be built.
         DataError: It has no length or no rows.
     """
-    config = pipeline.splits[name]
+    return open_split(pipeline, name, pipeline.splits[name], limit=limit)
+
+
+def open_split(
+    pipeline: Pipeline, name: str, config: TrainingSplit | SplitConfig, *, limit: int | None = None
+) -> Inputs:
+    """Build a data set of a pipeline, under any name; as :func:`open_inputs`."""
     source = build(config)
     try:
         size = len(source)
@@ -181,7 +188,9 @@ def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
     return Inputs(name, source, transform, size, None, config.input, config.label)
 
 
-def _transform(pipeline: Pipeline, config: SplitConfig, source: Any) -> Callable[[Any], Any] | None:
+def _transform(
+    pipeline: Pipeline, config: TrainingSplit | SplitConfig, source: Any
+) -> Callable[[Any], Any] | None:
     """Choose the split's own transform, none for inputs that are ready, else the pipeline's."""
     chain = pipeline.transform
     if "transform" in config.model_fields_set:

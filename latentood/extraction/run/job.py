@@ -99,7 +99,7 @@ def prepare(
     return Job(
         pipeline=pipeline,
         plan=plan,
-        origin=origin_of(pipeline, weights, size, plan.marks),
+        origin=origin_of(pipeline, weights, size, plan.facts),
         head=_head(plan),
         inputs=inputs,
         specs={name: lay_out(pipeline, plan, scores, one) for name, one in inputs.items()},

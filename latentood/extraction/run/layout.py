@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -11,7 +11,7 @@ from latentood.extraction.passes.plan import Plan
 from latentood.extraction.run.inputs import Inputs
 from latentood.extraction.scores.schedule import Schedule
 from latentood.latents import HASHES, IDS, LABELS, LOGITS, MC_LOGITS, Key
-from latentood.latents.facts import Origin
+from latentood.latents.facts import Origin, canonical
 from latentood.pipeline.schema import Pipeline
 from latentood.store.schema import ArraySpec, SplitSpec
 
@@ -19,11 +19,11 @@ _RECORDED = ("latentood", "torch", "torchvision", "numpy", "zarr", "numcodecs")
 
 
 def origin_of(
-    pipeline: Pipeline, weights: str, batch_size: int, noise: Sequence[str] = ()
+    pipeline: Pipeline, weights: str, batch_size: int, plan: Mapping[str, Any] | None = None
 ) -> Origin:
     """Describe where the numbers of a run come from: pipeline, hash of the weights, versions.
 
-    ``noise`` are the marks of a plan.
+    ``plan`` are the facts of a plan.
     """
     raw = pipeline.model_dump(mode="json")
     if raw["extract"]["batch_size"] == "auto":
@@ -42,8 +42,7 @@ def origin_of(
     }
     if raw["extract"]["compile"]:  # caches without are older than the setting
         fingerprint["compile"] = True
-    if noise:  # caches without have the masks of the first version
-        fingerprint["monte_carlo.noise"] = list(noise)
+    fingerprint |= plan or {}
     versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
     return Origin(pipeline=raw, fingerprint=fingerprint, versions=versions)
 
@@ -59,7 +58,7 @@ def lay_out(pipeline: Pipeline, plan: Plan, scores: Schedule, inputs: Inputs) ->
         block_rows=min(pipeline.extract.block_rows, len(inputs)),
         arrays=(
             *_of_rows(pipeline, plan, inputs),
-            *(_of_layer(pipeline, plan, "features", *layer) for layer in plan.shapes.items()),
+            *(_of_layer(pipeline, plan, key_of(name), tail) for name, tail in plan.shapes.items()),
             *_of_passes(pipeline, plan),
             *scores.arrays(inputs.name),
         ),
@@ -102,17 +101,25 @@ def _of_passes(pipeline: Pipeline, plan: Plan) -> list[ArraySpec]:
         arrays.append(ArraySpec(MC_LOGITS, tail, pipeline.extract.dtype, keep_bits=bits))
     if "features" in passes.keep:
         arrays += [
-            _of_layer(pipeline, plan, "mc.features", layer, (count, *shape))
+            _of_layer(pipeline, plan, Key("mc.features", layer), (count, *shape))
             for layer, shape in followed.items()
         ]
     if "entropy" in passes.keep:
-        arrays += [_of_layer(pipeline, plan, "mc.entropy", *layer) for layer in followed.items()]
+        arrays += [
+            _of_layer(pipeline, plan, Key("mc.entropy", layer), shape)
+            for layer, shape in followed.items()
+        ]
     return arrays
 
 
-def _of_layer(
-    pipeline: Pipeline, plan: Plan, kind: str, layer: str, tail: tuple[int, ...]
-) -> ArraySpec:
-    how = next(tap.reduction.name for tap in plan.engine.taps if tap.layer == layer)
+def _of_layer(pipeline: Pipeline, plan: Plan, key: Key, tail: tuple[int, ...]) -> ArraySpec:
     extract = pipeline.extract
-    return ArraySpec(Key(kind, layer), tail, extract.dtype, how, extract.keep_bits)
+    if key.about.made_by == "settings":
+        return ArraySpec(key, tail, extract.dtype, canonical(plan.readout))
+    how = next(tap.reduction.name for tap in plan.engine.taps if tap.layer == key.layer)
+    return ArraySpec(key, tail, extract.dtype, how, extract.keep_bits)
+
+
+def key_of(layer: str) -> Key:
+    """Name the array of a layer's output; what a head gives is a layer named by its key."""
+    return layer if isinstance(layer, Key) else Key("features", layer)

@@ -4,18 +4,21 @@ from typing import get_args
 import pytest
 import torch
 
-from latentood.detectors.families.evidential import Evidence, _dissonance
+from latentood.detectors.families.evidential import _dissonance
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.latents import Latents
+from latentood.stats.distributions.evidence import Evidence
 from latentood.testing.blobs import auroc
 from tests.parity.agreement import assert_agrees
 
 NAMES = (
     "vacuity",
+    "precision",
     "dissonance",
     "dirichlet_entropy",
     "distributional_mutual_information",
+    "dirichlet_expected_entropy",
     "evidential_max_prob",
 )
 
@@ -31,16 +34,21 @@ def test_every_evidence_agrees_with_the_slow_formula(blobs, name, evidence):
     assert_agrees(blobs, name, evidence=evidence)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_head_predicts_is_read_without_an_evidence_function(blobs, name):
+    assert_agrees(blobs, name, head="network")
+
+
 @pytest.mark.parametrize("classes", [1, 2, 7, 1000])
 def test_vacuity_is_one_without_evidence(classes):
     assert scores("vacuity", -torch.rand(5, classes)).tolist() == [1.0] * 5
 
 
 @pytest.mark.parametrize("classes", [2, 7])
-def test_without_evidence_every_score_but_conflict_is_at_its_largest(classes):
+def test_without_evidence_every_score_but_those_of_ambiguity_is_at_its_largest(classes):
     nothing = torch.zeros(1, classes)
     some = torch.rand(100, classes) * 5
-    for name in set(NAMES) - {"dissonance"}:
+    for name in set(NAMES) - {"dissonance", "dirichlet_expected_entropy"}:
         assert float(scores(name, nothing)) > float(scores(name, some).max())
     assert float(scores("dissonance", nothing)) == 0.0
 
@@ -99,3 +107,29 @@ def test_softplus_evidence_is_exact_beyond_where_torch_approximates_it():
     evidence = 21 + math.log1p(math.exp(-21))
     scored = float(scores("vacuity", [[21.0, -800.0]], "softplus"))
     assert scored == pytest.approx(2 / (2 + evidence), rel=1e-14, abs=0)
+
+
+def test_precision_ranks_as_vacuity_and_still_does_where_vacuity_is_zero():
+    logits = torch.rand(50, 4) * 20
+    for evidence in get_args(Evidence):
+        ranks = [scores(name, logits, evidence).argsort() for name in ("precision", "vacuity")]
+        assert ranks[0].tolist() == ranks[1].tolist()
+    huge = [[800.0, 0.0], [900.0, 0.0]]
+    assert scores("vacuity", huge, "exp").tolist() == [0.0, 0.0]
+    assert scores("precision", huge, "exp").tolist() == [-800.0, -900.0]
+
+
+def test_expected_entropy_and_mutual_information_add_up_to_the_entropy_of_the_mean():
+    logits = torch.rand(50, 4) * 9
+    parts = [
+        scores(name, logits)
+        for name in ("dirichlet_expected_entropy", "distributional_mutual_information")
+    ]
+    mean = (logits.double() + 1) / (logits.double() + 1).sum(dim=1, keepdim=True)
+    assert torch.allclose(sum(parts), torch.special.entr(mean).sum(dim=1), atol=1e-12)
+
+
+def test_expected_entropy_of_ambiguous_rows_stays_high_however_much_evidence_there_is():
+    clear, torn = [[1000.0, 0.0, 0.0]], [[1000.0, 1000.0, 0.0]]
+    assert float(scores("dirichlet_expected_entropy", torn)) == pytest.approx(math.log(2), abs=0.02)
+    assert float(scores("dirichlet_expected_entropy", clear)) < 0.02

@@ -308,10 +308,11 @@ def test_noise_that_cannot_be_repeated_is_an_error():
 
 
 def test_masks_that_the_first_caches_do_not_have_are_named_in_the_fingerprint():
-    assert plan(DropBlock2d(0.4, 3)).marks == plan(DropBlock(0.4, 3)).marks == []
-    assert plan(nn.Dropout(0.3)).marks == []
-    assert plan(DropBlock2D()).marks == [f"noise: {__name__}.DropBlock2D"]
-    (mark,) = plan(package.DropBlock2D(0.4, 3)).marks
+    for first in (DropBlock2d(0.4, 3), DropBlock(0.4, 3), nn.Dropout(0.3)):
+        assert plan(first).facts == {}
+    marks = "monte_carlo.noise"
+    assert plan(DropBlock2D()).facts == {marks: [f"noise: {__name__}.DropBlock2D"]}
+    (mark,) = plan(package.DropBlock2D(0.4, 3)).facts[marks]
     assert mark == (
         "noise: DropBlock(p=0.4, block_size=3, shared=True, variant='dropblock', scale=True)"
     )
@@ -319,7 +320,7 @@ def test_masks_that_the_first_caches_do_not_have_are_named_in_the_fingerprint():
 
 def test_a_cache_with_other_masks_is_not_resumed(monkeypatch, tmp_path):
     run = pipeline(model__target=f"{__name__}.own_noise")
-    monkeypatch.setattr(Plan, "marks", [])  # as caches were before
+    monkeypatch.setattr(Plan, "facts", {})  # as caches were before
     extract(run, tmp_path / "s", splits=["train"])
     monkeypatch.undo()
     with pytest.raises(

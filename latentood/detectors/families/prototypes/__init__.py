@@ -1,6 +1,7 @@
 """One stored pattern per class."""
 
 from latentood.detectors.families.prototypes.discriminant import WDiscOOD
+from latentood.detectors.families.prototypes.learnt import PrototypeDistance
 from latentood.detectors.families.prototypes.patterns import SHE, Cosine
 
-DETECTORS = (SHE, Cosine, WDiscOOD)
+DETECTORS = (SHE, Cosine, WDiscOOD, PrototypeDistance)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from latentood import plugins
+from latentood.cli.demo import pipeline_file
 from latentood.data import Digits, GaussianNoise, Rademacher
 from latentood.detectors.families.score_taps.base import SCORE_TAPS, Column, ScoreTap
 from latentood.detectors.families.score_taps.rankfeat import without_largest
@@ -19,12 +20,11 @@ from latentood.errors import ConfigError, DataError, DetectorError, ModelError, 
 from latentood.extraction.passes.plan import make_plan
 from latentood.extraction.scores.network import TappedModel
 from latentood.latents import Latents
-from latentood.models import digits_resnet
-from latentood.pipeline.schema import parse_pipeline
+from latentood.pipeline.schema import load_pipeline, parse_pipeline
 from latentood.plugins import plugin
 from latentood.stats.activations import concentration_by_row
 from latentood.testing.blobs import auroc
-from latentood.training.classifier import train_classifier
+from latentood.training import train as training
 from tests.extraction.nets import Conv, NoHead, ReluTail, inputs
 from tests.references.score_taps import REFERENCES, body
 
@@ -291,16 +291,17 @@ def test_a_model_that_changes_its_input_in_place_is_given_a_copy():
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits(tmp_path_factory):
     """A ResNet trained on seven digits for a few seconds, with ID and OOD rows."""
-    classes = (0, 1, 2, 4, 6, 7, 9)
+    classes = [0, 1, 2, 4, 6, 7, 9]
     train, test = (Digits(classes, part, 16) for part in ("train", "test"))
-    torch.manual_seed(0)
-    model = digits_resnet(7)
+    changed = ["training.epochs=12", "splits.train.args.size=16", "splits.val.role=far"]
+    job = training.prepare(load_pipeline(pipeline_file(), changed), device="cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same weights, and no slower for a network this small
-    train_classifier(model, train, epochs=12, lr=0.1, batch_size=32, seed=0)
+    training.train(job, tmp_path_factory.mktemp("digits"))
     torch.set_num_threads(threads)
+    model = job.network.classifier.eval()
 
     def images(data, count=150):
         rows = [data[i] for i in range(0, len(data), max(1, len(data) // count))]
