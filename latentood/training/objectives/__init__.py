@@ -1,7 +1,7 @@
 """Objectives by name."""
 
 from latentood.plugins import Registry
-from latentood.training.objectives.base import END, Batch, Moment, Objective
+from latentood.training.objectives.base import END, Batch, Given, Moment, Objective
 from latentood.training.objectives.cross_entropy import CrossEntropy, LogitNorm, OutlierExposure
 from latentood.training.objectives.dense import OwnLoss, PixelCrossEntropy
 from latentood.training.objectives.evidential import Evidential
@@ -17,4 +17,4 @@ OBJECTIVES.add(CrossEntropy, Evidential, PriorNetwork)
 OBJECTIVES.add(LogitNorm, OutlierExposure, VirtualOutliers, PixelCrossEntropy, OwnLoss)
 OBJECTIVES.add(Posterior, NaturalPosterior, Prototypes)
 
-__all__ = ["END", "OBJECTIVES", "Batch", "Moment", "Objective"]
+__all__ = ["END", "OBJECTIVES", "Batch", "Given", "Moment", "Objective"]

@@ -34,6 +34,17 @@ class Batch:
     outliers: Tensor | None = None  # (B', …) OOD inputs, for objectives that read them
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The arguments of :meth:`Objective.loss`."""
+
+    prediction: Prediction
+    labels: Tensor  # (B,)
+    moment: Moment
+    head: UncertaintyHead
+    outliers: Prediction | None
+
+
 class TrainedNetwork(Protocol):
     """What an objective needs of a network."""
 
@@ -74,6 +85,9 @@ class Objective(Plugin, ABC):
         return SoftmaxHead(width, classes)
 
     @abstractmethod
+    def of(self, given: Given) -> Tensor:
+        """Give the mean loss of what a batch gave: a scalar with gradients."""
+
     def loss(
         self,
         prediction: Prediction,
@@ -92,6 +106,7 @@ class Objective(Plugin, ABC):
             head: What :meth:`head` made.
             outliers: For OOD inputs, where the objective reads them.
         """
+        return self.of(Given(prediction, labels, moment, head, outliers))
 
     def batch_loss(
         self, network: TrainedNetwork, batch: Batch, moment: Moment = END

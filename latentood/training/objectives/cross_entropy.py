@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentood.errors import ConfigError
-from latentood.models.heads import Prediction, UncertaintyHead
 from latentood.plugins import hyper, plugin
-from latentood.training.objectives.base import END, Moment, Objective
+from latentood.training.objectives.base import Given, Objective
 
 _NORM_FLOOR = 1e-7
 
@@ -27,17 +26,11 @@ class CrossEntropy(Objective):
         0.0, "share s of every label that all classes get alike", low=0, below=1
     )
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Give the mean cross-entropy of a batch, in nats."""
-        return F.cross_entropy(prediction.logits, labels, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(
+            given.prediction.logits, given.labels, label_smoothing=self.label_smoothing
+        )
 
 
 @plugin
@@ -54,19 +47,11 @@ class LogitNorm(Objective):
     paper = "arXiv:2205.09310, eq. 4"
     temperature: float = hyper(0.04, "τ, that of the paper for CIFAR-10", above=0)
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Give the mean loss of a batch, in nats: float64, at least log(1 + (C−1)·exp(−2/τ))."""
-        logits = prediction.logits.double()
+        logits = given.prediction.logits.double()
         norm = torch.linalg.vector_norm(logits, dim=1, keepdim=True) + _NORM_FLOOR
-        return F.cross_entropy(logits / (norm * self.temperature), labels)
+        return F.cross_entropy(logits / (norm * self.temperature), given.labels)
 
 
 @plugin
@@ -83,25 +68,17 @@ class OutlierExposure(Objective):
     reads_outliers = True
     outlier_weight: float = hyper(0.5, "weight λ of the loss on OOD inputs", low=0)
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Give the mean loss of a batch plus λ times that of its OOD inputs, in nats: float64.
 
         Raises:
             ConfigError: There are no predictions for OOD inputs.
         """
-        if outliers is None:
+        if given.outliers is None:
             raise ConfigError(
                 f"{self.who}: needs predictions for OOD inputs, got none; name a split with "
                 "training.splits.outliers, or give loss(…, outliers=network(inputs))"
             )
-        known = F.cross_entropy(prediction.logits.double(), labels)
-        uniform = -torch.log_softmax(outliers.logits.double(), dim=1).mean()
+        known = F.cross_entropy(given.prediction.logits.double(), given.labels)
+        uniform = -torch.log_softmax(given.outliers.logits.double(), dim=1).mean()
         return known + self.outlier_weight * uniform

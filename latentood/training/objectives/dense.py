@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentood.errors import ConfigError, ModelError
-from latentood.models.heads import Prediction, UncertaintyHead
+from latentood.models.heads import Prediction
 from latentood.plugins import hyper, plugin
-from latentood.training.objectives.base import END, Batch, Moment, Objective, TrainedNetwork
+from latentood.training.objectives.base import END, Batch, Given, Moment, Objective, TrainedNetwork
 
 
 class DenseObjective(Objective):
@@ -20,15 +20,7 @@ class DenseObjective(Objective):
 
     predicts = False
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Refuse: the loss is that of a batch.
 
         Raises:

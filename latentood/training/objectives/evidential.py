@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentood.models.heads import EvidentialHead, Prediction, UncertaintyHead
+from latentood.models.heads import EvidentialHead
 from latentood.models.heads.dirichlet import dirichlet_of
 from latentood.models.heads.evidential import Reconcile
 from latentood.plugins import hyper, plugin
 from latentood.stats.distributions.dirichlet import Dirichlet, kl_divergence
 from latentood.stats.distributions.evidence import Evidence
 from latentood.training.objectives.annealing import Points, check_points, interpolate, rise
-from latentood.training.objectives.base import END, Moment, Objective
+from latentood.training.objectives.base import Given, Moment, Objective
 
 log = logging.getLogger(__name__)
 
@@ -78,54 +78,48 @@ class Evidential(Objective):
             return {"kl": self.kl * interpolate(moment, self.annealing)}
         return {"kl": self.kl * rise(moment, self.annealing_epochs)}
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Give the mean of risk + λ·KL: float64.
 
         Raises:
             ModelError: The predictions are not those of a head with a Dirichlet distribution.
         """
-        given = dirichlet_of(prediction, self.who)
+        predicted, labels = dirichlet_of(given.prediction, self.who), given.labels
         if self.evidence == "relu":
-            given = self._awake(given, prediction.logits)
-        risk = _RISKS[self.risk](given, labels)
-        weight = self.coefficients(moment)["kl"]
-        return (risk + weight * misleading(given, labels)).mean() if weight else risk.mean()
+            predicted = self._awake(predicted, given.prediction.logits)
+        risk = _RISKS[self.risk](predicted, labels)
+        weight = self.coefficients(given.moment)["kl"]
+        return (risk + weight * misleading(predicted, labels)).mean() if weight else risk.mean()
 
-    def _awake(self, given: Dirichlet, logits: Tensor) -> Dirichlet:
+    def _awake(self, predicted: Dirichlet, logits: Tensor) -> Dirichlet:
         """Warn where no input has evidence, and give logits below 0 their gradient."""
         if not self.leak:
-            if not bool((given.log_alpha > 0).any()):
+            if not bool((predicted.log_alpha > 0).any()):
                 _warn(self.who)
-            return given
+            return predicted
         below = self.leak * logits.double().clamp(max=0.0)
-        return Dirichlet(given.log_alpha + (below - below.detach()))
+        return Dirichlet(predicted.log_alpha + (below - below.detach()))
 
 
-def misleading(given: Dirichlet, labels: Tensor) -> Tensor:
+def misleading(predicted: Dirichlet, labels: Tensor) -> Tensor:
     """KL(Dir(α̃) ‖ Dir(1, …, 1)) of the evidence for other classes than the label: (N,) nats."""
-    log_alpha = given.log_alpha
+    log_alpha = predicted.log_alpha
     label = F.one_hot(labels, log_alpha.shape[1]).bool()
     return kl_divergence(
         Dirichlet(log_alpha.masked_fill(label, 0.0)), Dirichlet(torch.zeros_like(log_alpha))
     )
 
 
-def _likelihood(given: Dirichlet, labels: Tensor) -> Tensor:
-    return F.nll_loss(given.log_alpha - given.log_strength.unsqueeze(1), labels, reduction="none")
+def _likelihood(predicted: Dirichlet, labels: Tensor) -> Tensor:
+    return F.nll_loss(
+        predicted.log_alpha - predicted.log_strength.unsqueeze(1), labels, reduction="none"
+    )
 
 
-def _squared(given: Dirichlet, labels: Tensor) -> Tensor:
-    mean = given.mean
+def _squared(predicted: Dirichlet, labels: Tensor) -> Tensor:
+    mean = predicted.mean
     errors = (F.one_hot(labels, mean.shape[1]) - mean).square()
-    variances = mean * (1 - mean) * torch.sigmoid(-given.log_strength).unsqueeze(1)  # 1/(S+1)
+    variances = mean * (1 - mean) * torch.sigmoid(-predicted.log_strength).unsqueeze(1)  # 1/(S+1)
     return (errors + variances).sum(dim=1)
 
 

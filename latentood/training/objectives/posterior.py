@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from latentood.errors import ConfigError, ModelError
-from latentood.models.heads import Prediction, UncertaintyHead
 from latentood.models.heads.dirichlet import dirichlet_of
 from latentood.models.heads.posterior import Budget, NaturalPosteriorHead, PosteriorHead
 from latentood.plugins import hyper, plugin
-from latentood.training.objectives.base import END, Moment, Objective
+from latentood.training.objectives.base import Given, Objective
 
 
 @plugin
@@ -18,28 +17,20 @@ class BayesianLoss(Objective):
 
     entropy_weight: float = hyper(1e-5, "weight λ of the entropy of the Dirichlet", low=0)
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Give the mean of ``ψ(S) − ψ(α_y) − λ·H(Dir(α))``: float64, nats.
 
         Raises:
             ModelError: The predictions have no Dirichlet distribution, or one without a density.
         """
-        given = dirichlet_of(prediction, self.who)
-        if prediction.log_density is None:
+        predicted = dirichlet_of(given.prediction, self.who)
+        if given.prediction.log_density is None:
             raise ModelError(
                 f"{self.who}: predictions must have log_density, got those of a head "
-                f"{head.name!r}; build the network with the head of this objective"
+                f"{given.head.name!r}; build the network with the head of this objective"
             )
-        expected = given.expected_cross_entropy(labels)
-        return (expected - self.entropy_weight * given.entropy()).mean()
+        expected = predicted.expected_cross_entropy(given.labels)
+        return (expected - self.entropy_weight * predicted.entropy()).mean()
 
 
 @plugin

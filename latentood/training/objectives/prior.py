@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from latentood.errors import ConfigError
-from latentood.models.heads import Prediction, PriorHead, UncertaintyHead
+from latentood.models.heads import Prediction, PriorHead
 from latentood.models.heads.dirichlet import dirichlet_of
 from latentood.plugins import hyper, plugin
 from latentood.stats.distributions.dirichlet import Dirichlet, kl_divergence
-from latentood.training.objectives.base import END, Moment, Objective
+from latentood.training.objectives.base import Given, Objective
 
 _LEAST, _MOST = -10.0, 20.0  # log α; the divergence grows as 1/α on one side, as α on the other
 
@@ -63,41 +63,33 @@ class PriorNetwork(Objective):
             )
         return PriorHead(width, classes)
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Give the mean over ID inputs plus γ times the mean over OOD inputs: float64, nats.
 
         Raises:
             ConfigError: There are no OOD inputs.
             ModelError: The predictions are not those of a head with a Dirichlet distribution.
         """
-        if outliers is None:
+        if given.outliers is None:
             raise ConfigError(
                 f"{self.who}: the loss needs predictions for OOD inputs, got none; name rows under "
                 "splits: outliers: in training:, or pass outliers="
             )
-        known, other = (self._held(given) for given in (prediction, outliers))
-        divergence = self._divergence(known, self._target(known, labels))
+        known, other = self._held(given.prediction), self._held(given.outliers)
+        divergence = self._divergence(known, self._target(known, given.labels))
         flat = Dirichlet(torch.zeros_like(other.log_alpha))
         return divergence + self.gamma * self._divergence(other, flat)
 
-    def _divergence(self, given: Dirichlet, target: Dirichlet) -> Tensor:
-        pair = (given, target) if self.direction == "reverse" else (target, given)
+    def _divergence(self, predicted: Dirichlet, target: Dirichlet) -> Tensor:
+        pair = (predicted, target) if self.direction == "reverse" else (target, predicted)
         return kl_divergence(*pair).mean()
 
-    def _target(self, given: Dirichlet, labels: Tensor) -> Dirichlet:
+    def _target(self, predicted: Dirichlet, labels: Tensor) -> Dirichlet:
         """Give the target distributions for labels (N,)."""
-        classes = given.log_alpha.shape[1]
+        classes = predicted.log_alpha.shape[1]
         precision = self.beta + classes
         rest = self.smoothing or 1 / precision
-        log_alpha = torch.full_like(given.log_alpha, math.log(rest * precision))
+        log_alpha = torch.full_like(predicted.log_alpha, math.log(rest * precision))
         label = math.log((1 - (classes - 1) * rest) * precision)
         return Dirichlet(log_alpha.scatter(1, labels.unsqueeze(1), label))
 

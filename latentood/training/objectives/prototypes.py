@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentood.errors import ModelError
-from latentood.models.heads import Prediction, UncertaintyHead
 from latentood.models.heads.prototypes import PrototypeHead
 from latentood.plugins import hyper, plugin
-from latentood.training.objectives.base import END, Moment, Objective
+from latentood.training.objectives.base import Given, Objective
 
 
 @plugin
@@ -33,20 +32,13 @@ class Prototypes(Objective):
         """Make the prototypes; counts are not read."""
         return PrototypeHead(width, classes, prototypes=self.prototypes, gamma=self.gamma)
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Give the mean of ``−log p_y + λ·min_j ‖f(x) − m_yj‖²``: float64.
 
         Raises:
             ModelError: The predictions have no distances.
         """
+        prediction, labels, head = given.prediction, given.labels, given.head
         if prediction.distance is None:
             raise ModelError(
                 f"{self.who}: predictions must have distances, got those of a head {head.name!r}; "

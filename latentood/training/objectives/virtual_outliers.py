@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.distributions import Chi2
 
 from latentood.errors import ConfigError, ModelError
-from latentood.models.heads import Prediction, UncertaintyHead
 from latentood.models.heads.energy import WeightedEnergyHead
 from latentood.models.heads.queue import FeatureQueue
 from latentood.plugins import hyper, plugin
 from latentood.stats.moments import ClassSums, MomentSums
-from latentood.training.objectives.base import END, Moment, Objective
+from latentood.training.objectives.base import Given, Moment, Objective
 
 
 @plugin
@@ -70,15 +69,7 @@ class VirtualOutliers(Objective):
         begun = moment.share >= self.start
         return {"uncertainty_weight": self.uncertainty_weight if begun else 0.0}
 
-    def loss(
-        self,
-        prediction: Prediction,
-        labels: Tensor,
-        moment: Moment = END,
-        *,
-        head: UncertaintyHead,
-        outliers: Prediction | None = None,
-    ) -> Tensor:
+    def of(self, given: Given) -> Tensor:
         """Give the mean loss of a batch: float64; in training mode its features join the queues.
 
         Outliers are drawn from torch's global generator.
@@ -87,6 +78,7 @@ class VirtualOutliers(Objective):
             ModelError: The predictions have no features, or are of another head.
             ConfigError: The queues cannot hold more than D + C rows.
         """
+        prediction, labels, head = given.prediction, given.labels, given.head
         features, classify = prediction.features, prediction.classify
         if not isinstance(head, WeightedEnergyHead) or features is None or classify is None:
             raise ModelError(
@@ -98,7 +90,7 @@ class VirtualOutliers(Objective):
             head.queue.add(features.detach(), labels)
         loss = F.cross_entropy(prediction.logits.double(), labels)
         ready = self._full_rank(head.queue, features.shape[1])
-        if moment.share < self.start or not ready:
+        if given.moment.share < self.start or not ready:
             return loss
         virtual = self.draw(*head.queue.rows(), classes=head.classes)
         known, unknown = head.energy(prediction.logits), head.energy(classify(virtual))
