@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from latentood.pipeline.schema import Pipeline, load_pipeline
 
 HEAVY = ("faiss", "matplotlib", "mlflow", "scipy", "sklearn", "torch", "zarr")
-PIPELINES = ("cifar10_resnet20", "demo", "template")
+PIPELINES = ("cifar10_resnet20", "demo", "mnist_evidential", "template")
 
 
 def run(*command, cwd):

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from latentood.errors import ModelError
+from latentood.extraction.run.inputs import Inputs
 from latentood.models.heads import Prediction
 from latentood.pipeline.sections import Target
 from latentood.pipeline.targets import build, find
@@ -37,6 +38,7 @@ Progress = Callable[[str, int, int], None]
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60
 _EVAL_ROWS = 512  # rows of the val split run together
+_LEAST = 1e-30  # a probability that rounds to 0 still gives a likelihood
 _DROPOUT = 1 << 40  # streams of a step; those of epochs and rows are below
 
 
@@ -260,24 +262,24 @@ class Run:
         log.info("epoch %d: %s", done, line)
 
     def _is_best(self, line: dict[str, float]) -> bool:
-        """Whether an epoch has the best accuracy on the val split, or else the lowest loss."""
+        """Whether an epoch has the best accuracy on the val split, then the best likelihood."""
         if not self.best or "val_accuracy" not in line:
             return True
 
         def rank(one: dict[str, float]) -> tuple[float, float]:
-            return one["val_accuracy"], -one["val_loss"]
+            return one["val_accuracy"], -one["val_nll"]
 
         return rank(line) > rank(self.best)
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
-        """Measure loss and accuracy on the val split."""
-        network = self.trained.eval()
-        total = right = 0.0
-        for inputs, labels in DataLoader(self.job.val, _EVAL_ROWS):  # type: ignore[arg-type]
+        """Measure accuracy and mean negative log likelihood (nats) on the val split."""
+        network, rows = self.trained.eval(), cast("Inputs", self.job.val)
+        nll = right = 0.0
+        for inputs, labels in DataLoader(rows, _EVAL_ROWS):
             labels = labels.to(self.job.device)
-            prediction = network(inputs.to(self.job.device))
-            total += float(network.loss(prediction, labels)) * len(labels)
-            right += int((prediction.probability.argmax(dim=1) == labels).sum())
-        rows = len(self.job.val)  # type: ignore[arg-type]
-        return {"loss": total / rows, "accuracy": right / rows}
+            probability = network(inputs.to(self.job.device)).probability
+            likelihood = probability.gather(1, labels.unsqueeze(1)).double()
+            nll -= float(likelihood.clamp(min=_LEAST).log().sum())
+            right += int((probability.argmax(dim=1) == labels).sum())
+        return {"nll": nll / len(rows), "accuracy": right / len(rows)}

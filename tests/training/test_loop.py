@@ -27,7 +27,7 @@ ALL_OPTIONS = {
 }
 
 
-def pipeline(*, model=None, splits=None, rows=48, **training):
+def pipeline(*, model=None, splits=None, rows=48, outliers=None, **training):
     raw = {
         "name": "points",
         "model": {"target": f"{NETS}.Mlp", **({"args": model} if model else {})},
@@ -42,6 +42,7 @@ def pipeline(*, model=None, splits=None, rows=48, **training):
             "optimiser": {"target": "torch.optim.Adam", "args": {"lr": 0.05}},
             "epochs": 4,
             "batch_size": 10,
+            "splits": {"outliers": outliers},
             **training,
         },
     }
@@ -70,7 +71,7 @@ def test_a_network_learns_and_its_best_and_last_weights_are_kept(tmp_path):
     lines = history(tmp_path / "r")
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert lines[-1]["loss"] < lines[0]["loss"] / 2
-    best = max(lines, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
+    best = max(lines, key=lambda line: (line["val_accuracy"], -line["val_nll"]))
     assert done.best == best
     assert best["val_accuracy"] > 0.85
     assert not same(weights(tmp_path / "r"), weights(tmp_path / "r", "weights"))

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from latentood.errors import ConfigError, LatentOODError, ModelError, one_line
 from latentood.extraction.model.head import select_logits
 from latentood.latents.facts import canonical
-from latentood.models.heads import HEADS, SoftmaxHead, attach, build_head
+from latentood.models.heads import (
+    ATTACHED,
+    HEADS,
+    PREFIX,
+    SoftmaxHead,
+    UncertaintyHead,
+    attach,
+    build_head,
+)
 from latentood.pipeline.schema import ModelConfig
 from latentood.pipeline.targets import build, filled
 from latentood.sealed import read, read_document
@@ -66,6 +74,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     # BatchNorm's counter is not used in eval mode, and many published files leave it out.
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    head = getattr(model, ATTACHED, None)
+    if isinstance(head, UncertaintyHead):
+        missing = [key for key in missing if key.removeprefix(PREFIX) not in head.only_for_training]
     wrong = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in sorted(expected.keys() & state.keys())
