@@ -27,6 +27,13 @@ def stream(seed: int, *place: int) -> int:
     return state >> 1
 
 
+def seed_torch(number: int) -> None:
+    """Seed torch's generators; ``torch.manual_seed`` also formats a stack trace, in 0.6 ms."""
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
+
+
 @dataclass(frozen=True)
 class Order:
     """The rows of every batch of a run."""
@@ -57,7 +64,7 @@ class Seeded(Dataset[Any]):
     def __getitem__(self, row: int) -> Any:
         """Draw an item from the streams of its row, in any process."""
         number = stream(self.seed, row)
-        torch.manual_seed(number)
+        seed_torch(number)
         random.seed(number)
         np.random.seed(number & 0xFFFFFFFF)  # torchvision's older transforms draw from it
         return self.source[row]

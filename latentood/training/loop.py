@@ -26,7 +26,7 @@ from latentood.models.heads import Prediction
 from latentood.pipeline.sections import Target
 from latentood.pipeline.targets import build, find
 from latentood.training import checkpoints, history, weights
-from latentood.training.batches import Order, cycle, read, stream
+from latentood.training.batches import Order, cycle, read, seed_torch, stream
 from latentood.training.job import Job
 from latentood.training.network import Network
 from latentood.training.objectives.base import Batch, Moment, TrainedNetwork
@@ -174,7 +174,7 @@ class Run:
     def _take(self, batch: list[Tensor], outliers: Tensor | None) -> None:
         """Take one step."""
         inputs, labels = (part.to(self.job.device, non_blocking=True) for part in batch)
-        torch.manual_seed(stream(self.job.seed, _DROPOUT, self.step))
+        seed_torch(stream(self.job.seed, _DROPOUT, self.step))
         self.network.train()
         moment = self.moment
         self.optimiser.zero_grad()

@@ -13,7 +13,15 @@ from typing import Any
 
 from tests.benchmarks.tables import tables
 
-MODULES = ("startup", "entropy", "extraction", "detectors", "library", "end_to_end")
+MODULES = (
+    "startup",
+    "entropy",
+    "extraction",
+    "detectors",
+    "library",
+    "end_to_end",
+    "training",
+)
 
 
 def machine() -> dict[str, Any]:
