@@ -54,8 +54,8 @@ def benchmarks(quick: bool) -> Iterator[Ratio]:
             with tempfile.TemporaryDirectory() as folder:
                 train(prepare(pipeline), Path(folder))
 
-        def bare(build: Any = build, rows: int = rows, size: int = size) -> None:
-            data, model = Images(rows, size), build(10)
+        def bare(pipeline: Any = pipeline, build: Any = build, rows: int = rows) -> None:
+            data, model = prepare(pipeline).train, build(10)
             optimiser = torch.optim.Adam(model.parameters())
             for epoch in range(EPOCHS):
                 order = Order(rows, BATCH, 0).batches(epoch)
