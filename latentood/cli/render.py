@@ -152,7 +152,9 @@ def detectors(result: Sequence[dict[str, Any]]) -> None:
 
 
 def trained(result: Trained) -> None:
-    """Show the best epoch of a training run, and what to do with its weights."""
+    """Show the best epoch of a training run, if one is over, and what to do with its weights."""
+    if not result.best:
+        return
     for name, value in result.best.items():
         terminal.say(f"{name + ':':14}{value:g}")
     terminal.say(f"weights:      {result.weights}")

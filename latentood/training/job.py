@@ -174,10 +174,10 @@ def _seeded(train: Inputs, config: Training, seed: int) -> Dataset[Any]:
 
 def _identity(pipeline: Pipeline, labels: Tensor) -> dict[str, Any]:
     raw = pipeline.model_dump(mode="json")
+    settings = {name: value for name, value in raw["training"].items() if name != "workers"}
     return {
         "model": {name: raw["model"][name] for name in ("target", "args")},
-        "objective": raw["training"]["objective"],
-        "training": raw["training"],
+        **{f"training.{name}": value for name, value in settings.items()},
         "transform": raw["transform"],
         "seed": raw["seed"],
         "rows": len(labels),

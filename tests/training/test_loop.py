@@ -179,7 +179,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_rows_and_cause(tmp_path):
 def test_the_checkpoint_of_another_run_is_refused_and_kept(tmp_path):
     lo.train(pipeline(), tmp_path)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
-    with pytest.raises(StoreError, match=r"one of another run \(training is .*--overwrite"):
+    with pytest.raises(
+        StoreError, match=r"another run \(training\.epochs is 4 there but 5 here\); .*--overw"
+    ):
         lo.train(pipeline(epochs=5), tmp_path)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
     assert lo.train(pipeline(epochs=5), tmp_path, overwrite=True).steps == 25
