@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from latentood.errors import ConfigError, one_line, suggest
 from latentood.latents.facts import Role
 from latentood.pipeline.overrides import absolute, apply
-from latentood.pipeline.sections import Chain, Section, Target
+from latentood.pipeline.sections import Chain, DataSet, Section, Target
 from latentood.pipeline.training import Training
 
 Kept = Literal["entropy", "logits", "features"]
@@ -109,19 +109,10 @@ class MonteCarlo(Section):
         return self
 
 
-class SplitConfig(Target):
+class SplitConfig(DataSet):
     """One data set and what it is for."""
 
     role: Role = Field(description="What the split is for.")
-    transform: Chain | None = Field(
-        None, description="Replaces the pipeline's transform; null applies none."
-    )
-    input: str | None = Field(
-        None, description="Field of an item that is the input, where items are mappings."
-    )
-    label: str | None = Field(
-        None, description="Field of an item that is the label, where items are mappings."
-    )
 
 
 class Extract(Section):

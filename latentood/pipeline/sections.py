@@ -28,3 +28,17 @@ def _as_list(value: Any) -> Any:
 
 Chain = Annotated[list[Target], BeforeValidator(_as_list)]
 """Transforms applied one after the other; one alone may stand without a list."""
+
+
+class DataSet(Target):
+    """A data set, and how its items become inputs and labels."""
+
+    transform: Chain | None = Field(
+        None, description="Replaces the pipeline's transform; null applies none."
+    )
+    input: str | None = Field(
+        None, description="Field of an item that is the input, where items are mappings."
+    )
+    label: str | None = Field(
+        None, description="Field of an item that is the label, where items are mappings."
+    )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from latentood.pipeline.sections import Chain, Section, Target
+from latentood.pipeline.sections import Chain, DataSet, Section, Target
 
 
 class Schedule(Target):
@@ -15,30 +15,16 @@ class Schedule(Target):
     per: Literal["step", "epoch"] = Field("step", description="When it moves on.")
 
 
-class TrainingSplit(Target):
-    """A data set to train on; its transform may be random."""
-
-    transform: Chain | None = Field(
-        None, description="Replaces the pipeline's transform; null applies none."
-    )
-    input: str | None = Field(
-        None, description="Field of an item that is the input, where items are mappings."
-    )
-    label: str | None = Field(
-        None, description="Field of an item that is the label, where items are mappings."
-    )
-
-
 class TrainingSplits(Section):
     """The data sets of a training, each by the name of a split or as a data set of its own."""
 
-    train: str | TrainingSplit | None = Field(
+    train: str | DataSet | None = Field(
         None, description="Rows to train on; default: the split of role `fit`."
     )
-    val: str | TrainingSplit | None = Field(
+    val: str | DataSet | None = Field(
         None, description="ID rows to choose the best epoch by; default: the split of role `val`."
     )
-    outliers: str | TrainingSplit | None = Field(
+    outliers: str | DataSet | None = Field(
         None, description="OOD rows, for objectives that need them."
     )
 

@@ -14,13 +14,15 @@ from torch.utils.data import Dataset
 
 from latentood.data.items import labels_of
 from latentood.device import resolve_device
-from latentood.errors import ConfigError, DataError, ModelError, one_line, unknown
+from latentood.errors import ConfigError, DataError, ModelError, unknown
+from latentood.extraction.model.weights import build_network
 from latentood.extraction.run.inputs import Inputs, open_split
-from latentood.pipeline.schema import Pipeline, SplitConfig
-from latentood.pipeline.targets import build
-from latentood.pipeline.training import Training, TrainingSplit
+from latentood.extraction.run.job import model_errors
+from latentood.pipeline.schema import Pipeline
+from latentood.pipeline.sections import DataSet
+from latentood.pipeline.training import Training
 from latentood.training.batches import Seeded
-from latentood.training.network import Network
+from latentood.training.network import Network, check_output
 from latentood.training.objectives import OBJECTIVES, Objective
 
 log = logging.getLogger(__name__)
@@ -74,18 +76,13 @@ def prepare(pipeline: Pipeline, *, device: str | None = None) -> Job:
     counts = _counts(labels, classes)
     with torch.random.fork_rng():
         torch.manual_seed(pipeline.seed)
-        classifier = build(pipeline.model)
-        if not isinstance(classifier, nn.Module):
-            raise ModelError(
-                f"{pipeline.model.target}: must give a torch.nn.Module, got "
-                f"{type(classifier).__name__}"
-            )
+        classifier = build_network(pipeline.model)
         width = _width(classifier, train if val is None else val, objective)
         network = Network(classifier, objective, classes=classes, width=width, counts=counts)
     return Job(
         network=network,
         config=config,
-        train=_seeded(train, config, pipeline.seed),
+        train=train if config.transform is None else Seeded(train, pipeline.seed),
         rows=len(train),
         val=None if val is None else replace(val, classes=classes),
         outliers=outliers,
@@ -97,7 +94,7 @@ def prepare(pipeline: Pipeline, *, device: str | None = None) -> Job:
 
 def _split(pipeline: Pipeline, config: Training, use: str) -> Inputs | None:
     """Open the split for a use: as it is named, else by its role."""
-    given: str | TrainingSplit | SplitConfig | None = getattr(config.splits, use)
+    given: str | DataSet | None = getattr(config.splits, use)
     if given is None and use != "outliers":
         role = {"train": "fit", "val": "val"}[use]
         given = next((name for name, one in pipeline.splits.items() if one.role == role), None)
@@ -144,21 +141,8 @@ def _counts(labels: Tensor, classes: int) -> Tensor:
 def _width(classifier: nn.Module, inputs: Inputs, objective: Objective) -> int:
     """Try the network on a few rows: it must give (B, H), and no probabilities."""
     batch = inputs.first(_PROBES)
-    try:
-        with torch.no_grad():
-            output = classifier.eval()(batch)
-    except Exception as error:
-        raise ModelError(
-            f"train: the network must take inputs of shape {tuple(batch.shape[1:])} and "
-            f"{batch.dtype}, got {type(error).__name__}: {one_line(error)[:300]}; look at the "
-            "transform"
-        ) from error
-    if not isinstance(output, Tensor) or output.dim() != 2:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ModelError(
-            f"train: the network must give (B, H) for {objective.name}, got {shape}; look at "
-            "model.target"
-        )
+    with model_errors(batch), torch.no_grad():
+        output = check_output(classifier.eval()(batch), objective.name)
     sums = output.double().sum(dim=1)
     if bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-5):
         raise ModelError(
@@ -166,10 +150,6 @@ def _width(classifier: nn.Module, inputs: Inputs, objective: Objective) -> int:
             "the softmax at its end"
         )
     return int(output.shape[1])
-
-
-def _seeded(train: Inputs, config: Training, seed: int) -> Dataset[Any]:
-    return train if config.transform is None else Seeded(train, seed)
 
 
 def _identity(pipeline: Pipeline, labels: Tensor) -> dict[str, Any]:

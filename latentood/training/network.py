@@ -67,12 +67,7 @@ class Network(nn.Module):
         return prediction._replace(features=runs[last][0], classify=classify)
 
     def _read(self, output: Any) -> Prediction:
-        if not isinstance(output, Tensor) or output.dim() != 2:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ModelError(
-                f"{self.objective.name}: the network must give (B, {self.head.width}), got {shape}"
-            )
-        prediction: Prediction = self.head(output)
+        prediction: Prediction = self.head(check_output(output, self.objective.name, self.head.width))
         return prediction
 
     def loss(
@@ -100,6 +95,18 @@ class Network(nn.Module):
                 return prediction.probability, self.head.uncertainty(prediction)
         finally:
             self.train(training)
+
+
+def check_output(output: Any, who: str, width: int | str = "H") -> Tensor:
+    """Give the output of a network if it is (B, H); the message names the width it should have.
+
+    Raises:
+        ModelError: It is not.
+    """
+    if isinstance(output, Tensor) and output.dim() == 2:
+        return output
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise ModelError(f"{who}: the network must give (B, {width}), got {shape}")
 
 
 @contextmanager

@@ -44,16 +44,27 @@ def load_model(config: ModelConfig, seed: int) -> nn.Module:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # a model without a weights file is at least reproducible
-        model = build(config)
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            f"{config.target}: must give a torch.nn.Module, got {type(model).__name__}"
-        )
+        model = build_network(config)
     if config.weights is not None:
         path = Path(filled(str(config.weights), "model.weights"))
         attach_head(model, path, config.output)
         load_weights(model, path)
     return model.eval().requires_grad_(False)
+
+
+def build_network(config: ModelConfig) -> nn.Module:
+    """Build the network with the weights that it draws, from torch's generator.
+
+    Raises:
+        ConfigError: The target cannot be built.
+        ModelError: It gives no network.
+    """
+    model = build(config)
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"{config.target}: must give a torch.nn.Module, got {type(model).__name__}"
+        )
+    return model
 
 
 def attach_head(model: nn.Module, path: Path, output: str | None) -> None:

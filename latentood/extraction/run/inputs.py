@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from latentood.data.items import NO_LABEL, split_item
 from latentood.data.names import names_of
 from latentood.errors import ConfigError, DataError, one_line
-from latentood.pipeline.schema import Pipeline, SplitConfig
+from latentood.pipeline.schema import Pipeline
+from latentood.pipeline.sections import DataSet
 from latentood.pipeline.targets import build
-from latentood.pipeline.training import TrainingSplit
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
 
 
 def open_split(
-    pipeline: Pipeline, name: str, config: TrainingSplit | SplitConfig, *, limit: int | None = None
+    pipeline: Pipeline, name: str, config: DataSet, *, limit: int | None = None
 ) -> Inputs:
     """Build a data set of a pipeline, under any name; as :func:`open_inputs`."""
     source = build(config)
@@ -188,9 +188,7 @@ def open_split(
     return Inputs(name, source, transform, size, None, config.input, config.label)
 
 
-def _transform(
-    pipeline: Pipeline, config: TrainingSplit | SplitConfig, source: Any
-) -> Callable[[Any], Any] | None:
+def _transform(pipeline: Pipeline, config: DataSet, source: Any) -> Callable[[Any], Any] | None:
     """Choose the split's own transform, none for inputs that are ready, else the pipeline's."""
     chain = pipeline.transform
     if "transform" in config.model_fields_set:

@@ -84,7 +84,7 @@ def prepare(
     inputs = {name: open_inputs(pipeline, name, limit=limit) for name in names}
     probe = inputs[names[0]].first(2).to(where)
     with precision(pipeline, where):  # an engine must also work in this precision
-        with _model_errors(probe):
+        with model_errors(probe):
             plan = make_plan(model, pipeline, probe)
         if pipeline.extract.compile:
             compile_parts(plan.engine, probe)
@@ -110,7 +110,7 @@ def prepare(
 
 
 @contextmanager
-def _model_errors(probe: Tensor) -> Iterator[None]:
+def model_errors(probe: Tensor) -> Iterator[None]:
     """Name an error of the model itself, which the inputs it gets cause most of the time."""
     try:
         yield

@@ -8,7 +8,7 @@ from torch import nn
 from latentood.errors import DataError, ModelError
 from latentood.extraction.model.head import find_head
 from latentood.extraction.run.inputs import Inputs, _named
-from latentood.extraction.run.job import _model_errors
+from latentood.extraction.run.job import model_errors
 
 
 def inputs(*items):
@@ -76,7 +76,7 @@ def test_a_loader_process_that_dies_is_named():
 def test_a_model_that_refuses_its_inputs_names_their_type(dtype):
     model, probe = nn.Conv2d(3, 2, 3), torch.zeros(2, 3, 8, 8, dtype=dtype)
     expected = rf"\(3, 8, 8\) and {dtype}, got RuntimeError"
-    with pytest.raises(ModelError, match=expected), _model_errors(probe):
+    with pytest.raises(ModelError, match=expected), model_errors(probe):
         model(probe)
 
 
