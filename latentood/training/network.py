@@ -67,7 +67,9 @@ class Network(nn.Module):
         return prediction._replace(features=runs[last][0], classify=classify)
 
     def _read(self, output: Any) -> Prediction:
-        prediction: Prediction = self.head(check_output(output, self.objective.name, self.head.width))
+        prediction: Prediction = self.head(
+            check_output(output, self.objective.name, self.head.width)
+        )
         return prediction
 
     def loss(
