@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from latentood.plugins import hyper, plugin
     from latentood.store.cache import Cache, inspect, open_cache
     from latentood.store.verify import verify
-    from latentood.workflows import estimate, extract, fit, layers, publish, score, train
+    from latentood.workflows import (
+        estimate,
+        extract,
+        fit,
+        layers,
+        publish,
+        score,
+        train,
+        train_head,
+    )
     from latentood.workflows import extract as build_cache
 
 __version__ = version("latentood")
@@ -46,7 +55,16 @@ _HOMES = {
     "plugins": ("hyper", "plugin"),
     "store.cache": ("Cache", "inspect", "open_cache"),
     "store.verify": ("verify",),
-    "workflows": ("estimate", "extract", "fit", "layers", "publish", "score", "train"),
+    "workflows": (
+        "estimate",
+        "extract",
+        "fit",
+        "layers",
+        "publish",
+        "score",
+        "train",
+        "train_head",
+    ),
 }
 """Module → the public names that it holds."""
 
@@ -67,7 +85,7 @@ __all__ = [
     "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__", "build_cache",
     "detector", "errors", "estimate", "extract", "fit", "hyper", "inspect", "layers", "load",
     "load_pipeline", "metrics", "open_cache", "parse_pipeline", "plugin", "publish", "registry",
-    "score", "statistics", "stats", "train", "training",
+    "score", "statistics", "stats", "train", "train_head", "training",
     "verify",
 ]  # fmt: skip
 

@@ -27,8 +27,8 @@ ARROWS = {
     "data": {"errors"},
     "latents": {"errors", "stats"},
     "pipeline": _VALUES,
-    "store": _VALUES | {"files"},
-    "detectors": _VALUES | {"device", "files", "plugins", "sealed", "stats"},
+    "store": _VALUES | {"files", "sealed"},
+    "detectors": _VALUES | {"device", "files", "models", "plugins", "sealed", "stats"},
     "evaluation": _VALUES | {"detectors", "device", "plugins", "stats"},
     "report": _VALUES | {"evaluation", "files"},
     "training": {
@@ -37,11 +37,13 @@ ARROWS = {
         "errors",
         "extraction",
         "files",
+        "latents",
         "models",
         "pipeline",
         "plugins",
         "sealed",
         "stats",
+        "store",
     },
     "extraction": _VALUES
     | {
@@ -65,6 +67,7 @@ ARROWS = {
 
 INNER_ARROWS = {
     "extraction": {
+        "heads": {"model", "run"},
         "model": set(),
         "passes": {"model"},
         "scores": {"model", "passes"},
@@ -76,7 +79,8 @@ INNER_ARROWS = {
         "registry": {"base"},
         "banks": {"base", "statistics"},
         "statistics": {"base", "checks"},
-        "fitted": {"base", "checks", "fitted_file", "registry"},
+        "feature_heads": set(),
+        "fitted": {"base", "checks", "feature_heads", "fitted_file", "registry"},
         "fitted_file": set(),
         "families": {"banks", "base", "checks", "fitted", "registry", "statistics"},
         "__init__": {"families", "registry"},
@@ -278,7 +282,7 @@ def test_families_build_on_the_classes_of_others_alone():
         ("models/cifar.py", "from latentood.latents import Latents"),
         ("models/cifar.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import mlflow"),
         ("data/arrays.py", "import latentood"),
-        ("workflows.py", "from latentood.cli import terminal"),
+        ("workflows/scoring.py", "from latentood.cli import terminal"),
         ("helpers/misc.py", ""),
     ],
 )

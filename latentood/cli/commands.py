@@ -24,6 +24,7 @@ from latentood.cli.options import (
     AsJson,
     Device,
     FittedFiles,
+    HeadOn,
     Memory,
     Names,
     Overrides,
@@ -31,13 +32,16 @@ from latentood.cli.options import (
     Settings,
     StorePath,
     Tracking,
+    TrainingFolder,
     Where,
 )
 from latentood.errors import LatentOODError, StoreError
+from latentood.latents.key import PENULTIMATE
 
 if TYPE_CHECKING:
     from latentood.evaluation.comparison import Comparison
-    from latentood.workflows import Files
+    from latentood.training.train import Trained
+    from latentood.workflows import Files, TrainedHead
 
 app = typer.Typer(
     name="latentood",
@@ -90,34 +94,47 @@ def demo(
 @app.command()
 def train(
     pipeline: PipelineFile,
-    out: Annotated[
-        Path, typer.Option(help="Folder of weights, history and checkpoint; it is gone on from.")
-    ],
+    out: TrainingFolder = None,
+    cache: HeadOn = None,
+    layer: Annotated[str, typer.Option(help="With --from: layer of the features.")] = PENULTIMATE,
+    name: Annotated[
+        str | None, typer.Option(help="With --from: name of the head (default: the objective's).")
+    ] = None,
     device: Device = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train anew; replace a head of this name.")
+    ] = False,
     tracking: Tracking = None,
     overrides: Overrides = [],
     as_json: AsJson = False,
 ) -> None:
-    """Train the network of a pipeline; the same command goes on after a stop.
+    """Train the network of a pipeline, or a head on cached features; a stopped run is gone on with.
 
     Example: `latentood train pipelines/mnist_evidential.yaml --out runs/edl`
+
+    Example: `latentood train pipelines/demo.yaml --from digits.zarr --layer penultimate`
     """
     from latentood import workflows
 
+    if cache is None and out is None:
+        raise typer.BadParameter("give a folder, or a cache with --from", param_hint="--out")
+    asked: dict[str, Any] = {
+        "device": device,
+        "overwrite": overwrite,
+        "tracking": tracking,
+        "overrides": overrides,
+    }
+    result: Trained | TrainedHead
     with terminal.row_progress("steps") as progress:
-        result = workflows.train(
-            pipeline,
-            out,
-            device=device,
-            overwrite=overwrite,
-            tracking=tracking,
-            overrides=overrides,
-            progress=progress,
-        )
-    render.show(result, render.trained, as_json=as_json)
+        if cache is None:
+            result = workflows.train(pipeline, str(out), **asked, progress=progress)
+        else:
+            result = workflows.train_head(
+                pipeline, cache, out, layer=layer, name=name, **asked, progress=progress
+            )
+    render.show(result, render.trained if cache is None else render.trained_head, as_json=as_json)
     if not result.finished:
-        terminal.note("stopped; a checkpoint is kept: run the same command again to go on")
+        terminal.note("stopped; what is done is kept: run the same command again to go on")
         raise typer.Exit(STOPPED)
 
 

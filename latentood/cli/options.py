@@ -21,6 +21,19 @@ Tracking = Annotated[
     str | None,
     typer.Option(help="MLflow store, or none (default: $MLFLOW_TRACKING_URI, sqlite:///mlflow.db)"),
 ]
+TrainingFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of weights, history and checkpoint, gone on from (with --from by default "
+        "STORE-heads/NAME)."
+    ),
+]
+HeadOn = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="STORE", help="Train a head on features of this cache, not a network."
+    ),
+]
 Settings = Annotated[
     list[str],
     typer.Option("--set", metavar="NAME.KEY=VALUE", help="e.g. knn.k=10,50; may be repeated."),

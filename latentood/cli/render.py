@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from latentood.extraction.run.runner import Summary
     from latentood.store.verify import Problem
     from latentood.training.train import Trained
-    from latentood.workflows import Files
+    from latentood.workflows import Files, TrainedHead
 
 
 def show(result: Any, as_text: Callable[[Any], None], *, as_json: bool) -> None:
@@ -153,12 +153,29 @@ def detectors(result: Sequence[dict[str, Any]]) -> None:
 
 def trained(result: Trained) -> None:
     """Show the best epoch of a training run, if one is over, and what to do with its weights."""
-    if not result.best:
+    _best_epoch(result)
+    if result.best:
+        terminal.say(
+            f"next:         latentood extract PIPELINE --set model.weights={result.weights}"
+        )
+
+
+def trained_head(result: TrainedHead) -> None:
+    """Show the best epoch of a head on cached features, and what the cache has of it now."""
+    _best_epoch(result.training)
+    if (kept := result.kept) is None:
         return
+    rows = [(split, size, kept.computed[split]) for split, size in kept.rows.items()]
+    terminal.say(f"added:        {', '.join(kept.arrays)}")
+    terminal.table(("split", "rows", "computed now"), rows)
+    terminal.say(f"next:         latentood score {kept.store}")
+
+
+def _best_epoch(result: Trained) -> None:
     for name, value in result.best.items():
         terminal.say(f"{name + ':':14}{value:g}")
-    terminal.say(f"weights:      {result.weights}")
-    terminal.say(f"next:         latentood extract PIPELINE --set model.weights={result.weights}")
+    if result.best:
+        terminal.say(f"weights:      {result.weights}")
 
 
 def fitted(result: Fitted, path: Path, *, as_json: bool) -> None:

@@ -71,6 +71,8 @@ class Detector(Plugin, ABC):
     of_head: ClassVar[str] = ""
     """The kind of array that it reads where a network has a head that gives it; the
     hyperparameter ``head`` names that head."""
+    instead_of_head: ClassVar[frozenset[str]] = frozenset()
+    """Hyperparameters that say how to read logits where no head is meant."""
     reads_bank: ClassVar[bool] = False
     """Whether scoring goes through all fit rows, so that chunks should have many rows."""
     cannot_fit_on: ClassVar[tuple[AwkwardRows, ...]] = ()

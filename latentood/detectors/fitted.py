@@ -18,6 +18,7 @@ from torch import Tensor
 
 from latentood.detectors.base import Detector, State
 from latentood.detectors.checks import check_axes, check_fit_rows, check_memory, check_widths
+from latentood.detectors.feature_heads import Heads, from_file, source_of, to_file, with_heads
 from latentood.detectors.fitted_file import Header, not_ours, read, write
 from latentood.detectors.registry import DETECTORS
 from latentood.errors import (
@@ -105,6 +106,8 @@ class Fitted:
         widths: key → shape of one row, of the arrays it scores, where the fit split had them.
         origin: Identity of the fit split.
         provenance: Where it comes from: fit rows, diagnostics, versions.
+        heads: Heads that were trained on features and whose arrays it reads: rows that lack these
+            arrays, but have the features, are scored as well.
     """
 
     detector: Detector
@@ -112,6 +115,7 @@ class Fitted:
     widths: Shapes = field(default_factory=dict)
     origin: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    heads: Heads = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device | None:
@@ -129,6 +133,10 @@ class Fitted:
         Fitted detectors of a sweep that are all prepared first share more work.
         """
         return self._prepared
+
+    def reads(self, latents: Latents) -> list[str]:
+        """Name the arrays of these rows that scoring them reads."""
+        return [source_of(key, latents, self.heads) for key in self.detector.needs().score]
 
     def score(self, latents: Latents) -> Tensor:
         """Score rows, a chunk at a time.
@@ -149,6 +157,7 @@ class Fitted:
                 finite (names the row).
         """
         keys = self.detector.needs().score
+        latents = with_heads(latents, keys, self.heads)
         latents.require(keys, who=self.detector.name)
         if len(latents) == 0:
             raise DataError(f"{latents.name}: there are no rows to score; give at least one")
@@ -174,8 +183,9 @@ class Fitted:
             widths={key: list(shape) for key, shape in self.widths.items()},
             origin=self.origin,
             provenance=self.provenance,
+            heads=(heads := to_file(self.heads))[0],
         )
-        write(Path(path), header, self.state)
+        write(Path(path), header, {**self.state, **heads[1]})
 
     def _score_chunk(self, chunk: Latents) -> Tensor:
         chunk.require_finite()
@@ -235,9 +245,10 @@ def load(path: str | Path, *, device: torch.device | str = "cpu") -> Fitted:
         DetectorError: A hyperparameter is outside its range.
     """
     file = Path(path)
-    header, state = read(file)
+    header, arrays = read(file)
     try:
         one = _detector(file, header)
+        heads, state = from_file(header.heads, arrays)
         one.diagnostics(state)  # looks at most of a state
         if header.widths.keys() - set(one.needs().score):
             raise not_ours(file, "widths of arrays that it does not read")
@@ -252,6 +263,7 @@ def load(path: str | Path, *, device: torch.device | str = "cpu") -> Fitted:
         widths={key: tuple(shape) for key, shape in header.widths.items()},
         origin=header.origin,
         provenance=header.provenance,
+        heads=heads,
     )
 
 

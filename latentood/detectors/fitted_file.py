@@ -14,7 +14,7 @@ from torch import Tensor
 from latentood import sealed
 from latentood.errors import StoreError
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Header(BaseModel):
@@ -28,6 +28,7 @@ class Header(BaseModel):
     widths: dict[str, list[PositiveInt]]  # key → shape of one row
     origin: str
     provenance: dict[str, Any]
+    heads: dict[str, dict[str, Any]] = {}  # since 3: name → description, of heads on features
 
 
 def write(file: Path, header: Header, state: dict[str, Tensor]) -> None:
@@ -36,7 +37,11 @@ def write(file: Path, header: Header, state: dict[str, Tensor]) -> None:
     Raises:
         StoreError: The folder does not exist or cannot be written.
     """
-    sealed.write(file, header.model_dump(by_alias=True), state)
+    document = header.model_dump(by_alias=True)
+    if not header.heads:  # readers of schema 2 can read it as well
+        document = {**document, "schema": 2}
+        del document["heads"]
+    sealed.write(file, document, state)
 
 
 def read(file: Path) -> tuple[Header, dict[str, Tensor]]:
@@ -62,7 +67,7 @@ def read(file: Path) -> tuple[Header, dict[str, Tensor]]:
     except ValidationError as error:
         wrong = dict.fromkeys(str(problem["loc"][0]) for problem in error.errors())
         raise not_ours(file, f"a header without {', '.join(wrong)}") from None
-    if not (_intact_1(document, arrays) if schema < SCHEMA else intact):
+    if not (_intact_1(document, arrays) if schema == 1 else intact):
         raise not_ours(file, "a header or arrays that are not those it was written with")
     return header, arrays
 

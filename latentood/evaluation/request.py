@@ -181,7 +181,7 @@ def _expand(
     template = detector(name, **{one: values[0] for one, values in grid.items()})
     if template.per_layer and "layer" not in grid:
         grid = _layers_for(template, patterns, keys) | grid
-    if template.of_head and not grid.keys() & {"head", "evidence"}:
+    if template.of_head and not grid.keys() & {"head", *template.instead_of_head}:
         heads = [key.layer for key in keys if key.kind == template.of_head]
         grid = ({"head": heads} if heads else {}) | grid
     for combination in itertools.product(*grid.values()):

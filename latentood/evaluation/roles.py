@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from latentood.detectors.base import Detector
+from latentood.detectors.fitted import Fitted
 from latentood.errors import ConfigError, MissingInput
 from latentood.latents import Latents
 from latentood.latents.splits import Splits
@@ -69,7 +70,11 @@ class Roles:
 
 
 def require_inputs(
-    detector: Detector, rows: Mapping[str, Latents], roles: Roles, *, fitted: bool = False
+    detector: Detector,
+    rows: Mapping[str, Latents],
+    roles: Roles,
+    *,
+    fitted: Fitted | None = None,
 ) -> None:
     """Check, before anything is computed, that all arrays a detector reads are there.
 
@@ -77,7 +82,7 @@ def require_inputs(
         MissingInput: One is not there; names what to add.
     """
     needs = detector.needs()
-    if not fitted and roles.fit is not None:
+    if fitted is None and roles.fit is not None:
         rows[roles.fit].require(needs.fit, who=detector.name)
         if roles.val is not None:
             rows[roles.val].require(needs.val, who=detector.name)
@@ -88,7 +93,8 @@ def require_inputs(
                 "val: {role: val, target: ...}, and re-run extract"
             )
     for split in roles.scored:
-        rows[split].require(needs.score, who=detector.name)
+        reads = needs.score if fitted is None else fitted.reads(rows[split])
+        rows[split].require(reads, who=detector.name)
 
 
 def _wrong_roles(wanted: str, example: str, role: str, splits: Splits) -> ConfigError:

@@ -227,7 +227,7 @@ class _Session:
         for run in runs:
             if run.going and run.fitted is not None:
                 with run.guarded():
-                    require_inputs(run.detector, self.rows, self.roles, fitted=True)
+                    require_inputs(run.detector, self.rows, self.roles, fitted=run.fitted)
                     start = time.perf_counter()
                     run.fitted.prepare()
                     run.fit_seconds += self._since(start)
@@ -239,7 +239,8 @@ class _Session:
         """Score a split with all detectors, reading it once."""
         rows = self.rows[split]
         keys: list[str] = [key for key in (LABELS, LOGITS, HASHES) if key in rows]
-        keys += [key for run in runs if run.going for key in run.detector.needs().score]
+        ready = [run.fitted for run in runs if run.going and run.fitted is not None]
+        keys += [key for one in ready for key in one.reads(rows)]
         labels, predictions = [], []
         # With nothing left to score, some array must still give the number of rows.
         for chunk in self._reads(rows.chunks(keys or rows.keys()[:1])):

@@ -71,9 +71,10 @@ def _decisive(
     for key in keys:
         old = origin.get("made", {}).get(key)
         new = {facts.made[key] for facts in splits.splits.values() if key in facts.made}
-        reduced = key.about.made_by == "reduction"
-        if reduced and old is not None and (other := new - {old}):
-            yield f"layers: the reduction of {key.layer}", old, min(other, key=str)
+        what = {"reduction": f"layers: the reduction of {key.layer}", "head": f"the head of {key}"}
+        made_by = key.about.made_by
+        if made_by in what and old is not None and (other := new - {old}):
+            yield what[made_by], old, min(other, key=str)
     if any(key.of_passes for key in keys) and _passes(there) != _passes(here):
         yield "monte_carlo", _passes(there), _passes(here)
 

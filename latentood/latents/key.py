@@ -1,22 +1,23 @@
 """Keys: the names of the arrays in latents and caches, and all that follows from a name.
 
-======================  ===========  =====================================================
-key                     axes         what
-======================  ===========  =====================================================
-``logits``              (N, C)       output of the forward without noise
-``labels``              (N,)         true classes, int64
-``ids``                 (N, L)       names of the rows, as UTF-8 bytes
-``hashes``              (N,)         64-bit digests of the inputs, int64
-``features/<layer>``    (N, D)       reduced activations, dropout off
-``mc.logits``           (N, T, C)    logits of T stochastic passes
-``mc.features/<layer>`` (N, T, D)    reduced activations of T stochastic passes
-``mc.entropy/<layer>``  (N, D)       entropy of each dimension over the T passes, nats
-``scores/<name>``       (N,)         a score that needs the model, computed during extraction
-``dirichlet/<head>``    (N, C)       log concentrations of the Dirichlet that a head predicts
-``density/<head>``      (N, C)       log density of the latent vector for each class
-``distance/<head>``     (N, C)       squared distance to the nearest prototype of each class
-``head``                             the last linear layer: weight (C, D) and bias (C,)
-======================  ===========  =====================================================
+==========================  ===========  ==================================================
+key                         axes         what
+==========================  ===========  ==================================================
+``logits``                  (N, C)       output of the forward without noise
+``labels``                  (N,)         true classes, int64
+``ids``                     (N, L)       names of the rows, as UTF-8 bytes
+``hashes``                  (N,)         64-bit digests of the inputs, int64
+``features/<layer>``        (N, D)       reduced activations, dropout off
+``mc.logits``               (N, T, C)    logits of T stochastic passes
+``mc.features/<layer>``     (N, T, D)    reduced activations of T stochastic passes
+``mc.entropy/<layer>``      (N, D)       entropy of each dimension over the T passes, nats
+``scores/<name>``           (N,)         a score that needs the model, computed during extraction
+``dirichlet/<head>``        (N, C)       log concentrations of the Dirichlet that a head predicts
+``density/<head>``          (N, C)       log density of the latent vector for each class
+``distance/<head>``         (N, C)       squared distance to the nearest prototype of each class
+``weighted_logits/<head>``  (N, C)       logits plus learnt log weights of the classes
+``head``                                 the last linear layer: weight (C, D) and bias (C,)
+==========================  ===========  ==================================================
 
 Arrays about members of an image have the axis K after N and a prefix: ``cells.features/<layer>``
 (N, K, D), ``boxes.logits`` (N, K, C).
@@ -33,9 +34,9 @@ from latentood.errors import ConfigError, MissingInput, suggest
 Unit = Literal["image", "cell", "box"]
 """What one score is about."""
 
-Maker = Literal["data", "model", "reduction", "settings"]
+Maker = Literal["data", "model", "reduction", "settings", "head"]
 """What the values of an array depend on beside the weights: the reduction of its layer, the
-settings of its score tap, or nothing (``model``); ``data`` comes with the data set."""
+settings of its score tap, its head, or nothing (``model``); ``data`` comes with the data set."""
 
 PENULTIMATE = "penultimate"
 """The layer that is the input of the head."""
@@ -69,12 +70,11 @@ KINDS: dict[str, Kind] = {
         ("N",), "settings", True, "add scores: [{layer}] to the pipeline and re-run extract"
     ),
     "dirichlet": Kind(
-        ("N", "C"), "settings", True, "train the network with an objective such as evidential"
+        ("N", "C"), "head", True, "train the network with an objective such as evidential"
     ),
-    "density": Kind(("N", "C"), "settings", True, "train the network with the objective posterior"),
-    "distance": Kind(
-        ("N", "C"), "settings", True, "train the network with the objective prototypes"
-    ),
+    "density": Kind(("N", "C"), "head", True, "train the network with the objective posterior"),
+    "distance": Kind(("N", "C"), "head", True, "train the network with the objective prototypes"),
+    "weighted_logits": Kind(("N", "C"), "head", True, "train the network with the objective vos"),
     "head": Kind((), "model", False, "re-run extract with head: <layer name>, or give head=(W, b)"),
 }
 

@@ -50,6 +50,7 @@ class Latents:
             alone is that of the network itself, here and below.
         density: head → (N, C), log density of the latent vector for each class.
         distance: head → (N, C), squared distance to the nearest prototype of each class.
+        weighted_logits: head → (N, C), logits plus the learnt log weight of each class.
         name: What to call these rows in messages.
 
     Arrays may be torch tensors or NumPy arrays; any subset may be given. From ``mc_features`` of a
@@ -76,6 +77,7 @@ class Latents:
         dirichlet: Any = None,
         density: Any = None,
         distance: Any = None,
+        weighted_logits: Any = None,
         name: str = "latents",
     ) -> None:
         given = {LOGITS: logits, LABELS: labels, MC_LOGITS: mc_logits}
@@ -90,6 +92,7 @@ class Latents:
                     ("dirichlet", dirichlet),
                     ("density", density),
                     ("distance", distance),
+                    ("weighted_logits", weighted_logits),
                 )
             ),
         ):
@@ -232,6 +235,19 @@ class Latents:
         part._setup(rows, head, self.name, self.origin, self.offset + start, self.device)
         part._answers = Answers() if self._answers is None else self._answers.part(start, stop)
         return part
+
+    def rows(self, key: str) -> Rows:
+        """Give an array as it is: rows on the CPU, read on demand."""
+        return self._array(key)
+
+    def extended(self, rows: Mapping[Key, Rows]) -> Latents:
+        """Give the same rows with further arrays.
+
+        Raises:
+            DataError: An array has another number of rows or classes.
+        """
+        whole, _ = self._checked(self._rows | dict(rows), None, self.name)
+        return self._view(whole, self.device)
 
     def chunks(self, keys: Iterable[str], rows: int = CHUNK_ROWS) -> Iterator[Latents]:
         """Stream some arrays in order, ``rows`` rows at a time."""

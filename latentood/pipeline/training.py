@@ -64,6 +64,9 @@ class Training(Section):
     classes: int | None = Field(
         None, ge=2, description="C; default: one more than the largest label."
     )
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="Widths of hidden layers of a head on cached features (`train --from`)."
+    )
     clip: float | None = Field(None, gt=0, description="Largest norm of all gradients together.")
     warmup: int = Field(0, ge=0, description="Steps over which the learning rate rises.")
     ema: float | None = Field(

@@ -14,16 +14,17 @@ import psutil
 import torch
 from torch import Tensor
 
+from latentood import sealed
 from latentood.errors import DamagedBlock, IncompleteSplit, StoreError, unknown
 from latentood.files import human_bytes
 from latentood.latents import HEAD, IDS, Key, Latents
 from latentood.latents.facts import Origin, Role, SplitFacts
 from latentood.latents.facts import digest as data_digest
-from latentood.store.conflicts import some
 from latentood.store.disk import SPLITS
 from latentood.store.groups import Entry, StoredGroup
+from latentood.store.heads import head_files
 from latentood.store.root import StoredHead, read_root
-from latentood.store.schema import ArraySpec, decode_ids
+from latentood.store.schema import ArraySpec, decode_ids, some
 from latentood.store.shards import Damage, StoredArray
 from latentood.store.splits import StoredSplit, list_splits, load_split
 
@@ -62,6 +63,7 @@ class Cache:
         schema: Number of its format.
         header: Where its numbers come from.
         splits: name → :class:`SplitInfo`, in the order of names.
+        head_files: name → file of a head that was trained on features of the cache.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,6 +85,7 @@ class Cache:
                 "change its permissions"
             ) from error
         self.splits = {name: self._info(split) for name, split in self._stored.items()}
+        self.head_files = head_files(path)
 
     def __repr__(self) -> str:
         return f"Cache({str(self.path)!r}, splits: {', '.join(self.splits) or 'none'})"
@@ -136,6 +139,17 @@ class Cache:
     def of_role(self, *roles: Role) -> list[str]:
         """Name the splits that have one of these roles."""
         return [name for name, split in self.splits.items() if split.role in roles]
+
+    def learnt_head(self, name: str) -> sealed.Content:
+        """Read a head that was trained on features of the cache: its description and its tensors.
+
+        Raises:
+            UnknownName: There is no such head.
+            DamagedBlock: Its file is not what was written.
+        """
+        if name not in self.head_files:
+            raise unknown(f"head in {self.path}", name, self.head_files)
+        return read_head(self.head_files[name])
 
     def _whole(self, split: str, key: Key) -> Tensor:
         groups = self._groups(split)
@@ -202,6 +216,30 @@ class Cache:
                 "again once that has finished"
             )
         return DamagedBlock(f"{self.path}: {what}")
+
+
+def read_head(file: Path) -> sealed.Content:
+    """Read the file of a head that was trained on features of a cache.
+
+    Raises:
+        DamagedBlock: It is not what was written.
+    """
+
+    def refuse(what: str) -> DamagedBlock:
+        return DamagedBlock(
+            f"{file}: must hold the head that latentood train --from wrote, got {what}; run that "
+            "command again to write it again"
+        )
+
+    if file.is_symlink():  # below its root nothing of a store is followed
+        raise refuse("a link")
+    try:
+        content = sealed.read(file, refuse)
+    except FileNotFoundError:
+        raise refuse("no file") from None
+    if not content.intact:
+        raise refuse("other bytes than it was written with")
+    return content
 
 
 class _Rows:

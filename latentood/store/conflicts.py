@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from latentood.latents import Key
 from latentood.latents.facts import Origin, canonical
 from latentood.store.documents import DOCUMENT
 from latentood.store.root import Head, Root, read_root
-from latentood.store.schema import SplitSpec
+from latentood.store.schema import SplitSpec, some
 from latentood.store.splits import StoredSplit, list_splits, load_split
 
 
@@ -75,13 +75,9 @@ def refuse_other_split(store: Path, stored: StoredSplit, given: SplitSpec) -> No
             )
 
 
-def some(names: Sequence[str], most: int = 4) -> str:
-    """List names for a message, the first few of many."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))
-
-
 def _making(key: Key) -> str:
-    return "settings" if key.about.made_by == "settings" else "reduction"
+    made_by = key.about.made_by
+    return made_by if made_by in ("settings", "head") else "reduction"
 
 
 def _refuse(store: Path, what: str, there: dict[str, Any], here: dict[str, Any]) -> None:

@@ -71,6 +71,11 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
+def some(names: Sequence[str], most: int = 4) -> str:
+    """List names for a message, the first few of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))
+
+
 @dataclass(frozen=True)
 class ArraySpec:
     """One array of a split; ConfigError for any that no cache can hold."""

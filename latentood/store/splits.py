@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from latentood import files
 from latentood.errors import LatentOODError, StoreError
-from latentood.latents.key import KINDS
+from latentood.latents.key import KINDS, Key
 from latentood.store.disk import SPLITS, foreign_file, require_folder
 from latentood.store.documents import (
     DOCUMENT,
@@ -21,7 +22,7 @@ from latentood.store.documents import (
 )
 from latentood.store.groups import StoredGroup
 from latentood.store.root import Root
-from latentood.store.schema import ArraySpec, SplitSpec, check_name
+from latentood.store.schema import ArraySpec, SplitSpec, check_name, some
 
 
 class StoredSplit:
@@ -64,6 +65,34 @@ class StoredSplit:
         grown.groups[-1].begin()
         grown._mend(["."])
         return grown
+
+    def remake(self, arrays: Sequence[ArraySpec]) -> StoredSplit:
+        """Let arrays that are there, made otherwise, be made anew as given: nothing of them stays.
+
+        Their blocks are withdrawn before the split says how they are made now, so that a reader
+        never takes old numbers for new ones.
+
+        Raises:
+            StoreError: They were written together with arrays that are not given.
+        """
+        given = {array.key: array for array in arrays}
+        changed: dict[Key, str] = {}
+        for group in self.groups:
+            pairs = [(one, given[one.key]) for one in group.spec.arrays if one.key in given]
+            if all(old.how == new.how for old, new in pairs):
+                continue
+            if group.arrays.keys() != given.keys():
+                raise StoreError(
+                    f"{self.folder}: {some(list(group.arrays))} were written together and can only "
+                    f"be replaced together, got {some(list(given))}; choose another name for these"
+                )
+            for block in range(self.spec.blocks):
+                group.withdraw(block)
+            changed |= {new.key: new.how for _, new in pairs}
+        remade = tuple(replace(one, how=changed.get(one.key, one.how)) for one in self.spec.arrays)
+        stored = StoredSplit(self.folder, replace(self.spec, arrays=remade), self.root)
+        stored._mend(["."] if changed else [])
+        return stored
 
     def sweep(self) -> None:
         """Delete the folders of arrays that a killed run did not finish adding."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentood import files
+from latentood.errors import DamagedBlock
 from latentood.latents import HEAD
 from latentood.store.disk import disk_errors, sweep, take_lock
 from latentood.store.groups import Entry, StoredGroup
+from latentood.store.heads import HEADS, head_files
 from latentood.store.root import Root, StoredHead, read_root
 from latentood.store.shards import Damage, Values
 from latentood.store.splits import list_splits, load_split
@@ -22,7 +24,7 @@ _NOT_TOGETHER = "its arrays are not those that were committed together"
 class Problem:
     """One piece of damage."""
 
-    split: str | None  # None for the classifier head
+    split: str | None  # None for a head
     block: int | None  # None for a document that all blocks share
     array: str | None  # None if the arrays of a block are readable, but not committed together
     what: str  # the damage in words
@@ -52,9 +54,7 @@ def verify(
     """
     store = Path(path)
     root = read_root(store)
-    problems: list[Problem] = []
-    if root.head is not None and (what := StoredHead(store, root.head).damage()) is not None:
-        problems.append(Problem(None, None, HEAD, what))
+    problems = list(_check_heads(store, root))
     splits = [load_split(store, root, name) for name in list_splits(store)]
     total = sum(split.spec.blocks * split.spec.groups for split in splits)
     done = 0
@@ -74,8 +74,8 @@ def verify(
 def discard(path: str | Path, problems: Iterable[Problem]) -> None:
     """Take back the commits of damaged blocks, so that ``extract`` computes exactly them again.
 
-    Damaged documents are written again at once, and a damaged head is removed for ``extract``
-    to write.
+    Damaged documents are written again at once, and a damaged head is removed for ``extract``, or
+    ``train --from``, to write.
 
     Raises:
         StoreLocked: Another process is writing to the cache.
@@ -95,13 +95,28 @@ def discard(path: str | Path, problems: Iterable[Problem]) -> None:
 
 def _discard(store: Path, root: Root, problem: Problem) -> None:
     if problem.split is None:
-        files.throw_away(store / HEAD)
+        if problem.array == HEAD:
+            files.throw_away(store / HEAD)
+        else:
+            files.remove(head_files(store)[str(problem.array).removeprefix(f"{HEADS}/")])
         return
     split = load_split(store, root, problem.split)
     if problem.block is None:
         split.mend_documents()
     else:
         split.groups[problem.group].withdraw(problem.block)
+
+
+def _check_heads(store: Path, root: Root) -> Iterator[Problem]:
+    if root.head is not None and (what := StoredHead(store, root.head).damage()) is not None:
+        yield Problem(None, None, HEAD, what)
+    for name, file in head_files(store).items():
+        from latentood.store.cache import read_head  # needs torch, which nothing else here does
+
+        try:
+            read_head(file)
+        except DamagedBlock as error:
+            yield Problem(None, None, f"{HEADS}/{name}", str(error))
 
 
 def _check(group: StoredGroup, block: int, entry: Entry) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ run leaves behind is deleted by the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -24,8 +24,9 @@ from latentood.store.conflicts import refuse_other_run, refuse_other_split
 from latentood.store.disk import SPLITS, disk_errors, foreign_file, sweep, take_lock
 from latentood.store.documents import DOCUMENT, group_document, same_document, write_document
 from latentood.store.groups import StoredGroup
+from latentood.store.heads import HEADS, foreign_head, sweep_heads
 from latentood.store.root import Head, Root, StoredHead, read_root, refuse_foreign
-from latentood.store.schema import SplitSpec
+from latentood.store.schema import ArraySpec, SplitSpec
 from latentood.store.shards import Values
 from latentood.store.splits import StoredSplit, list_splits, load_split
 
@@ -54,13 +55,35 @@ def open_writer(
         if not store.is_dir():
             store.mkdir(parents=True)
             files.sync_folder(store.parent)
-        lock = take_lock(store)
-        try:
-            root = _prepare(store, root, head, overwrite=overwrite)
-        except BaseException:
-            lock.release()
-            raise
-    return StoreWriter(store, lock, root)
+        return _locked(store, lambda: _prepare(store, root, head, overwrite=overwrite))
+
+
+def reopen_writer(path: str | Path) -> StoreWriter:
+    """Open a cache that is there, to add what follows from the arrays that it holds.
+
+    Raises:
+        StoreLocked: Another process is writing to it.
+        StoreError: The path is not a cache, or it is damaged.
+    """
+    store = Path(path)
+    read_root(store)  # nothing is written to what is no cache
+
+    def prepare() -> Root:
+        _sweep(store)
+        return read_root(store)
+
+    with disk_errors(store):
+        return _locked(store, prepare)
+
+
+def _locked(store: Path, prepare: Callable[[], Root]) -> StoreWriter:
+    """Become the only writer of a store, then make it ready."""
+    lock = take_lock(store)
+    try:
+        return StoreWriter(store, lock, prepare())
+    except BaseException:
+        lock.release()
+        raise
 
 
 class StoreWriter:
@@ -125,6 +148,21 @@ class StoreWriter:
             asked = {array.key for array in spec.arrays}
             groups = [group for group in stored.groups if asked & group.arrays.keys()]
             return [SplitWriter(self.path, group) for group in groups]
+
+    def add(self, split: str, arrays: Sequence[ArraySpec], *, anew: bool) -> SplitWriter:
+        """Add arrays to a split as one more group, or go on with one that was begun.
+
+        Arrays of the same names that were made otherwise are withdrawn first with ``anew``.
+
+        Raises:
+            FingerprintMismatch: They are there, made otherwise, and are not to be replaced.
+            StoreError: It is damaged, or the disk refuses; or a group to be replaced has others.
+        """
+        with disk_errors(self.path):
+            stored = load_split(self.path, self._root, split)
+            if anew:
+                stored = stored.remake(arrays)
+        return self.split(replace(stored.spec, arrays=tuple(arrays)))[0]
 
 
 class SplitWriter:
@@ -202,7 +240,7 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
     Gives the root as it will be once the splits are known to fit.
     """
     splits = store / SPLITS
-    sweep(store)
+    _sweep(store)
     if overwrite and (store / DOCUMENT).exists():
         read_root(store)  # only a cache of latentood is ever deleted
         _put_aside(store)
@@ -224,8 +262,13 @@ def _prepare(store: Path, root: Root, head: Head | None, *, overwrite: bool) -> 
         write_document(splits, group_document())
         files.sync_folder(store)
     if overwrite:
-        sweep(store)
+        _sweep(store)
     return root
+
+
+def _sweep(store: Path) -> None:
+    sweep(store)
+    sweep_heads(store)
 
 
 def _put_aside(store: Path) -> None:
@@ -234,14 +277,15 @@ def _put_aside(store: Path) -> None:
     Raises:
         StoreError: Something lies there that latentood did not write.
     """
-    for folder in (store / SPLITS, store / HEAD):
-        if folder.is_dir() and (foreign := foreign_file(folder)) is not None:
+    found = [foreign_file(store / name) for name in (SPLITS, HEAD) if (store / name).is_dir()]
+    for foreign in (*found, foreign_head(store)):
+        if foreign is not None:
             raise StoreError(
                 f"{foreign}: --overwrite deletes only what latentood wrote, and this is something "
                 "else; move it out of the cache first"
             )
-    for folder in (store / SPLITS, store / HEAD):
-        files.put_aside(folder)
+    for name in (SPLITS, HEAD, HEADS):
+        files.put_aside(store / name)
 
 
 def _some(blocks: list[int]) -> str:

@@ -89,6 +89,7 @@ class Arrays:
             dirichlet=give(self.dirichlet),
             density=give(self.density),
             distance=give(self.distance),
+            weighted_logits=give(self.logits + 0.5),
             head=(give(self.head[0]), give(self.head[1])),
             name=name,
         )
@@ -107,6 +108,7 @@ class Arrays:
             "dirichlet/network": self.dirichlet.double().numpy(),
             "density/network": self.density.double().numpy(),
             "distance/network": self.distance.double().numpy(),
+            "weighted_logits/network": (self.logits + 0.5).double().numpy(),
             "head": tuple(t.double().numpy() for t in self.head),
         }
 

@@ -71,9 +71,14 @@ class Seeded(Dataset[Any]):
 
 
 def read(source: Dataset[Any], batches: list[list[int]], workers: int) -> Iterator[list[Tensor]]:
-    """Load batches in order, each (inputs, labels)."""
-    pinned = torch.cuda.is_available()
-    loader = DataLoader(source, batch_sampler=batches, num_workers=workers, pin_memory=pinned)
+    """Load batches in order, each (inputs, labels); a data set may have its own ``collate``."""
+    loader = DataLoader(
+        source,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=getattr(source, "collate", None),
+    )
     yield from loader
 
 

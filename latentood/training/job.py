@@ -53,14 +53,8 @@ def prepare(pipeline: Pipeline, *, device: str | None = None) -> Job:
         DataError: A label is not that of a class, or an input cannot be read.
         ModelError: The network gives something else than (B, H), or probabilities.
     """
-    config = pipeline.training
-    if config is None:
-        raise ConfigError(
-            "train: the pipeline must have training:, got none; add training: {objective: "
-            "cross_entropy, epochs: 10}"
-        )
-    name = config.objective.name
-    objective = OBJECTIVES.build(name, **config.objective.hyperparameters)
+    config, objective = build_objective(pipeline)
+    name = objective.name
     if not objective.predicts:
         raise ConfigError(
             f"train: the objective must be one of a classifier, got {name}, whose network gives no "
@@ -73,7 +67,7 @@ def prepare(pipeline: Pipeline, *, device: str | None = None) -> Job:
         _required(outliers, "outliers", f"for the objective {name}")
     labels = torch.tensor(labels_of(train.source, train.label))[_places(train)]
     classes = config.classes or int(labels.max()) + 1
-    counts = _counts(labels, classes)
+    counts = count_rows(labels, classes)
     with torch.random.fork_rng():
         torch.manual_seed(pipeline.seed)
         classifier = build_network(pipeline.model)
@@ -88,8 +82,29 @@ def prepare(pipeline: Pipeline, *, device: str | None = None) -> Job:
         outliers=outliers,
         device=resolve_device(device or pipeline.extract.device),
         seed=pipeline.seed,
-        identity=_identity(pipeline, labels),
+        identity=identity_of(
+            pipeline,
+            labels,
+            model=pipeline.model.model_dump(mode="json", include={"target", "args"}),
+            transform=pipeline.model_dump(mode="json", include={"transform"})["transform"],
+        ),
     )
+
+
+def build_objective(pipeline: Pipeline) -> tuple[Training, Objective]:
+    """Give the section ``training:`` of a pipeline and its objective.
+
+    Raises:
+        ConfigError: There is no such section.
+        UnknownName: There is no such objective.
+    """
+    config = pipeline.training
+    if config is None:
+        raise ConfigError(
+            "train: the pipeline must have training:, got none; add training: {objective: "
+            "cross_entropy, epochs: 10}"
+        )
+    return config, OBJECTIVES.build(config.objective.name, **config.objective.hyperparameters)
 
 
 def _split(pipeline: Pipeline, config: Training, use: str) -> Inputs | None:
@@ -123,7 +138,7 @@ def _places(inputs: Inputs) -> list[int]:
     return [inputs.place(row) for row in range(len(inputs))]
 
 
-def _counts(labels: Tensor, classes: int) -> Tensor:
+def count_rows(labels: Tensor, classes: int) -> Tensor:
     """Count the rows of every class: (C,)."""
     wrong = (labels < 0) | (labels >= classes)
     if bool(wrong.any()):
@@ -152,13 +167,13 @@ def _width(classifier: nn.Module, inputs: Inputs, objective: Objective) -> int:
     return int(output.shape[1])
 
 
-def _identity(pipeline: Pipeline, labels: Tensor) -> dict[str, Any]:
+def identity_of(pipeline: Pipeline, labels: Tensor, **source: Any) -> dict[str, Any]:
+    """Give what a checkpoint must have in common: settings, labels, and where inputs come from."""
     raw = pipeline.model_dump(mode="json")
     settings = {name: value for name, value in raw["training"].items() if name != "workers"}
     return {
-        "model": {name: raw["model"][name] for name in ("target", "args")},
+        **source,
         **{f"training.{name}": value for name, value in settings.items()},
-        "transform": raw["transform"],
         "seed": raw["seed"],
         "rows": len(labels),
         "labels": hashlib.sha256(labels.numpy().tobytes()).hexdigest(),

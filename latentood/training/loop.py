@@ -18,7 +18,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 from latentood.errors import ModelError
 from latentood.extraction.run.inputs import Inputs
@@ -276,7 +275,8 @@ class Run:
         """Measure accuracy and mean negative log likelihood (nats) on the val split."""
         network, rows = self.trained.eval(), cast("Inputs", self.job.val)
         nll = right = 0.0
-        for inputs, labels in DataLoader(rows, _EVAL_ROWS):
+        places = torch.arange(len(rows)).split(_EVAL_ROWS)
+        for inputs, labels in read(rows, [part.tolist() for part in places], workers=0):
             labels = labels.to(self.job.device)
             probability = network(inputs.to(self.job.device)).probability
             likelihood = probability.gather(1, labels.unsqueeze(1)).double()

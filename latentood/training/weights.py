@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latentood import sealed
 from latentood.errors import StoreError
-from latentood.models.heads import PREFIX, describe
+from latentood.models.heads import FeatureClassifier, describe, tensors_of
 from latentood.training.network import Network
 
 FILE = "weights.safetensors"
@@ -19,13 +19,14 @@ def save(network: Network, path: Path) -> None:
     Raises:
         StoreError: The folder cannot be written.
     """
-    state, left_out = network.head.state_dict(), network.head.only_for_training
-    head = {f"{PREFIX}{name}": value for name, value in state.items() if name not in left_out}
+    classifier, objective = network.classifier, network.objective
     document = {
         "head": describe(network.head),
-        "objective": {"name": network.objective.name, **network.objective.hyperparameters()},
+        "objective": {"name": objective.name, **objective.hyperparameters()},
     }
-    sealed.write(path, document, dict(network.classifier.state_dict()) | head)
+    if isinstance(classifier, FeatureClassifier):
+        document["features"] = classifier.describe()
+    sealed.write(path, document, tensors_of(classifier, network.head))
 
 
 def check(path: Path) -> None:

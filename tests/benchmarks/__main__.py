@@ -21,6 +21,7 @@ MODULES = (
     "library",
     "end_to_end",
     "training",
+    "heads",
 )
 
 

@@ -36,6 +36,10 @@ EXAMPLES = [
     (("dirichlet", "a"), "dirichlet/a", "NC", "dirichlet/a", "dirichlet/a"),
     (("density", "a"), "density/a", "NC", "density/a", "density/a"),
     (("distance", "a"), "distance/a", "NC", "distance/a", "distance/a"),
+    (
+        ("weighted_logits", "a"), "weighted_logits/a", "NC", "weighted_logits/a",
+        "weighted_logits/a",
+    ),
     (("head",), "head", "", "head", "head"),
     (("features", "a", "cell"), "cells.features/a", "NKD", "cells/features/a", "cells.features/a"),
     (("logits", "", "box"), "boxes.logits", "NKC", "boxes/logits", "boxes.logits"),
@@ -57,6 +61,10 @@ EXAMPLES = [
         "cells.dirichlet/a",
     ),
     (("density", "a", "box"), "boxes.density/a", "NKC", "boxes/density/a", "boxes.density/a"),
+    (
+        ("weighted_logits", "a", "box"), "boxes.weighted_logits/a", "NKC",
+        "boxes/weighted_logits/a", "boxes.weighted_logits/a",
+    ),
     (("distance", "a", "box"), "boxes.distance/a", "NKC", "boxes/distance/a", "boxes.distance/a"),
 ]  # fmt: skip
 
@@ -121,7 +129,9 @@ def test_the_keys_with_names_of_their_own_are_what_they_say():
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_what_the_values_of_an_array_depend_on(kind):
-    expected = dict.fromkeys(("scores", "dirichlet", "density", "distance"), "settings")
+    expected = {"scores": "settings"} | dict.fromkeys(
+        ("dirichlet", "density", "distance", "weighted_logits"), "head"
+    )
     expected |= dict.fromkeys(("labels", "ids", "hashes"), "data")
     expected |= dict.fromkeys(("features", "mc.features", "mc.entropy"), "reduction")
     assert KINDS[kind].made_by == expected.get(kind, "model")

@@ -22,7 +22,12 @@ CASES = {
     "logit_norm": {},
     "vos": {"start": 0.2, "queue": 20},
 }
-FIELDS = {"dirichlet": "log_alpha", "density": "log_density", "distance": "distance"}
+FIELDS = {
+    "dirichlet": "log_alpha",
+    "density": "log_density",
+    "distance": "distance",
+    "weighted_logits": "weighted_logits",
+}
 
 
 def described(name):

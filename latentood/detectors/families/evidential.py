@@ -55,6 +55,7 @@ class EvidentialDetector(Detector):
     family = "evidential"
     cost = "no fit, O(C) per row"
     of_head = "dirichlet"
+    instead_of_head = frozenset({"evidence"})
     evidence: Evidence = hyper(
         "relu", "how a network without a head turns logits into evidence; as in its training"
     )

@@ -14,7 +14,7 @@ from latentood.errors import ModelError, suggest
 from latentood.extraction.model.reductions import REDUCTIONS, Reduction
 from latentood.latents import PENULTIMATE, Key
 from latentood.latents.key import NETWORK
-from latentood.models.heads import ATTACHED, UncertaintyHead
+from latentood.models.heads import ATTACHED, KINDS, UncertaintyHead
 from latentood.pipeline.schema import Layer
 
 
@@ -78,7 +78,7 @@ def _of_predictions(model: nn.Module) -> Iterator[Tap]:
     head = getattr(model, ATTACHED, None)
     if isinstance(head, UncertaintyHead):
         for field in head.gives:
-            key = Key(_KINDS[field], NETWORK)
+            key = Key(KINDS[field], NETWORK)
             yield Tap(key, ATTACHED, None, REDUCTIONS.build("mean"), field=field)
 
 
@@ -164,8 +164,5 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     compiled = re.compile("".join(parts))
     return [name for name in names if compiled.fullmatch(name)]
 
-
-_KINDS = {"log_alpha": "dirichlet", "log_density": "density", "distance": "distance"}
-"""Field of a prediction → kind of the array that holds it."""
 
 _PART = {"**": ".*", "*": "[^.]*", "?": "[^.]"}

@@ -114,7 +114,7 @@ def _of_passes(pipeline: Pipeline, plan: Plan) -> list[ArraySpec]:
 
 def _of_layer(pipeline: Pipeline, plan: Plan, key: Key, tail: tuple[int, ...]) -> ArraySpec:
     extract = pipeline.extract
-    if key.about.made_by == "settings":
+    if key.about.made_by == "head":
         return ArraySpec(key, tail, extract.dtype, canonical(plan.readout))
     how = next(tap.reduction.name for tap in plan.engine.taps if tap.layer == key.layer)
     return ArraySpec(key, tail, extract.dtype, how, extract.keep_bits)

@@ -2,10 +2,22 @@
 
 from collections.abc import Mapping
 
-from latentood.models.heads.attached import ATTACHED, PREFIX, attach, build_head, describe
-from latentood.models.heads.base import Prediction, SoftmaxHead, UncertaintyHead
+from latentood.models.heads.attached import (
+    ATTACHED,
+    PREFIX,
+    attach,
+    build_head,
+    describe,
+    tensors_of,
+)
+from latentood.models.heads.base import KINDS, Prediction, SoftmaxHead, UncertaintyHead
 from latentood.models.heads.energy import WeightedEnergyHead
 from latentood.models.heads.evidential import EvidentialHead
+from latentood.models.heads.on_features import (
+    FeatureClassifier,
+    FeatureHead,
+    build_feature_head,
+)
 from latentood.models.heads.posterior import NaturalPosteriorHead, PosteriorHead
 from latentood.models.heads.prior import PriorHead
 from latentood.models.heads.prototypes import PrototypeHead
@@ -21,8 +33,11 @@ HEADS: Mapping[str, type[UncertaintyHead]] = {
 __all__ = [
     "ATTACHED",
     "HEADS",
+    "KINDS",
     "PREFIX",
     "EvidentialHead",
+    "FeatureClassifier",
+    "FeatureHead",
     "NaturalPosteriorHead",
     "PosteriorHead",
     "Prediction",
@@ -32,6 +47,8 @@ __all__ = [
     "UncertaintyHead",
     "WeightedEnergyHead",
     "attach",
+    "build_feature_head",
     "build_head",
     "describe",
+    "tensors_of",
 ]

@@ -46,6 +46,13 @@ def build_head(
         ) from error
 
 
+def tensors_of(classifier: nn.Module, head: UncertaintyHead) -> dict[str, Tensor]:
+    """Give what predictions of a classifier with a head need, by the names that files have."""
+    state, left_out = head.state_dict(), head.only_for_training
+    kept = {f"{PREFIX}{name}": value for name, value in state.items() if name not in left_out}
+    return dict(classifier.state_dict()) | kept
+
+
 def attach(model: nn.Module, head: UncertaintyHead, select: Callable[[Any], Tensor]) -> None:
     """Let a network give the logits of a head, which reads what ``select`` takes of its output."""
     model.add_module(ATTACHED, head)

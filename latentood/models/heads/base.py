@@ -17,6 +17,7 @@ class Prediction(NamedTuple):
     log_alpha: Tensor | None = None  # (B, C), log concentrations of a Dirichlet distribution
     log_density: Tensor | None = None  # (B, C), log density of the latent vectors for each class
     distance: Tensor | None = None  # (B, C), squared distance to the nearest prototype of a class
+    weighted_logits: Tensor | None = None  # (B, C), logits plus log weights of the classes
     features: Tensor | None = None  # (B, D), the penultimate layer, where an objective reads it
     classify: Callable[[Tensor], Tensor] | None = None  # features (M, D) → logits, beside features
 
@@ -34,6 +35,15 @@ class Prediction(NamedTuple):
     def probability(self) -> Tensor:
         """Class probabilities (B, C): the mean of the Dirichlet, or else the softmax."""
         return torch.softmax(self.logits if self.log_alpha is None else self.log_alpha, dim=1)
+
+
+KINDS = {
+    "log_alpha": "dirichlet",
+    "log_density": "density",
+    "distance": "distance",
+    "weighted_logits": "weighted_logits",
+}
+"""Field of a prediction → kind of the array of a cache that holds it."""
 
 
 class UncertaintyHead(nn.Module, ABC):

@@ -30,6 +30,7 @@ class WeightedEnergyHead(UncertaintyHead):
     """
 
     name = "weighted_energy"
+    gives = ("weighted_logits",)
     only_for_training = frozenset({f"queue.{FeatureQueue.STATE}"})
 
     def __init__(self, width: int, classes: int, *, queue: int = 1000) -> None:
@@ -41,8 +42,8 @@ class WeightedEnergyHead(UncertaintyHead):
         self.queue = FeatureQueue(classes, queue)
 
     def forward(self, output: Tensor) -> Prediction:
-        """Take the output as it is."""
-        return Prediction(output)
+        """Take the output as logits, and give z + log w (B, C) float64 beside them."""
+        return Prediction(output, weighted_logits=self.weighted(output))
 
     def uncertainty(self, prediction: Prediction) -> Tensor:
         """Give the weighted energy −log Σ_k w_k·exp(z_k): (B,) float64, any number."""
@@ -50,7 +51,11 @@ class WeightedEnergyHead(UncertaintyHead):
 
     def energy(self, logits: Tensor) -> Tensor:
         """Give the weighted energy of logits: (B, C) → (B,) float64."""
-        return -torch.logsumexp(logits.double() + self.log_weights.double(), dim=1)
+        return -torch.logsumexp(self.weighted(logits), dim=1)
+
+    def weighted(self, logits: Tensor) -> Tensor:
+        """Add the log weights to logits: (B, C) → (B, C) float64."""
+        return logits.double() + self.log_weights.double()
 
     def outlier_logit(self, energy: Tensor) -> Tensor:
         """Give φ(E), the log odds of an outlier: (B,) → (B,)."""

@@ -7,9 +7,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from latentood.detectors.base import Detector, State
+from latentood.detectors.base import Detector, Needs, State
 from latentood.errors import DetectorError
-from latentood.latents import LOGITS, Latents
+from latentood.latents import LOGITS, Key, Latents
 from latentood.plugins import hyper, plugin
 from latentood.stats.probabilities import log_complement, softmax_entropy
 
@@ -127,15 +127,21 @@ class GEN(LogitDetector):
 class WeightedEnergy(LogitDetector):
     """Energy with a learned weight for every class: −logsumexp(z + log relu(w)).
 
-    Du et al. 2022 (VOS) learn w in training; it cannot be had afterwards, so give it as
-    ``weights``. Left empty, all weights are 1 and the score is that of energy.
+    Du et al. 2022 (VOS) learn w in training. A network that ``latentood train`` trained so has a
+    head with them; those of another one can be given as ``weights``. With neither, all weights are
+    1 and the score is that of energy.
     """
 
     name = "weighted_energy"
     paper = "arXiv:2202.01197, sec. 3.2"
     works = "Models trained with VOS, whose weights make up for frequent and rare classes."
     fails = "Other models: without learned weights it is energy under another name."
-    weights: tuple[float, ...] = hyper((), "weight of each class; empty = 1 for all, as in energy")
+    of_head = "weighted_logits"
+    instead_of_head = frozenset({"weights"})
+    weights: tuple[float, ...] = hyper(
+        (), "weight of each class of a network without a head; empty = 1 for all, as in energy"
+    )
+    head: str = hyper("", "head that learnt the weights; without one the logits are read")
 
     def __post_init__(self) -> None:
         """Check that some class has a weight."""
@@ -144,6 +150,16 @@ class WeightedEnergy(LogitDetector):
                 f"{self.name}: weights must be > 0 for some class, got none above "
                 f"{max(self.weights)}; a class of weight ≤ 0 does not count"
             )
+
+    def needs(self) -> Needs:
+        """Declare the weighted logits of the head, or the logits."""
+        return Needs((Key("weighted_logits", self.head) if self.head else LOGITS,))
+
+    def score(self, state: State, rows: Latents) -> Tensor:
+        """Score rows by logits that a head has weighted, or that are weighted here."""
+        if self.head:
+            return -torch.logsumexp(rows.double(Key("weighted_logits", self.head)), dim=1)
+        return super().score(state, rows)
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Score logits (N, C) → (N,).

@@ -10,6 +10,13 @@ from latentood.latents import Latents
 from tests.parity.agreement import assert_agrees
 
 
+def test_weighted_energy_reads_the_logits_that_a_head_has_weighted(blobs):
+    from_head = fit(detector("weighted_energy", head="network"), blobs.train.latents())
+    energy = fit(detector("energy"), blobs.train.latents())
+    expected = energy.score(blobs.far.latents()) - 0.5  # what every log weight is there
+    torch.testing.assert_close(from_head.score(blobs.far.latents()), expected)
+
+
 @pytest.mark.parametrize("name", ["msp", "energy"])
 @pytest.mark.parametrize("temperature", [0.5, 10.0, 1000.0])
 def test_a_temperature_divides_the_logits(blobs, name, temperature):

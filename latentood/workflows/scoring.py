@@ -1,11 +1,10 @@
-"""One function per verb, called by the command line and from Python; nothing is printed here."""
+"""Fit, score and compare detectors, and publish what came out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,35 +18,15 @@ from latentood.evaluation.request import ALL, select
 from latentood.evaluation.roles import Roles
 from latentood.evaluation.scoring import score_all
 from latentood.evaluation.transfer import with_origin
-from latentood.extraction.model.head import find_head
-from latentood.extraction.model.outline import LayerFacts, describe
-from latentood.extraction.model.weights import load_model
-from latentood.extraction.passes.modules import stochastic_modules
-from latentood.extraction.run import estimate as estimating
-from latentood.extraction.run.estimate import Estimate
-from latentood.extraction.run.inputs import open_inputs
-from latentood.extraction.run.job import Job, prepare
-from latentood.extraction.run.runner import Progress, Summary, run
+from latentood.extraction.heads import heads_of
 from latentood.latents import Latents
 from latentood.latents.facts import Role
 from latentood.latents.splits import Splits, SplitsInMemory
-from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
-from latentood.pipeline.targets import import_beside
 from latentood.report.results import write_results
 from latentood.report.tracking import track
 from latentood.report.tracking_store import default_uri
-from latentood.report.tracking_training import track_training
-from latentood.store.cache import open_cache
-from latentood.training import train as training
-from latentood.training.train import Trained
-
-NO_TRACKING = "none"
-
-PipelineSource = Pipeline | Mapping[str, Any] | Path | str
-"""A pipeline, or the file that holds it."""
-
-Arrays = Latents | Mapping[str, Any]
-"""Rows: latents, or the keyword arguments that make them."""
+from latentood.store.cache import Cache
+from latentood.workflows.given import NO_TRACKING, Arrays, splits_of
 
 
 @dataclass(frozen=True)
@@ -57,130 +36,6 @@ class Files:
     results: dict[str, Path]
     tracking: str | None = None
     tracking_error: str | None = None  # why it could not be tracked
-
-
-def layers(
-    pipeline: PipelineSource,
-    *,
-    device: str | None = None,
-    overrides: Sequence[str] = (),
-) -> list[LayerFacts]:
-    """Run one row through a model and list its modules.
-
-    Args:
-        pipeline: A pipeline, or the file that holds it.
-        device: Instead of the pipeline's.
-        overrides: ``key=value`` each, for a file.
-
-    Raises:
-        LatentOODError: The model or its data cannot be built.
-    """
-    given = _pipeline(pipeline, overrides)
-    where = resolve_device(device or given.extract.device)
-    model = load_model(given.model, given.seed).to(where)
-    row = open_inputs(given, next(iter(given.splits)), limit=1).first(1)
-    # The row twice: an output with another first axis, such as one per window, is not per row.
-    batch = row.expand(2, *row.shape[1:]).to(where)
-    head = find_head(model, batch, named=given.head, output=given.model.output)
-    return describe(model, batch, head, stochastic_modules(model))
-
-
-def train(
-    pipeline: PipelineSource,
-    out: Path | str,
-    *,
-    device: str | None = None,
-    overwrite: bool = False,
-    tracking: str | None = NO_TRACKING,
-    overrides: Sequence[str] = (),
-    progress: training.Progress | None = None,
-) -> Trained:
-    """Train the network of a pipeline as its section ``training:`` says.
-
-    A folder with the checkpoint of an earlier call is gone on from, to the weights of a run that
-    was never stopped: bit for bit on a CPU. SIGINT and SIGTERM stop it after a step.
-
-    Args:
-        pipeline: What to train: a pipeline, or the file that holds it.
-        out: Folder of the weights, the history and the checkpoint.
-        device: Instead of the pipeline's.
-        overwrite: Throw away what an earlier call left in the folder.
-        tracking: MLflow store for the curves once it is finished, as for :func:`publish`; default:
-            ``none``.
-        overrides: ``key=value`` each, for a file.
-        progress: Called after every step with (what, steps done, steps in all).
-
-    Raises:
-        LatentOODError: Anything that does not fit, most of it before the first step.
-    """
-    given = _pipeline(pipeline, overrides)
-    job = training.prepare(given, device=device)
-    done = training.train(job, Path(out), overwrite=overwrite, progress=progress)
-    if tracking != NO_TRACKING and done.finished and done.computed:
-        track_training(
-            given.name,
-            done.history,
-            params={"pipeline": given.name, "pipeline.seed": given.seed, **job.identity},
-            files=[done.out / "history.csv"],
-            uri=tracking or default_uri(),
-        )
-    return done
-
-
-def extract(
-    pipeline: PipelineSource,
-    store: Path | str,
-    *,
-    splits: Sequence[str] | None = None,
-    limit: int | None = None,
-    device: str | None = None,
-    batch_size: int | None = None,
-    overwrite: bool = False,
-    overrides: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> Summary:
-    """Run a model once over the splits of a pipeline and keep the result in a cache.
-
-    An existing cache of the same run is resumed; layers, scores and splits that it lacks are
-    added to it, and only they are computed. SIGINT and SIGTERM stop it after a block.
-
-    Args:
-        pipeline: What to run: a pipeline, or the file that holds it.
-        store: Folder of the cache.
-        splits: Only these.
-        limit: Only so many rows of each split, evenly spaced.
-        device: Instead of the pipeline's.
-        batch_size: Instead of the pipeline's.
-        overwrite: Throw an existing cache away first.
-        overrides: ``key=value`` each, for a file.
-        progress: Called after every batch with (split, rows done, rows in all, bytes written).
-
-    Raises:
-        LatentOODError: Anything that does not fit; committed blocks stay.
-    """
-    job = _job(
-        pipeline,
-        store,
-        splits=splits,
-        limit=limit,
-        device=device,
-        batch_size=batch_size,
-        overwrite=overwrite,
-        overrides=overrides,
-    )
-    return run(job, store, overwrite=overwrite, progress=progress)
-
-
-def estimate(
-    pipeline: PipelineSource, store: Path | str, *, overwrite: bool = False, **options: Any
-) -> Estimate:
-    """Estimate what :func:`extract` with the same arguments will cost; nothing is written.
-
-    Raises:
-        LatentOODError: As :func:`extract`.
-    """
-    job = _job(pipeline, store, overwrite=overwrite, **options)
-    return estimating.estimate(job, store, overwrite=overwrite)
 
 
 def fit(
@@ -220,12 +75,17 @@ def fit(
             given["val"] = ("val", val)
         one = _one(detector, SplitsInMemory.of(**given), layer, settings)
         return fitting.fit(one, train, val, device=device)
-    splits = _splits(train)
+    splits = splits_of(train)
     one = _one(detector, splits, layer, settings)
     roles = Roles.of(splits, scores=False)
     rows = roles.open(splits, resolve_device(str(device or "auto")))
     own_val = None if roles.val is None else rows[roles.val]
-    return with_origin(fitting.fit(one, rows[str(roles.fit)], own_val), splits)
+    fitted = with_origin(fitting.fit(one, rows[str(roles.fit)], own_val), splits)
+    if not isinstance(splits, Cache):
+        return fitted
+    made = splits.splits[str(roles.fit)].made
+    read = {key: made[key] for key in one.needs().score if key in made}
+    return replace(fitted, heads=heads_of(splits, read))
 
 
 def score(
@@ -331,31 +191,6 @@ def results_folder(store: Path | str) -> Path:
     return path.with_name(path.stem + "-results")
 
 
-def _pipeline(given: PipelineSource, overrides: Sequence[str]) -> Pipeline:
-    if isinstance(given, Pipeline):
-        return given
-    if isinstance(given, Mapping):
-        return parse_pipeline(given)
-    import_beside(Path(given).resolve().parent)
-    return load_pipeline(given, overrides)
-
-
-def _job(
-    pipeline: PipelineSource,
-    store: Path | str,
-    *,
-    overwrite: bool = False,
-    overrides: Sequence[str] = (),
-    **options: Any,
-) -> Job:
-    given = _pipeline(pipeline, overrides)
-    return prepare(given, store=None if overwrite else store, **options)
-
-
-def _splits(source: Splits | Path | str) -> Splits:
-    return open_cache(source) if isinstance(source, str | Path) else source
-
-
 def _given(
     source: Splits | Path | str | None,
     single: Mapping[Role, Arrays | None],
@@ -370,7 +205,7 @@ def _given(
             f"{'both' if given else 'neither'}; name one of them"
         )
     if source is not None:
-        return _splits(source)
+        return splits_of(source)
     named: dict[str, tuple[Role, Latents]] = {}
     for role, sets in given.items():
         for name, rows in sets:
