@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,24 +26,58 @@ class Ensemble(nn.Module):
 
     Args:
         members: M ≥ 1 networks; each gives logits (B, C, …).
+        select: Takes the logits out of what a member gives, where it gives more.
 
     Raises:
         ModelError: There are no members.
     """
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, members: Sequence[nn.Module], *, select: Callable[[Any], Tensor] | None = None
+    ) -> None:
         super().__init__()
         if not members:
             raise ModelError("Ensemble: needs at least one member, got none; give members: […]")
         self.members = nn.ModuleList(members)
+        self.select = select
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Give the logits of the mean probability: (B, …) → (B, C, …)."""
         return combined_logits(self.member_logits(inputs))
 
     def member_logits(self, inputs: Tensor) -> Tensor:
-        """Give the logits of every member: (B, M, C, …)."""
-        return torch.stack([member(inputs) for member in self.members], dim=1)
+        """Give the logits of every member: (B, M, C, …).
+
+        Raises:
+            ModelError: They differ in shape.
+        """
+        return stacked_logits([self.logits_of(m, inputs) for m in range(len(self.members))])
+
+    def logits_of(self, number: int, inputs: Tensor) -> Tensor:
+        """Give the logits of one member: (B, C, …)."""
+        output = self.members[number](inputs)
+        return output if self.select is None else self.select(output)
+
+
+def networks_of(model: nn.Module) -> list[nn.Module]:
+    """List the members of an ensemble, or the one network that a model is."""
+    return list(model.members) if isinstance(model, Ensemble) else [model]
+
+
+def stacked_logits(logits: Sequence[Tensor]) -> Tensor:
+    """Stack the logits of members (B, C, …) to (B, M, C, …).
+
+    Raises:
+        ModelError: They differ in shape.
+    """
+    for number, one in enumerate(logits):
+        if one.shape != logits[0].shape:
+            raise ModelError(
+                "Ensemble: all members must give logits of the same shape, got "
+                f"{tuple(logits[0].shape)} of member 0 and {tuple(one.shape)} of member {number}; "
+                "give them the same classes"
+            )
+    return torch.stack(list(logits), dim=1)
 
 
 def combined_logits(logits: Tensor) -> Tensor:

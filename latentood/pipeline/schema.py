@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from latentood.errors import ConfigError, one_line, suggest
 from latentood.latents.facts import Role
@@ -27,12 +35,26 @@ Kept = Literal["entropy", "logits", "features"]
 class ModelConfig(Target):
     """The network."""
 
-    weights: Path | None = Field(
-        None, description="`.safetensors`, or a PyTorch file that loads with `weights_only=True`."
+    weights: Path | list[Path] | None = Field(
+        None,
+        description="`.safetensors`, or a PyTorch file that loads with `weights_only=True`. A list "
+        "of files is a deep ensemble: one network for each.",
     )
     output: str | None = Field(
-        None, description="Field or index of the model's output that holds the logits."
+        None,
+        description="Field or index of the model's output that holds the logits; of an ensemble, "
+        "of the output of each member.",
     )
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) < 2:
+            raise ValueError(
+                f"a list must name the files of ≥ 2 members, got {len(value)}; write one file "
+                "without the list"
+            )
+        return value
 
 
 class Layer(Section):
@@ -81,14 +103,19 @@ class Insert(Section):
 
 
 class MonteCarlo(Section):
-    """T stochastic passes, and what to keep of them."""
+    """T stochastic passes, or the members of an ensemble in their place, and what to keep."""
 
-    passes: int = Field(16, ge=2, description="T, how many stochastic passes.")
+    passes: int = Field(
+        16,
+        ge=2,
+        description="T, how many stochastic passes. For `activate: members` it is their number.",
+    )
     insert: Insert | None = Field(None, description="Noise to add behind a layer.")
-    activate: bool | Literal["functional"] | list[str] = Field(
+    activate: bool | Literal["functional", "members"] | list[str] = Field(
         False,
         description="Switch on the model's own dropout: `true` all its dropout modules, a list of "
-        "globs some of them, `functional` every call of `F.dropout` and its kin.",
+        "globs some of them, `functional` every call of `F.dropout` and its kin. `members`: no "
+        "noise; each member of an ensemble is a pass.",
     )
     keep: list[Kept] = Field(
         ["entropy", "logits"],
@@ -106,7 +133,20 @@ class MonteCarlo(Section):
             raise ValueError(
                 "give insert: {after: LAYER, …}, or activate: true to use the model's own dropout"
             )
+        if self.insert is not None and self.activate == "members":
+            raise ValueError(
+                "activate: members must stand without insert, since no noise is run; remove "
+                "insert, or activate something else"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a number that was not given where the number of members is the default."""
+        raw: dict[str, Any] = dump(self)
+        if self.activate == "members" and "passes" not in self.model_fields_set:
+            del raw["passes"]
+        return raw
 
 
 class SplitConfig(DataSet):

@@ -88,9 +88,10 @@ def name(comparison: Comparison) -> str:
 
 
 def weights(comparison: Comparison) -> str | None:
-    """Name the weights by the beginning of their digest and by their file, if they have one."""
+    """Name the weights by the beginning of their digest and by their file or number of files."""
     model = comparison.provenance["pipeline"].get("model") or {}
-    file = Path(str(model.get("weights") or "")).name
+    files = model.get("weights") or ""
+    file = f"{len(files)} members" if isinstance(files, list) else Path(str(files)).name
     digest = (comparison.provenance["weights"] or "")[:_SHORT_DIGEST]
     return " ".join(part for part in (digest, file) if part) or None
 

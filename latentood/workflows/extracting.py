@@ -16,6 +16,7 @@ from latentood.extraction.run.estimate import Estimate
 from latentood.extraction.run.inputs import open_inputs
 from latentood.extraction.run.job import Job, prepare
 from latentood.extraction.run.runner import Progress, Summary, run
+from latentood.models.ensemble import networks_of
 from latentood.workflows.given import PipelineSource, pipeline_of
 
 
@@ -25,7 +26,7 @@ def layers(
     device: str | None = None,
     overrides: Sequence[str] = (),
 ) -> list[LayerFacts]:
-    """Run one row through a model and list its modules.
+    """Run one row through a model, or the first member of an ensemble, and list its modules.
 
     Args:
         pipeline: A pipeline, or the file that holds it.
@@ -37,7 +38,7 @@ def layers(
     """
     given = pipeline_of(pipeline, overrides)
     where = resolve_device(device or given.extract.device)
-    model = load_model(given.model, given.seed).to(where)
+    model = networks_of(load_model(given.model, given.seed))[0].to(where)
     row = open_inputs(given, next(iter(given.splits)), limit=1).first(1)
     # The row twice: an output with another first axis, such as one per window, is not per row.
     batch = row.expand(2, *row.shape[1:]).to(where)

@@ -46,6 +46,20 @@ def test_resnet18_computes_what_torchvisions_computes_behind_the_stem():
     torch.testing.assert_close(ours(images), theirs(images))
 
 
+def test_resnet18_with_noise_drops_blocks_of_the_map_and_features_of_the_head():
+    net = cifar_resnet18(width=4, dropblock=0.4, dropout=0.3)
+    names = [name for name, _ in net.named_children()]
+    assert names[-5:] == ["layer3", "dropblock3", "layer4", "dropout", "fc"]
+    assert net.fc.in_features == 32
+    seen = {}
+    net.dropblock3.register_forward_hook(lambda module, args, out: seen.update(map=out))
+    net.fc.register_forward_hook(lambda module, args, out: seen.update(features=args[0]))
+    net.train()(torch.randn(50, 3, 32, 32))
+    assert seen["map"].shape == (50, 16, 8, 8)
+    assert 0.2 < float((seen["map"] == 0).all(dim=1).float().mean()) < 0.5
+    assert 0.2 < float((seen["features"] == 0).float().mean()) < 0.4
+
+
 @pytest.mark.heavy
 def test_resnet20_classifies_cifar10_with_the_trained_weights(real_data, cifar10):
     net = cifar_resnet20()

@@ -6,7 +6,7 @@ from torch import nn
 
 from latentood.errors import ModelError
 from latentood.models import Ensemble, ensemble_of, lenet
-from latentood.models.ensemble import combined_logits
+from latentood.models.ensemble import combined_logits, networks_of
 from latentood.pipeline.sections import Target
 from latentood.pipeline.targets import build
 
@@ -54,6 +54,29 @@ def test_the_logits_of_every_member_are_in_order():
     logits = ensemble.member_logits(points)
     assert logits.shape == (5, 3, 3)
     assert all(torch.equal(logits[:, m], one(points)) for m, one in enumerate(ensemble.members))
+
+
+def test_logits_are_taken_out_of_what_the_members_give():
+    class Wrapped(nn.Linear):
+        def forward(self, inputs):
+            return {"logits": super().forward(inputs)}
+
+    ensemble = Ensemble([Wrapped(4, 3), Wrapped(4, 3)], select=lambda output: output["logits"])
+    points = torch.randn(5, 4)
+    wanted = [nn.functional.linear(points, m.weight, m.bias) for m in ensemble.members]
+    assert torch.equal(ensemble.member_logits(points), torch.stack(wanted, dim=1))
+
+
+def test_members_with_other_classes_are_named():
+    ensemble = Ensemble([*members(2), nn.Linear(4, 5)])
+    with pytest.raises(ModelError, match=r"got \(2, 3\) of member 0 and \(2, 5\) of member 2"):
+        ensemble(torch.randn(2, 4))
+
+
+def test_the_networks_of_a_model_are_its_members_or_itself():
+    one, several = nn.Linear(4, 3), members()
+    assert networks_of(one) == [one]
+    assert networks_of(Ensemble(several)) == several
 
 
 def test_the_weights_of_trained_members_are_loaded_behind_their_numbers():

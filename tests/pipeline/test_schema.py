@@ -77,6 +77,8 @@ def test_overrides_replace_values_and_their_paths_are_relative_to_the_current_fo
         ),
         ("layers=[3]", "layers.0: input should be a valid dictionary, got 3"),
         ("monte_carlo.insert=null", "give insert: {after: LAYER, …}"),
+        ("monte_carlo.activate=members", "must stand without insert, since no noise is run"),
+        ("model.weights=[a.pt]", "model.weights: a list must name the files of ≥ 2 members, got 1"),
         ("splits={}", "splits: dictionary should have at least 1 item"),
         ("seed", "--set seed: must be KEY=VALUE"),
         ("seed.x=2", "--set seed.x=2: 'seed' has no keys of its own to set"),
@@ -112,6 +114,18 @@ def test_yaml_cannot_build_python_objects(tmp_path):
 def test_a_dumped_pipeline_reads_back_the_same(file):
     pipeline = load_pipeline(file)
     assert parse_pipeline(pipeline.model_dump(mode="json")) == pipeline
+
+
+def test_the_weights_of_members_are_a_list_of_files(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    overrides = ["model.weights=[a/w.pt, b/w.pt]", "monte_carlo={activate: members}"]
+    pipeline = load_pipeline(file, overrides)
+    assert pipeline.model.weights == [tmp_path / "a/w.pt", tmp_path / "b/w.pt"]
+    again = parse_pipeline(pipeline.model_dump(mode="json"))
+    assert again == pipeline
+    assert "passes" not in again.monte_carlo.model_fields_set, (
+        "or it would have to be the number of members"
+    )
 
 
 def test_errors_are_also_the_builtin_they_resemble():

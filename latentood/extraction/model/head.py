@@ -79,7 +79,7 @@ def find_head(
 
             hooks.callback(module.register_forward_hook(take).remove)
         logits = select_logits(model(batch), output)
-    _require_finite(model, logits)
+    require_finite(model, logits)
     return next(
         (
             n
@@ -90,7 +90,8 @@ def find_head(
     )
 
 
-def _require_finite(model: nn.Module, logits: Tensor) -> None:
+def require_finite(model: nn.Module, logits: Tensor) -> None:
+    """Refuse logits that are not finite, and name the weights that are not."""
     if bool(logits.isfinite().all()):
         return
     tensors = model.state_dict().items()

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import pickle
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from latentood.errors import ConfigError, LatentOODError, ModelError, one_line
 from latentood.extraction.model.head import select_logits
 from latentood.latents.facts import canonical
+from latentood.models.ensemble import Ensemble
 from latentood.models.heads import (
     ATTACHED,
     HEADS,
@@ -38,18 +40,43 @@ _PARALLEL = "module."
 def load_model(config: ModelConfig, seed: int) -> nn.Module:
     """Build the network and load its weights; it comes in eval mode, without gradients.
 
+    Of several files it is an ensemble of networks, each as it would be alone.
+
     Raises:
-        ConfigError: The target cannot be built, or the weights file is missing or unreadable.
-        ModelError: The weights belong to another architecture (names the keys).
+        ConfigError: The target cannot be built, or a weights file is missing or unreadable.
+        ModelError: The weights belong to another architecture (names the keys), or members of an
+            ensemble have heads with an uncertainty of their own.
     """
+    files = config.weights if isinstance(config.weights, list) else [config.weights]
+    networks = [_network(config, file, seed) for file in files]
+    model = networks[0] if len(files) == 1 else Ensemble(networks)
+    if isinstance(model, Ensemble):
+        _check_members(model)
+        if config.output is not None:
+            model.select = partial(select_logits, field=config.output)
+    return model.eval().requires_grad_(False)
+
+
+def _check_members(model: Ensemble) -> None:
+    for name, part in model.named_modules():
+        if name and isinstance(part, Ensemble | UncertaintyHead):
+            raise ModelError(
+                "model: an ensemble must be of networks that give logits alone, got "
+                f"{type(part).__name__} at {name!r}; for members with a head, extract each file "
+                "into a cache of its own; for an Ensemble from model.target, give one file of "
+                "weights, not a list"
+            )
+
+
+def _network(config: ModelConfig, weights: Path | None, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # a model without a weights file is at least reproducible
         model = build_network(config)
-    if config.weights is not None:
-        path = Path(filled(str(config.weights), "model.weights"))
+    if weights is not None:
+        path = Path(filled(str(weights), "model.weights"))
         attach_head(model, path, config.output)
         load_weights(model, path)
-    return model.eval().requires_grad_(False)
+    return model
 
 
 def build_network(config: ModelConfig) -> nn.Module:

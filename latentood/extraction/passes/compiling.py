@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from latentood.errors import ModelError, one_line
 from latentood.extraction.passes.engine_choice import agree
 from latentood.extraction.passes.engines import Engine, Noisy
+from latentood.extraction.passes.members import Members
 from latentood.extraction.passes.noise import row_keys
-from latentood.extraction.passes.sites import FunctionalSite, OfModule
+from latentood.extraction.passes.sites import FunctionalSite, OfModule, Site
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +26,11 @@ def compile_parts(engine: Engine, batch: Tensor) -> None:
     ``vmap`` and gradients work as before. The model runs ``batch`` before and after.
 
     Raises:
-        ModelError: The noise is in calls that compilation hides, nothing can be compiled, the
-            compiler fails, or the compiled model gives something else.
+        ModelError: The noise is in calls that compilation hides, the passes are members, nothing
+            can be compiled, the compiler fails, or the compiled model gives something else.
     """
     sites = engine.sites if isinstance(engine, Noisy) else ()
-    if any(isinstance(site, FunctionalSite) for site in sites):
-        raise ModelError(
-            "compile: cannot be used with functional dropout, which is found by watching its "
-            "calls; remove extract.compile or activate modules instead"
-        )
+    _refuse_hidden(engine, sites)
     hooked = {tap.module for tap in engine.taps}
     hooked |= {site.module for site in sites if isinstance(site, OfModule)}
     modules = {engine.model.get_submodule(name) for name in hooked}
@@ -60,6 +57,20 @@ def compile_parts(engine: Engine, batch: Tensor) -> None:
     if not agree(after, before):
         raise ModelError(
             "compile: the compiled model does not give what the model gives; remove extract.compile"
+        )
+
+
+def _refuse_hidden(engine: Engine, sites: Sequence[Site]) -> None:
+    """Refuse engines that would look into compiled parts."""
+    if any(isinstance(site, FunctionalSite) for site in sites):
+        raise ModelError(
+            "compile: cannot be used with functional dropout, which is found by watching its "
+            "calls; remove extract.compile or activate modules instead"
+        )
+    if isinstance(engine, Members):
+        raise ModelError(
+            "compile: cannot be used with activate: members, which captures the layers of every "
+            "member; remove extract.compile"
         )
 
 

@@ -54,7 +54,7 @@ def choose_engine(
             "keeps a state, draws from another generator than torch's, or is random in eval mode "
             "too; switch on others by activate: [NAME, …], and use F.dropout(x, p, self.training)"
         )
-    repeated = replace(repeated, varying=_varying(truth, config.layers))
+    repeated = replace(repeated, varying=varying_layers(truth, config.layers))
     pooled = _pooled(repeated, head, batch)
     if pooled is not None and _agree(pooled, truth, batch, keys):
         log.info("passes: masked pooling as a matrix product")
@@ -67,7 +67,7 @@ def choose_engine(
     return repeated
 
 
-def _varying(truth: Captured, wanted: Iterable[str] | None) -> frozenset[str]:
+def varying_layers(truth: Captured, wanted: Iterable[str] | None) -> frozenset[str]:
     """List the layers that differ between passes, and check that something does."""
     # What a head gives beside the logits, named by its key, is kept of the forward without noise.
     layers = ((n, values) for n, values in truth.mc_features.items() if not isinstance(n, Key))

@@ -10,6 +10,8 @@ engine               repeats per pass                            where it applie
 :class:`Vmapped`     the part behind the first noise             models that ``vmap`` can run
 :class:`Repeated`    the whole forward                           everything else
 ===================  ==========================================  ===========================
+
+In their place :class:`~latentood.extraction.passes.members.Members` runs those of an ensemble.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def find_sites(model: nn.Module, config: MonteCarlo, batch: Tensor) -> tuple[Sit
     if config.activate == "functional":
         if count_functional_calls(model, batch, within_modules=True):
             sites.append(FunctionalSite(0))
-    elif config.activate:
+    elif config.activate and config.activate != "members":
         sites += _own_modules(model, config.activate)
         if config.activate is True and (calls := count_functional_calls(model, batch)):
             raise ModelError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from latentood.data.items import NO_LABEL, split_item
 from latentood.data.names import names_of
+from latentood.data.targets import CLASS_NUMBERS, TargetError, TargetKind, lists
 from latentood.errors import ConfigError, DataError, one_line
 from latentood.pipeline.schema import Pipeline
 from latentood.pipeline.sections import DataSet
@@ -28,8 +30,8 @@ _PROBES = 8  # items whose bytes stand for a data set's contents
 
 
 @dataclass(frozen=True)
-class Inputs(Dataset[tuple[Tensor, int]]):
-    """A split as a map-style data set of (input, label).
+class Inputs(Dataset[tuple[Tensor, Any]]):
+    """A split as a map-style data set of (input, target); most targets are the label of a class.
 
     Of ``source`` it uses ``size`` rows, evenly spaced, so that a few rows of a data set that is
     sorted by class still hold every class.
@@ -42,6 +44,7 @@ class Inputs(Dataset[tuple[Tensor, int]]):
     classes: int | None = None  # C, to check labels; None where they may be anything (OOD splits)
     input: str | None = None  # field of the input, for items that are mappings
     label: str | None = None  # field of the label, likewise
+    kind: TargetKind = CLASS_NUMBERS  # what a target is
 
     def __len__(self) -> int:
         return self.size
@@ -50,48 +53,53 @@ class Inputs(Dataset[tuple[Tensor, int]]):
         """Give the index of a row in the data set."""
         return row * len(self.source) // self.size
 
-    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+    def __getitem__(self, row: int) -> tuple[Tensor, Any]:
         """Load one row; an error names split, row and file."""
-        try:
-            item = self.source[self.place(row)]
-            value, label = split_item(item, self.input, self.label)
-            value = value if self.transform is None else self.transform(value)
+        with self._located(row):
+            value, target = split_item(self.source[self.place(row)], self.input, self.label)
+            if self.transform is not None:
+                value, target = self.kind.transform(self.transform, value, target)
             value = _as_tensor(value)
-        except Exception as error:  # whatever a reader or a transform may raise
-            raise DataError(
-                f"split {self.name!r}: row {row} ({self.id_of(row)}) cannot be read: "
-                f"{one_line(error)}; mend or remove it"
-            ) from error
-        if row and value.shape != self.shape:
+        if row and not self.kind.lists and value.shape != self.shape:
             raise DataError(
                 f"split {self.name!r}: all inputs must have the shape of row 0, "
                 f"{tuple(self.shape)}, got {tuple(value.shape)} in row {row} "
                 f"({self.id_of(row)}); add torchvision.transforms.Resize to the transform"
             )
-        label = self._class_number(label, row)
-        if self.classes is not None and label != NO_LABEL and not 0 <= label < self.classes:
+        with self._located(row):
+            return value, self.kind.read(target, value, self.classes)
+
+    def target(self, row: int) -> Any:
+        """Load the target of one row as the data set has it, before any transform."""
+        with self._located(row):
+            value, target = split_item(self.source[self.place(row)], self.input, self.label)
+            return self.kind.read(target, value, self.classes)
+
+    @contextmanager
+    def _located(self, row: int) -> Iterator[None]:
+        """Let an error name split, row and file."""
+        try:
+            yield
+        except TargetError as error:
             raise DataError(
-                f"split {self.name!r}: labels must be from 0 to {self.classes - 1}, got "
-                f"{label} in row {row} ({self.id_of(row)}); check num_classes"
-            )
-        return value, label
+                f"split {self.name!r}: {error.allowed}, got {error.got} in row {row} "
+                f"({self.id_of(row)}); {error.remedy}"
+            ) from None
+        except Exception as error:  # whatever a reader or a transform may raise
+            raise DataError(
+                f"split {self.name!r}: row {row} ({self.id_of(row)}) cannot be read: "
+                f"{one_line(error)}; mend or remove it"
+            ) from error
+
+    @property
+    def collate(self) -> Callable[[Any], Any] | None:
+        """How items become a batch, where torch's own way would not do."""
+        return lists if self.kind.lists else None
 
     @cached_property
     def shape(self) -> torch.Size:
         """Shape of an input."""
         return self[0][0].shape
-
-    def _class_number(self, label: Any, row: int) -> int:
-        try:
-            if (number := int(label)) == label:
-                return number
-        except (TypeError, ValueError, RuntimeError):
-            pass
-        raise DataError(
-            f"split {self.name!r}: a label must be the number of a class, got "
-            f"{one_line(ValueError(repr(label)))[:80]} in row {row} ({self.id_of(row)}); give "
-            "whole numbers from 0, not names, shares or one-hot rows"
-        )
 
     def first(self, count: int) -> Tensor:
         """Load the first rows, at most so many: (n, …)."""
@@ -112,7 +120,7 @@ class Inputs(Dataset[tuple[Tensor, int]]):
 
     def has_labels(self) -> bool:
         """Test whether items come with labels."""
-        return self[0][1] != NO_LABEL
+        return bool(self[0][1] != NO_LABEL)
 
     def fingerprint(self) -> str:
         """Digest size, ids and the inputs of a few rows; a random transform is a DataError."""
@@ -171,9 +179,14 @@ def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
 
 
 def open_split(
-    pipeline: Pipeline, name: str, config: DataSet, *, limit: int | None = None
+    pipeline: Pipeline,
+    name: str,
+    config: DataSet,
+    *,
+    limit: int | None = None,
+    kind: TargetKind = CLASS_NUMBERS,
 ) -> Inputs:
-    """Build a data set of a pipeline, under any name; as :func:`open_inputs`."""
+    """Build a data set of a pipeline, under any name, with targets of a kind; as above."""
     source = build(config)
     try:
         size = len(source)
@@ -185,7 +198,7 @@ def open_split(
         raise DataError(f"split {name!r}: has no rows; check {config.target} and its args")
     size = size if limit is None else min(size, limit)
     transform = _transform(pipeline, config, source)
-    return Inputs(name, source, transform, size, None, config.input, config.label)
+    return Inputs(name, source, transform, size, None, config.input, config.label, kind)
 
 
 def _transform(pipeline: Pipeline, config: DataSet, source: Any) -> Callable[[Any], Any] | None:

@@ -18,6 +18,7 @@ from latentood.errors import LatentOODError, ModelError, StoreError, one_line, u
 from latentood.extraction.model.head import linear_layer
 from latentood.extraction.model.weights import hash_tensors, load_model
 from latentood.extraction.passes.compiling import compile_parts
+from latentood.extraction.passes.members import with_passes
 from latentood.extraction.passes.plan import Plan, make_plan
 from latentood.extraction.passes.timing import choose_batch_size
 from latentood.extraction.run.inputs import Inputs, open_inputs
@@ -79,6 +80,7 @@ def prepare(
             raise unknown("split", name, pipeline.splits)
     where = resolve_device(device or pipeline.extract.device)
     model = load_model(pipeline.model, pipeline.seed)
+    pipeline = with_passes(pipeline, model)
     weights = hash_tensors(model.state_dict())
     model.to(memory_format=torch.channels_last).to(where)
     inputs = {name: open_inputs(pipeline, name, limit=limit) for name in names}

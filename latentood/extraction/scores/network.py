@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from latentood.extraction.model.stages import Output, Shape, channels_last, watc
 from latentood.extraction.model.taps import Tap, capture
 from latentood.extraction.passes.plan import Plan
 from latentood.latents import PENULTIMATE
+from latentood.models.ensemble import networks_of
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,15 @@ class TappedModel(Network):
                 return change(output)
             return type(output)([change(output[0]), *output[1:]])
 
-        with self.model.get_submodule(layer).register_forward_hook(exchange):
+        with ExitStack() as hooks:
+            for network in networks_of(self.model):
+                hooks.enter_context(network.get_submodule(layer).register_forward_hook(exchange))
             yield
 
     @cached_property
     def _outputs(self) -> list[Output]:
-        """The outputs of all modules for the probe, in order."""
-        return watch(self.model, self.probe)
+        """The outputs of all modules for the probe, in order; of an ensemble, in member 0."""
+        return watch(networks_of(self.model)[0], self.probe)
 
     @cached_property
     def _kept(self) -> dict[str, Tap]:

@@ -6,8 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from latentood import sealed
 from latentood.errors import ConfigError, ModelError
 from latentood.extraction.model.weights import load_model, load_weights
+from latentood.models.ensemble import Ensemble
+from latentood.models.heads import HEADS, describe, tensors_of
 from latentood.pipeline.schema import ModelConfig
 from tests.extraction.nets import Conv
 
@@ -94,6 +97,57 @@ def test_usual_wrappings_of_a_state_dict_are_recognised_and_said(tmp_path, caplo
     assert torch.equal(net.weight, other.weight)
     assert (f"using {wrap!r}" in caplog.text) == (wrap is not None)
     assert ("without the prefix 'module.'" in caplog.text) == bool(prefix)
+
+
+def save(folder, *networks):
+    files = [folder / f"{number}.safetensors" for number in range(len(networks))]
+    for file, network in zip(files, networks, strict=True):
+        save_file(network.state_dict(), file)
+    return files
+
+
+def test_several_files_are_an_ensemble_of_what_each_is_alone(tmp_path):
+    files = save(tmp_path, Conv(), Conv())
+    ensemble = model(files)
+    assert isinstance(ensemble, Ensemble)
+    assert not any(part.training for part in ensemble.modules())
+    assert not any(p.requires_grad for p in ensemble.parameters())
+    for file, member in zip(files, ensemble.members, strict=True):
+        alone = model(file).state_dict()
+        assert all(torch.equal(value, alone[key]) for key, value in member.state_dict().items())
+
+
+def test_a_file_that_does_not_fit_is_named_among_several(tmp_path):
+    files = save(tmp_path, Conv(), Conv(classes=7))
+    with pytest.raises(ModelError, match=r"1.safetensors: keys do not fit Conv: 2 of another sh"):
+        model(files)
+
+
+def test_files_of_members_for_a_target_that_is_an_ensemble_are_refused(tmp_path):
+    pair = Ensemble([Conv(), Conv()])
+    config = ModelConfig(
+        target="latentood.models.ensemble_of",
+        args={"member": {"target": NET}, "size": 2},
+        weights=save(tmp_path, pair, pair),
+    )
+    with pytest.raises(ModelError, match=r"got Ensemble at 'members.0'.*one file of weights, not"):
+        load_model(config, seed=0)
+    one = config.model_copy(update={"weights": config.weights[1]})
+    assert torch.equal(load_model(one, seed=0).members[1].fc.weight, pair.members[1].fc.weight)
+
+
+@pytest.mark.parametrize("built", [False, True], ids=["files", "target"])
+def test_an_ensemble_of_networks_with_heads_is_refused(tmp_path, built):
+    file, target = tmp_path / "w.safetensors", {"target": NET}
+    network = Ensemble([Conv(), Conv()]) if built else Conv()
+    head = HEADS["evidential"](4, 4)
+    sealed.write(file, {"head": describe(head)}, tensors_of(network, head))
+    if built:
+        target = {"target": "latentood.models.ensemble_of", "args": {"member": target, "size": 2}}
+    config = ModelConfig(**target, weights=file if built else [file, file])
+    where = "uncertainty_head" if built else r"members.0.uncertainty_head"
+    with pytest.raises(ModelError, match=f"EvidentialHead at '{where}'; for members with a head"):
+        load_model(config, seed=0)
 
 
 def test_what_is_no_state_dict_is_named(tmp_path):
