@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ Classes = NDArray[np.int64]
 
 NO_CLASS = -1
 """The class number of a row without label or prediction."""
+
+WRONG = "wrong"
+"""The role of ID rows that the model classifies wrong, beside those it classifies right."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,14 @@ class ScoredSplit:
     @property
     def accuracy(self) -> float | None:
         """Share of labelled rows that the model classifies right, if it can be known."""
-        known = (self.labels != NO_CLASS) & (self.predictions != NO_CLASS)
+        known = self.known
         return accuracy(self.predictions[known], self.labels[known]) if known.any() else None
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which rows have a label and a prediction: (N,)."""
+        known: NDArray[np.bool_] = (self.labels != NO_CLASS) & (self.predictions != NO_CLASS)
+        return known
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,7 @@ class Result:
     rows: tuple[Row, ...]
     averages: Mapping[str, Average]  # role → average
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    wrong: Row | None = None  # right predictions of the ID split as ID, wrong ones as OOD
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -245,7 +255,30 @@ def measure(
         *warnings_of(provenance.get("diagnostics", {}), ties),
     ]
     provenance = {**provenance, "ties": ties, "warnings": warnings}
-    return Result(request, scores, fit_seconds, score_seconds, rows, averages, provenance)
+    wrong = _wrong(request, splits[0], id_scores, fit_seconds, score_seconds)
+    return Result(request, scores, fit_seconds, score_seconds, rows, averages, provenance, wrong)
+
+
+def _wrong(
+    request: Request,
+    split: ScoredSplit,
+    scores: Array,
+    fit_seconds: float,
+    score_seconds: Mapping[str, float],
+) -> Row | None:
+    """Compare the wrong predictions of the ID split with the right ones, if there are both.
+
+    Hendrycks & Gimpel 2017, arXiv:1610.02136, sec. 3.1; there the right ones are positive, which
+    is ``aupr_in`` and ``fpr95_id`` here.
+    """
+    known = split.known
+    right = known & (split.labels == split.predictions)
+    wrong = known & ~right
+    if not right.any() or not wrong.any():
+        return None
+    errors = replace(split, role=WRONG)
+    seconds = score_seconds[split.name]
+    return _row(request, errors, scores[right], scores[wrong], fit_seconds, seconds)
 
 
 def _row(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from torch import nn
+
+from latentood.models.dropblock import DropBlock
 from latentood.models.resnet import PaddedSubsample, ResNet
 
 
@@ -29,13 +32,36 @@ def cifar_resnet56(num_classes: int = 10) -> ResNet:
     return _cifar_resnet(9, num_classes)
 
 
-def cifar_resnet18(num_classes: int = 10) -> ResNet:
+def cifar_resnet18(
+    num_classes: int = 10,
+    *,
+    width: int = 64,
+    dropblock: float = 0.0,
+    block_size: int = 5,
+    dropout: float = 0.0,
+) -> ResNet:
     """Build the ResNet-18 of OOD benchmarks: the ImageNet net with a 3×3 stem, no first pooling.
 
     Four stages × 2 blocks, widths 64 to 512, option-B shortcuts; 11.2 M weights. Modules are
     named as in torchvision: ``conv1``, ``bn1``, ``layer1`` to ``layer4``, ``fc``.
+
+    Args:
+        num_classes: Outputs of the head.
+        width: Channels of the first stage; every other has twice those of the one before.
+        dropblock: Drop probability of a DropBlock (``dropblock3``) behind ``layer3``, where the
+            map of a 32×32 image has 8×8 positions; 0: there is none.
+        block_size: Side of its blocks.
+        dropout: Drop probability of each feature that goes into the head (``dropout``); 0: there
+            is none.
     """
-    return ResNet(depths=(2, 2, 2, 2), widths=(64, 128, 256, 512), num_classes=num_classes)
+    return ResNet(
+        depths=(2, 2, 2, 2),
+        widths=tuple(width << stage for stage in range(4)),
+        num_classes=num_classes,
+        # A dropped channel of the map is a dropped feature of its mean.
+        dropout=nn.Dropout2d(dropout) if dropout else None,
+        dropblocks={3: DropBlock(dropblock, block_size)} if dropblock else None,
+    )
 
 
 def _cifar_resnet(depth: int, num_classes: int) -> ResNet:

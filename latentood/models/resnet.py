@@ -6,7 +6,7 @@ blocks that halve the map from the second stage on, the mean over positions, a l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,8 +66,10 @@ class ResNet(nn.Module):
         shortcut: Builds the shortcut of a block that halves the map.
         head: Name of the last linear layer.
         dropout: Module between the last stage and the mean over positions.
+        dropblocks: Modules behind stages, by the number of the stage, from 1.
 
-    Modules: ``conv1``, ``bn1``, ``layer1`` …, ``dropout`` where there is one, and the head.
+    Modules: ``conv1``, ``bn1``, ``layer1`` …, ``dropblock1`` … and ``dropout`` where there are
+    some, and the head.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class ResNet(nn.Module):
         shortcut: Shortcut = projection,
         head: str = "fc",
         dropout: nn.Module | None = None,
+        dropblocks: Mapping[int, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
@@ -90,6 +93,9 @@ class ResNet(nn.Module):
             trunk.append(f"layer{number}")
             self.add_module(trunk[-1], _stage(incoming, width, depth, number > 1, shortcut))
             incoming = width
+            if dropblocks and number in dropblocks:
+                trunk.append(f"dropblock{number}")
+                self.add_module(trunk[-1], dropblocks[number])
         if dropout is not None:
             trunk.append("dropout")
             self.add_module("dropout", dropout)

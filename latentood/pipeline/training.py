@@ -62,7 +62,10 @@ class Training(Section):
         None, description="For the rows to train on, instead of the pipeline's: augmentation."
     )
     classes: int | None = Field(
-        None, ge=2, description="C; default: one more than the largest label."
+        None,
+        ge=2,
+        description="C; default: one more than the largest label, and then every class must have "
+        "rows to train on.",
     )
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="Widths of hidden layers of a head on cached features (`train --from`)."

@@ -1,4 +1,4 @@
-"""Figures of a comparison: ROC curves, score histograms, a ranking of detectors.
+"""Figures of a comparison (ROC curves, score histograms, a ranking of detectors) and a training.
 
 Pure functions from results to figures. They never touch pyplot, whose list of open figures is
 global: a figure made here is freed with its last reference.
@@ -107,6 +107,31 @@ def ranking(comparison: Comparison) -> Figure:
     return figure
 
 
+def certainty(statistics: Mapping[str, Any], title: str) -> Figure:
+    """Draw uncertainty and probability of right and of wrong predictions, as shares of each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 4.2), dpi=120, layout="constrained")
+    figure.suptitle(_plain(title), fontsize=11, x=0.01, ha="left")
+    labels = {
+        "uncertainty": "uncertainty of the network's head",
+        "probability": "probability of the predicted class",
+    }
+    for axes, (name, label) in zip(figure.subplots(1, len(labels)), labels.items(), strict=True):
+        _style(axes)
+        histogram = statistics[name]
+        for group, colour in (("right", _COLOURS[0]), ("wrong", _COLOURS[1])):
+            rows = statistics["rows"][group]
+            axes.stairs(
+                np.array(histogram[group]) / max(rows, 1), histogram["edges"], color=colour,
+                fill=True, alpha=0.45, label=f"{group} ({rows} rows)",
+            )  # fmt: skip
+        axes.set_xlabel(label)
+        axes.set_ylabel("share of rows")
+        axes.legend(**_LEGEND)
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; faster than ``savefig``, which draws it twice."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -144,10 +169,14 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(_plain(title), fontsize=11, loc="left", wrap=True)
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E8E8E8", linewidth=0.8)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
 def _coloured(rows: Sequence[Row]) -> list[tuple[Row, str]]:

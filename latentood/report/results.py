@@ -68,6 +68,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     """Give a comparison, without its scores, as JSON values in full precision.
 
     ``rows`` has an entry per detector × layer × OOD split, ``averages`` one per role instead.
+    ``wrong_predictions`` has one per detector × layer, where the ID split has right and wrong
+    predictions: its right ones take the place of ID, its wrong ones that of OOD.
     """
     ids = comparison.id_split
     document = {
@@ -80,6 +82,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             for result in comparison.results
             for average in result.averages.values()
         ],
+        "wrong_predictions": [asdict(r.wrong) for r in comparison.results if r.wrong],
         "fitted": [asdict(r.request) | {"provenance": r.provenance} for r in comparison.results],
         "failed": [_unscored(one) for one in comparison.failed],
         "skipped": [_unscored(one) for one in comparison.skipped],

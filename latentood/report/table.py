@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latentood.errors import printable
-from latentood.evaluation.comparison import Average, Comparison, Result, Unscored
+from latentood.evaluation.comparison import Average, Comparison, Result, Row, Unscored
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def _tables(comparison: Comparison) -> list[_Cells]:
     if not ranked:
         return []
     roles = [role for role in ("near", "far") if role in ranked[0].averages]
+    errors = ["AUROC wrong"] * any(result.wrong for result in ranked)
     named = [(printable(comparison.title(r.request)), printable(r.request.layer)) for r in ranked]
     summary = _Cells(
         "mean over OOD splits ± half of the 95% interval",
@@ -58,6 +59,7 @@ def _tables(comparison: Comparison) -> list[_Cells]:
             "detector",
             "layer",
             *(f"AUROC {role}" for role in roles),
+            *errors,
             "FPR95-ood",
             "FPR95-id",
             "AUPR-out",
@@ -65,7 +67,12 @@ def _tables(comparison: Comparison) -> list[_Cells]:
             "score s",
         ),
         [
-            (*name, *(_interval(result.averages[role]) for role in roles), *_rest(result))
+            (
+                *name,
+                *(_interval(result.averages[role]) for role in roles),
+                *(_interval(result.wrong) if result.wrong else "" for _ in errors),
+                *_rest(result),
+            )
             for name, result in zip(named, ranked, strict=True)
         ],
     )
@@ -80,7 +87,7 @@ def _tables(comparison: Comparison) -> list[_Cells]:
     return [summary, by_split]
 
 
-def _interval(average: Average) -> str:
+def _interval(average: Average | Row) -> str:
     return f"{average.auroc:.4f} ±{(average.auroc_high - average.auroc_low) / 2:.4f}"
 
 
@@ -92,12 +99,11 @@ def _rest(result: Result) -> tuple[str, ...]:
 
 
 def _notes(comparison: Comparison, failed: Sequence[Unscored]) -> list[str]:
-    ids, shared = comparison.id_split, comparison.shared_seconds
+    shared = comparison.shared_seconds
     rows = ", ".join(f"{s.name} {len(s.labels):,} ({s.role})" for s in comparison.splits)
-    accuracy = [] if ids.accuracy is None else [f"ID accuracy: {ids.accuracy:.4f} on {ids.name}"]
     notes = [
         f"rows: {rows}",
-        *accuracy,
+        *_predictions(comparison),
         "FPR95-ood: share of ID at or above the threshold that catches 95% of OOD",
         "FPR95-id: share of OOD accepted at the threshold that keeps 95% of ID",
         f"seconds shared by all detectors: {shared['gather']:.3f} for statistics of the fit split, "
@@ -106,6 +112,17 @@ def _notes(comparison: Comparison, failed: Sequence[Unscored]) -> list[str]:
         *(f"skipped: {_why(one)}" for one in comparison.skipped),
     ]
     return [printable(note) for note in notes]
+
+
+def _predictions(comparison: Comparison) -> list[str]:
+    """Say how many predictions for the ID split are right, where that is known."""
+    ids, of_all = comparison.id_split, (result.wrong for result in comparison.results)
+    notes = [] if ids.accuracy is None else [f"ID accuracy: {ids.accuracy:.4f} on {ids.name}"]
+    wrong = next((one for one in of_all if one is not None), None)
+    if wrong is not None:
+        counts = f"{wrong.n_ood:,} wrong against {wrong.n_id:,} right predictions"
+        notes.append(f"AUROC wrong: {counts} of {ids.name}")
+    return notes
 
 
 def _why(one: Unscored) -> str:

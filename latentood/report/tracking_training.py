@@ -1,15 +1,16 @@
-"""A training run as MLflow shows it: curves over the epochs, and its files."""
+"""A training run as MLflow shows it: curves over the epochs, histograms, and its files."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from latentood import __version__
-from latentood.report import runs
-from latentood.report.tracking_store import experiment_named, opened
+from latentood.report import plots, runs
+from latentood.report.tracking_store import artifacts, experiment_named, opened
 
 _TOGETHER = 1000  # metrics in one request, MLflow's limit
 
@@ -21,6 +22,7 @@ def track_training(
     params: Mapping[str, Any],
     files: Sequence[Path],
     uri: str,
+    statistics: Path | None = None,
 ) -> str:
     """Record a training run in the experiment of its pipeline; give the id of the run.
 
@@ -30,6 +32,7 @@ def track_training(
         params: What decides the weights.
         files: What goes with the run.
         uri: The store.
+        statistics: The file of the histograms of the best epoch, which are also drawn.
 
     Raises:
         TrackingError: The store cannot be reached or refuses the run.
@@ -55,7 +58,12 @@ def track_training(
         client.log_batch(run, params=texts)
         for first in range(0, len(metrics), _TOGETHER):
             client.log_batch(run, metrics[first : first + _TOGETHER])
-        for path in files:
+        for path in [*files, *([] if statistics is None else [statistics])]:
             client.log_artifact(run, str(path))
+        if statistics is not None:
+            content = json.loads(statistics.read_text(encoding="utf-8"))
+            figure = plots.certainty(content, f"{name}: val split, epoch {content['epoch']}")
+            with artifacts(client, run) as folder:
+                plots.save(figure, folder / "statistics.png")
         client.set_terminated(run)
     return run

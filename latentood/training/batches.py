@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,11 @@ class Seeded(Dataset[Any]):
         random.seed(number)
         np.random.seed(number & 0xFFFFFFFF)  # torchvision's older transforms draw from it
         return self.source[row]
+
+    @property
+    def collate(self) -> Callable[[Any], Any] | None:
+        """How items become a batch, where the data set has a way of its own."""
+        return getattr(self.source, "collate", None)
 
 
 def read(source: Dataset[Any], batches: list[list[int]], workers: int) -> Iterator[list[Tensor]]:

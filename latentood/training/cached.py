@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +77,9 @@ def prepare(pipeline: Pipeline, store: Path, *, layer: str, device: str | None =
             "training.splits.train"
         )
     train = _rows(cache[name], layer)
-    classes = config.classes or _classes(cache[name]) or int(train.labels.max()) + 1
-    counts = count_rows(train.labels, classes)
+    stated = config.classes or _classes(cache[name])
+    classes = stated or int(train.labels.max()) + 1
+    counts = count_rows(train.labels, classes, stated=stated is not None)
     val = _split(cache, config, "val", "val")
     outliers = _split(cache, config, "outliers", None)
     if objective.reads_outliers and outliers is None:
@@ -116,6 +119,21 @@ def prepare(pipeline: Pipeline, store: Path, *, layer: str, device: str | None =
             layer=layer,
         ),
     )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of the CPU: a step on features is too small to be shared.
+
+    Waiting for each other would take most of the time, several times that of the work where other
+    processes run. And the weights do not depend on the number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _split(cache: Cache, config: Training, use: str, role: Any) -> str | None:

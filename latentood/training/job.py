@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from latentood.data.items import labels_of
+from latentood.data.targets import CLASS_NUMBERS, TargetKind
 from latentood.device import resolve_device
-from latentood.errors import ConfigError, DataError, ModelError, unknown
+from latentood.errors import ConfigError, DataError, unknown
 from latentood.extraction.model.weights import build_network
 from latentood.extraction.run.inputs import Inputs, open_split
-from latentood.extraction.run.job import model_errors
 from latentood.pipeline.schema import Pipeline
 from latentood.pipeline.sections import DataSet
 from latentood.pipeline.training import Training
 from latentood.training.batches import Seeded
-from latentood.training.network import Network, check_output
+from latentood.training.network import Network
 from latentood.training.objectives import OBJECTIVES, Objective
-
-log = logging.getLogger(__name__)
-
-_PROBES = 8  # rows that a network is tried on
+from latentood.training.probes import read_targets, refuse_empty, try_network
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class Job:
     config: Training
     train: Dataset[Any]
     rows: int  # of the split to train on
-    val: Inputs | None
-    outliers: Inputs | None
+    val: Dataset[Any] | None
+    outliers: Dataset[Any] | None
     device: torch.device
     seed: int
     identity: Mapping[str, Any]  # what a checkpoint must have in common
@@ -50,35 +47,36 @@ def prepare(pipeline: Pipeline, *, device: str | None = None) -> Job:
 
     Raises:
         ConfigError: There is no ``training:``, it lacks a split, or names what does not exist.
-        DataError: A label is not that of a class, or an input cannot be read.
-        ModelError: The network gives something else than (B, H), or probabilities.
+        DataError: A target is not what it must be, a class has no rows, or an input cannot be
+            read.
+        ModelError: The network gives something else than the objective reads, or probabilities.
     """
     config, objective = build_objective(pipeline)
-    name = objective.name
-    if not objective.predicts:
-        raise ConfigError(
-            f"train: the objective must be one of a classifier, got {name}, whose network gives no "
-            "(B, C); train it in a loop of your own with Network.batch_loss"
-        )
-    train = _required(_split(pipeline, config, "train"), "train", "of role fit")
-    val = _split(pipeline, config, "val")
+    kind = objective.targets
+    train = _required(_split(pipeline, config, "train", kind), "train", "of role fit")
+    val = _split(pipeline, config, "val", kind)
     outliers = _split(pipeline, config, "outliers")
     if objective.reads_outliers:
-        _required(outliers, "outliers", f"for the objective {name}")
-    labels = torch.tensor(labels_of(train.source, train.label))[_places(train)]
-    classes = config.classes or int(labels.max()) + 1
-    counts = count_rows(labels, classes)
+        _required(outliers, "outliers", f"for the objective {objective.name}")
+    labels, counts = _labels(train, config) if objective.predicts else _targets(train, config)
+    classes = len(counts)
+    train = replace(train, classes=classes)
+    val = None if val is None else replace(val, classes=classes)
+    if val is not None and not objective.predicts:
+        read_targets(val, config.workers)  # for its errors
     with torch.random.fork_rng():
         torch.manual_seed(pipeline.seed)
         classifier = build_network(pipeline.model)
-        width = _width(classifier, train if val is None else val, objective)
+        width = try_network(classifier, train if val is None else val, objective, classes)
         network = Network(classifier, objective, classes=classes, width=width, counts=counts)
+        source = train if config.transform is None else Seeded(train, pipeline.seed)
+        source[0]  # for the errors of its transform
     return Job(
         network=network,
         config=config,
-        train=train if config.transform is None else Seeded(train, pipeline.seed),
+        train=source,
         rows=len(train),
-        val=None if val is None else replace(val, classes=classes),
+        val=val,
         outliers=outliers,
         device=resolve_device(device or pipeline.extract.device),
         seed=pipeline.seed,
@@ -107,7 +105,9 @@ def build_objective(pipeline: Pipeline) -> tuple[Training, Objective]:
     return config, OBJECTIVES.build(config.objective.name, **config.objective.hyperparameters)
 
 
-def _split(pipeline: Pipeline, config: Training, use: str) -> Inputs | None:
+def _split(
+    pipeline: Pipeline, config: Training, use: str, kind: TargetKind = CLASS_NUMBERS
+) -> Inputs | None:
     """Open the split for a use: as it is named, else by its role."""
     given: str | DataSet | None = getattr(config.splits, use)
     if given is None and use != "outliers":
@@ -123,7 +123,7 @@ def _split(pipeline: Pipeline, config: Training, use: str) -> Inputs | None:
         name = f"training.{use}"
     if use == "train" and config.transform is not None:
         given = given.model_copy(update={"transform": config.transform})
-    return open_split(pipeline, name, given)
+    return open_split(pipeline, name, given, kind=kind)
 
 
 def _required(split: Inputs | None, use: str, why: str) -> Inputs:
@@ -138,8 +138,27 @@ def _places(inputs: Inputs) -> list[int]:
     return [inputs.place(row) for row in range(len(inputs))]
 
 
-def count_rows(labels: Tensor, classes: int) -> Tensor:
-    """Count the rows of every class: (C,)."""
+def _labels(train: Inputs, config: Training) -> tuple[Tensor, Tensor]:
+    """Read the labels (N,) of the rows, and count the rows of every class: (C,)."""
+    labels = torch.tensor(labels_of(train.source, train.label))[_places(train)]
+    classes = config.classes or int(labels.max()) + 1
+    return labels, count_rows(labels, classes, stated=config.classes is not None)
+
+
+def _targets(train: Inputs, config: Training) -> tuple[Tensor, Tensor]:
+    """Digest the targets (N,) of the rows, and count the labels of every class in them: (C,)."""
+    digests, counts = read_targets(replace(train, classes=config.classes), config.workers)
+    counts = F.pad(counts, (0, (config.classes or len(counts)) - len(counts)))
+    refuse_empty(counts, first=train.kind.first, stated=config.classes is not None)
+    return digests, counts
+
+
+def count_rows(labels: Tensor, classes: int, *, stated: bool) -> Tensor:
+    """Count the rows of every class: (C,); C was stated, or else is that of the labels.
+
+    Raises:
+        DataError: A label is not below C, or a class has no rows and C was not stated.
+    """
     wrong = (labels < 0) | (labels >= classes)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
@@ -148,23 +167,8 @@ def count_rows(labels: Tensor, classes: int) -> Tensor:
             "check training.classes, or the data set"
         )
     counts = torch.bincount(labels, minlength=classes)
-    if empty := (counts == 0).nonzero().flatten().tolist():
-        log.warning("train: class %s has no rows", ", ".join(map(str, empty[:10])))
+    refuse_empty(counts, first=0, stated=stated)
     return counts
-
-
-def _width(classifier: nn.Module, inputs: Inputs, objective: Objective) -> int:
-    """Try the network on a few rows: it must give (B, H), and no probabilities."""
-    batch = inputs.first(_PROBES)
-    with model_errors(batch), torch.no_grad():
-        output = check_output(classifier.eval()(batch), objective.name)
-    sums = output.double().sum(dim=1)
-    if bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-5):
-        raise ModelError(
-            "train: the network must give logits, got probabilities, whose sums are 1; remove "
-            "the softmax at its end"
-        )
-    return int(output.shape[1])
 
 
 def identity_of(pipeline: Pipeline, labels: Tensor, **source: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from latentood.errors import ModelError
-from latentood.extraction.run.inputs import Inputs
 from latentood.models.heads import Prediction
 from latentood.pipeline.sections import Target
 from latentood.pipeline.targets import build, find
 from latentood.training import checkpoints, history, weights
 from latentood.training.batches import Order, cycle, read, seed_torch, stream
 from latentood.training.job import Job
+from latentood.training.measures import Measure
 from latentood.training.network import Network
 from latentood.training.objectives.base import Batch, Moment, TrainedNetwork
 
@@ -37,7 +37,6 @@ Progress = Callable[[str, int, int], None]
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60
 _EVAL_ROWS = 512  # rows of the val split run together
-_LEAST = 1e-30  # a probability that rounds to 0 still gives a likelihood
 _DROPOUT = 1 << 40  # streams of a step; those of epochs and rows are below
 
 
@@ -164,7 +163,7 @@ class Run:
         start = epoch * self.order.steps + first
         seed = stream(self.job.seed, _DROPOUT)
         rows = [
-            cycle(len(source), config.batch_size, seed, step)
+            cycle(len(cast("Sized", source)), config.batch_size, seed, step)
             for step in range(start, start + count)
         ]
         for inputs, _ in read(source, rows, config.workers):
@@ -172,20 +171,19 @@ class Run:
 
     def _take(self, batch: list[Tensor], outliers: Tensor | None) -> None:
         """Take one step."""
-        inputs, labels = (part.to(self.job.device, non_blocking=True) for part in batch)
+        inputs, targets = (moved(part, self.job.device) for part in batch)
         seed_torch(stream(self.job.seed, _DROPOUT, self.step))
         self.network.train()
         moment = self.moment
         self.optimiser.zero_grad()
         others = None if outliers is None else outliers.to(self.job.device)
         network = cast("TrainedNetwork", self.wrapped)  # Fabric's gives all attributes of ours
-        loss, given = self.network.objective.batch_loss(
-            network, Batch(inputs, labels, others), moment
+        loss, prediction = self.network.objective.batch_loss(
+            network, Batch(inputs, targets, others), moment
         )
-        prediction = cast("Prediction", given)  # which the job has made sure of
         value = loss.item()
         if not abs(value) < float("inf"):
-            self._refuse(value, finite=bool(prediction.logits.isfinite().all()))
+            self._refuse(value, prediction)
         self.fabric.backward(loss)
         if self.job.config.clip is not None:
             self.fabric.clip_gradients(self.wrapped, self.optimiser, max_norm=self.job.config.clip)
@@ -195,8 +193,9 @@ class Run:
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.step += 1
-        right = int((prediction.probability.argmax(dim=1) == labels).sum())
-        self._add(rows=len(labels), loss=value * len(labels), right=right)
+        self._add(rows=len(targets), loss=value * len(targets))
+        if prediction is not None:
+            self._add(right=int((prediction.probability.argmax(dim=1) == targets).sum()))
 
     @contextmanager
     def _warming_up(self) -> Iterator[None]:
@@ -218,15 +217,18 @@ class Run:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def _refuse(self, loss: float, *, finite: bool) -> None:
+    def _refuse(self, loss: float, prediction: Prediction | None) -> None:
         """Stop at a loss that is not finite; the last checkpoint stays."""
         epoch, batch = divmod(self.step, self.order.steps)
         rows = self.order.batches(epoch)[batch]
-        cause = "the logits are finite, the loss is not" if finite else "the logits are not finite"
+        cause = ""
+        if prediction is not None:
+            finite = bool(prediction.logits.isfinite().all())
+            cause = f"the logits are {'finite, the loss is not' if finite else 'not finite'}; "
         rate = self.optimiser.param_groups[0]["lr"]
         raise ModelError(
             f"train: the loss must stay finite, got {loss} in step {self.step + 1} of "
-            f"{self.steps} (epoch {epoch + 1}; {cause}; rows {', '.join(map(str, rows[:8]))}, …); "
+            f"{self.steps} (epoch {epoch + 1}; {cause}rows {', '.join(map(str, rows[:8]))}, …); "
             f"lower the learning rate from {rate:g}, or set training.clip"
         )
 
@@ -238,17 +240,19 @@ class Run:
             "epoch": float(done),
             "lr": float(self.optimiser.param_groups[0]["lr"]),
             "loss": self.sums["loss"] / rows,
-            "accuracy": self.sums["right"] / rows,
+            **({"accuracy": self.sums["right"] / rows} if "right" in self.sums else {}),
             **self.network.objective.coefficients(self.moment),
         }
         self._move("epoch")
-        if self.job.val is not None:
-            line |= {f"val_{name}": value for name, value in self._measure().items()}
+        if measure := self._measure():
+            line |= {f"val_{name}": value for name, value in measure.values().items()}
         self.sums = {}
         self.epochs.append(line)
-        if self._is_best(line):
+        if self._is_best(line, measure.ranking if measure else {}):
             self.best = line
             weights.save(self.trained, self.out / weights.FILE)
+            if measure and (statistics := measure.statistics()):
+                history.write_statistics(statistics, done, self.out / history.STATISTICS)
         history.write(self.epochs, self.out / history.FILE)
         patience = self.job.config.patience
         waited = done - self.best["epoch"]
@@ -260,26 +264,33 @@ class Run:
         self.save()
         log.info("epoch %d: %s", done, line)
 
-    def _is_best(self, line: dict[str, float]) -> bool:
-        """Whether an epoch has the best accuracy on the val split, then the best likelihood."""
-        if not self.best or "val_accuracy" not in line:
-            return True
+    def _is_best(self, line: dict[str, float], ranking: Mapping[str, int]) -> bool:
+        """Whether no epoch before ranks as high: by the first value, then by the next."""
 
-        def rank(one: dict[str, float]) -> tuple[float, float]:
-            return one["val_accuracy"], -one["val_nll"]
+        def rank(one: dict[str, float]) -> list[float]:
+            return [sign * one[f"val_{name}"] for name, sign in ranking.items()]
 
-        return rank(line) > rank(self.best)
+        return not self.best or not ranking or rank(line) > rank(self.best)
 
     @torch.no_grad()
-    def _measure(self) -> dict[str, float]:
-        """Measure accuracy and mean negative log likelihood (nats) on the val split."""
-        network, rows = self.trained.eval(), cast("Inputs", self.job.val)
-        nll = right = 0.0
-        places = torch.arange(len(rows)).split(_EVAL_ROWS)
-        for inputs, labels in read(rows, [part.tolist() for part in places], workers=0):
-            labels = labels.to(self.job.device)
-            probability = network(inputs.to(self.job.device)).probability
-            likelihood = probability.gather(1, labels.unsqueeze(1)).double()
-            nll -= float(likelihood.clamp(min=_LEAST).log().sum())
-            right += int((probability.argmax(dim=1) == labels).sum())
-        return {"nll": nll / len(rows), "accuracy": right / len(rows)}
+    def _measure(self) -> Measure | None:
+        """Measure what the objective says on the val split, if there is one."""
+        source = self.job.val
+        if source is None:
+            return None
+        network, config = self.trained.eval(), self.job.config
+        measure = network.objective.measure(network.head.classes)
+        size = _EVAL_ROWS if network.objective.predicts else config.batch_size
+        parts = torch.arange(len(cast("Sized", source))).split(size)
+        for batch in read(source, [part.tolist() for part in parts], config.workers):
+            measure.add(network, *(moved(part, self.job.device) for part in batch))
+        return measure
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Move a tensor to a device, or all those of a list or a mapping."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {name: moved(part, device) for name, part in value.items()}
+    return [moved(part, device) for part in value]

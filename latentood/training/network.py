@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentood.errors import ModelError
 from latentood.models.heads import Prediction
-from latentood.training.objectives.base import END, Batch, Moment, Objective
+from latentood.training.objectives.base import END, Batch, Moment, Objective, check_output
 
 
 class Network(nn.Module):
@@ -41,13 +41,18 @@ class Network(nn.Module):
         self.head = objective.head(width or classes, classes, counts)
         self._last: str | None = None  # name of the last linear layer, once it is known
 
-    def forward(self, inputs: Tensor) -> Prediction:
+    def forward(self, inputs: Any, *targets: Any) -> Any:
         """Predict B inputs (B, …), with features (B, D) where the objective reads them.
+
+        A network whose objective makes no predictions gives what its classifier gives for inputs
+        and targets.
 
         Raises:
             ModelError: The classifier does not give (B, H), or features are read and no linear
                 layer gives its output.
         """
+        if not self.objective.predicts:
+            return self.classifier(inputs, *targets)
         if not self.objective.reads_features:
             return self._read(self.classifier(inputs))
         layers = {
@@ -97,18 +102,6 @@ class Network(nn.Module):
                 return prediction.probability, self.head.uncertainty(prediction)
         finally:
             self.train(training)
-
-
-def check_output(output: Any, who: str, width: int | str = "H") -> Tensor:
-    """Give the output of a network if it is (B, H); the message names the width it should have.
-
-    Raises:
-        ModelError: It is not.
-    """
-    if isinstance(output, Tensor) and output.dim() == 2:
-        return output
-    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise ModelError(f"{who}: the network must give (B, {width}), got {shape}")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class Trained:
     steps: int  # steps done
     computed: int  # steps of this call
     finished: bool  # False if a signal stopped it; it can then be resumed
+    statistics: Path | None  # histograms of the val split for the best epoch of a classifier
 
 
 def train(
@@ -49,7 +50,8 @@ def train(
             f"({error.strerror}); choose another --out"
         ) from error
     if overwrite:
-        for name in (checkpoints.FILE, weights.FILE, weights.LAST, history.FILE):
+        files = (checkpoints.FILE, weights.FILE, weights.LAST, history.FILE, history.STATISTICS)
+        for name in files:
             remove(out / name)
     elif not checkpoint.exists() and (out / weights.FILE).exists():
         raise StoreError(
@@ -72,4 +74,5 @@ def train(
         steps=run.step,
         computed=run.step - before,
         finished=run.finished,
+        statistics=statistics if (statistics := out / history.STATISTICS).exists() else None,
     )

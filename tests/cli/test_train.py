@@ -41,6 +41,7 @@ def test_a_head_is_trained_from_a_cache_and_scored(capsys, file, tmp_path):
     status, out, _ = run(capsys, *asked, "--json")
     assert json.loads(out)["kept"]["computed"] == {"far": 0, "id": 0, "train": 0, "val": 0}
     status, out, _ = run(capsys, "inspect", store, "--json")
+    assert json.loads(out)["heads"] == ["edl"]
     arrays = [one["key"] for one in json.loads(out)["splits"]["far"]["arrays"]]
     assert arrays[-1] == "dirichlet/edl"
     scored = ("score", store, "--detectors", "vacuity", "--tracking", "none", "--json")

@@ -336,3 +336,34 @@ def test_rows_of_a_cache_without_ids_are_named_by_their_number(data, monkeypatch
 
     monkeypatch.setattr(SplitsInMemory, "ids", no_ids)
     assert score_all(data, [Peak()]).splits[2].ids[-1] == "49"
+
+
+def test_wrong_predictions_are_compared_with_right_ones_on_the_id_split(data, comparison):
+    rows = data["id_test"]
+    right = (rows["logits"].argmax(dim=1) == rows["labels"]).numpy()
+    assert 0 < right.sum() < len(right), "the example has no errors to look at"
+    for result in comparison.results:
+        scores, wrong = result.scores["id_test"], result.wrong
+        assert (wrong.split, wrong.role) == ("id_test", "wrong")
+        assert (wrong.n_id, wrong.n_ood) == (right.sum(), (~right).sum())
+        assert wrong.auroc == metrics.auroc(scores[right], scores[~right])
+        assert wrong.aupr_in == metrics.aupr_in(scores[right], scores[~right])
+        assert wrong.fpr95_id == metrics.fpr95_id(scores[right], scores[~right])
+    assert len(comparison.rows) == len(comparison.results) * len(OOD)
+
+
+def test_without_labels_or_errors_nothing_is_said_of_wrong_predictions(data):
+    def scored(**changes):
+        known = dict(data.latents)
+        rows = known["id_test"]
+        fields = {"logits": rows["logits"], "labels": rows["labels"]} | changes
+        known["id_test"] = Latents(name="id_test", **fields)
+        given = SplitsInMemory(known, data.splits, data.header)
+        return score_all(given, [Peak()]).results[0]
+
+    assert scored(labels=None).wrong is None
+    assert scored(labels=data["id_test"]["logits"].argmax(dim=1)).wrong is None
+    partly = data["id_test"]["labels"].clone()
+    partly[:10] = NO_CLASS
+    wrong = scored(labels=partly).wrong
+    assert wrong.n_id + wrong.n_ood == len(partly) - 10

@@ -141,3 +141,18 @@ def test_figures_can_be_saved_and_pyplot_is_never_touched(comparison, tmp_path):
     plots.save(plots.ranking(comparison), tmp_path / "ranking.png")
     assert (tmp_path / "ranking.png").read_bytes().startswith(b"\x89PNG")
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+def test_right_and_wrong_predictions_are_drawn_as_shares_of_each():
+    edges = [0.0, 0.5, 1.0]
+    statistics = {
+        "rows": {"right": 4, "wrong": 2},
+        "uncertainty": {"edges": edges, "right": [3, 1], "wrong": [0, 2]},
+        "probability": {"edges": edges, "right": [1, 3], "wrong": [2, 0]},
+    }
+    left, right = plots.certainty(statistics, "a$").axes
+    drawn = [[patch.get_data().values.tolist() for patch in axes.patches] for axes in (left, right)]
+    assert drawn == [[[0.75, 0.25], [0, 1]], [[0.25, 0.75], [1, 0]]]
+    assert labels(left) == ["right (4 rows)", "wrong (2 rows)"]
+    assert "uncertainty" in left.get_xlabel()
+    assert "probability" in right.get_xlabel()

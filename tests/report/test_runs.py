@@ -34,6 +34,12 @@ def test_two_checkpoints_have_comparisons_of_different_names(renamed):
     ][:19].replace("T", " ")
 
 
+def test_the_weights_of_an_ensemble_are_counted(renamed):
+    model = {"weights": ["runs/0/w.pt", "runs/1/w.pt"]}
+    given = renamed(weights="b2" * 32, pipeline={"model": model})
+    assert runs.weights(given) == "b2b2b2b2 2 members"
+
+
 def test_a_hyperparameter_called_weights_is_kept_beside_those_of_the_model(comparison):
     params = runs.child_params(comparison.results[2].request, comparison)
     assert (params["weights"], params["model.weights"]) == ("[0.5, 1.5]", "a1a1a1a1")

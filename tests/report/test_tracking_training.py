@@ -1,5 +1,7 @@
 """A training run in MLflow."""
 
+import json
+
 from mlflow import MlflowClient
 
 from latentood.report.tracking_store import sqlite_uri
@@ -26,3 +28,16 @@ def test_curves_params_and_files_of_a_training_are_tracked(tmp_path):
     assert info.data.params["objective"] == '{"name": "evidential"}'
     assert "secret" not in info.data.params["where"]
     assert [one.path for one in client.list_artifacts(run)] == ["history.csv"]
+
+
+def test_histograms_are_tracked_as_a_file_and_drawn(tmp_path):
+    histogram = {"edges": [0.0, 0.5, 1.0], "right": [3, 1], "wrong": [0, 0]}
+    content = {"epoch": 2, "rows": {"right": 4, "wrong": 0}}
+    file = tmp_path / "statistics.json"
+    file.write_text(json.dumps(content | {"uncertainty": histogram, "probability": histogram}))
+    uri = sqlite_uri(tmp_path)
+    run = track_training("digits", [], params={}, files=[], uri=uri, statistics=file)
+    client = MlflowClient(tracking_uri=uri)
+    kept = {one.path: one.file_size for one in client.list_artifacts(run)}
+    assert set(kept) == {"statistics.json", "statistics.png"}
+    assert kept["statistics.png"] > 5000

@@ -80,5 +80,6 @@ def test_the_tree_on_the_page_is_the_tree_on_the_disk(page, path):
     assert generic <= set(names)
     assert set(names) - generic == {
         "zarr.json", ".lock", "head/", "weight", "bias", "splits/", "train/", "committed.<g>",
-        "dirichlet/<head>", "density/<head>", "distance/<head>",  # of trained heads
+        "dirichlet/<head>", "density/<head>", "distance/<head>", "weighted_logits/<head>",
+        "heads/", "<head>.safetensors",  # of trained heads
     }  # fmt: skip

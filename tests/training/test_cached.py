@@ -290,6 +290,19 @@ def test_training_is_gone_on_from_to_the_same_bits(store, tmp_path):
         assert same(*ends)
 
 
+def test_the_weights_do_not_depend_on_the_number_of_cores(store, tmp_path):
+    twin = shutil.copytree(store, tmp_path / "twin" / "c.zarr")
+    before = torch.get_num_threads()
+    ends = []
+    for threads, where in ((1, store), (2, twin)):
+        torch.set_num_threads(threads)
+        done = lo.train_head(described("posterior"), where)
+        assert torch.get_num_threads() == threads
+        ends.append(load_file(done.training.weights))
+    torch.set_num_threads(before)
+    assert same(*ends)
+
+
 @pytest.mark.parametrize(
     ("objective", "layer", "training", "error", "message"),
     [

@@ -60,7 +60,7 @@ def same(one, other):
 
 def history(folder):
     with (folder / "history.csv").open(newline="") as file:
-        return [{name: float(v) for name, v in line.items()} for line in csv.DictReader(file)]
+        return [{name: float(v) for name, v in line.items() if v} for line in csv.DictReader(file)]
 
 
 def test_a_network_learns_and_its_best_and_last_weights_are_kept(tmp_path):

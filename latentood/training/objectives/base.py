@@ -9,8 +9,11 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from latentood.data.targets import CLASS_NUMBERS, TargetKind
+from latentood.errors import ModelError
 from latentood.models.heads import Prediction, SoftmaxHead, UncertaintyHead
 from latentood.plugins import Plugin
+from latentood.training.measures import ClassMeasure, Measure
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ END = Moment(float("inf"), 1.0)
 class Batch:
     """The rows of one step."""
 
-    inputs: Any  # (B, …), or a list of B inputs for objectives that read lists
+    inputs: Any  # (B, …), or a list of B inputs where these differ in size
     targets: Any  # (B,) int64 classes, or what else the objective says
     outliers: Tensor | None = None  # (B', …) OOD inputs, for objectives that read them
 
@@ -51,8 +54,8 @@ class TrainedNetwork(Protocol):
     classifier: nn.Module
     head: UncertaintyHead
 
-    def __call__(self, inputs: Tensor, /) -> Prediction:
-        """Predict B inputs."""
+    def __call__(self, inputs: Any, /, *targets: Any) -> Any:
+        """Predict B inputs; without predictions, give what the classifier gives."""
 
 
 class Objective(Plugin, ABC):
@@ -66,10 +69,28 @@ class Objective(Plugin, ABC):
     """Whether the loss needs predictions for OOD inputs."""
     reads_features: ClassVar[bool] = False
     """Whether predictions must come with the features of the penultimate layer."""
-    reads_lists: ClassVar[bool] = False
-    """Whether inputs and targets of a batch are lists, as inputs differ in size."""
     predicts: ClassVar[bool] = True
     """Whether the network gives (B, H), from which the head makes predictions."""
+
+    @property
+    def targets(self) -> TargetKind:
+        """What the target of an input is."""
+        return CLASS_NUMBERS
+
+    def measure(self, classes: int) -> Measure:
+        """Give what is measured on the val split, for C classes, before any batch."""
+        return ClassMeasure()
+
+    def try_on(self, classifier: nn.Module, batch: Batch, classes: int) -> Tensor | None:
+        """Run a classifier on a few rows before any training.
+
+        Returns:
+            (M, H), what it gives in eval mode for each prediction, where that can be looked at.
+
+        Raises:
+            ModelError: It is no network for this objective, or not one for C classes.
+        """
+        return check_output(classifier.eval()(batch.inputs), self.name)
 
     def head(self, width: int, classes: int, counts: Tensor | None = None) -> UncertaintyHead:
         """Make the head of a network, before any training.
@@ -128,3 +149,15 @@ class Objective(Plugin, ABC):
     def coefficients(self, moment: Moment) -> dict[str, float]:
         """Give the annealed weights of the loss at a moment, by name, for the record."""
         return {}
+
+
+def check_output(output: Any, who: str, width: int | str = "H") -> Tensor:
+    """Give the output of a network if it is (B, H); the message names the width it should have.
+
+    Raises:
+        ModelError: It is not.
+    """
+    if isinstance(output, Tensor) and output.dim() == 2:
+        return output
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise ModelError(f"{who}: the network must give (B, {width}), got {shape}")
