@@ -106,6 +106,8 @@ def contents(result: dict[str, Any]) -> None:
     terminal.say(f"schema {result['schema']}, run {result['digest'][:16]}")
     terminal.say(f"pipeline {result['pipeline'].get('name', '')}, seed {fingerprint.get('seed')}")
     terminal.say(f"weights {str(fingerprint.get('weights'))[:16]}")
+    if result["heads"]:
+        terminal.say(f"heads trained on its features: {', '.join(result['heads'])}")
     terminal.say("written by " + ", ".join(f"{name} {number}" for name, number in versions.items()))
     rows = [
         (

@@ -285,8 +285,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """Describe a cache and what it takes on the disk, as JSON values.
 
     Returns:
-        ``schema``, ``header`` fields, ``head``, ``splits`` (role, rows, blocks, arrays with bytes
-        raw and stored) and ``total``.
+        ``schema``, ``header`` fields, ``head``, names of the ``heads`` on features, ``splits``
+        (role, rows, blocks, arrays with bytes raw and stored) and ``total``.
 
     Raises:
         StoreError: The path is not a cache, or its metadata are damaged or too new.
@@ -302,6 +302,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
         "versions": cache.header.versions,
         "digest": cache.header.digest,
         "head": None if cache._head is None else cache._head["weight"]["shape"],
+        "heads": list(cache.head_files),
         "splits": splits,
         "total": _sizes(*(sum(array[of] for array in arrays) for of in ("raw", "stored"))),
     }

@@ -108,13 +108,14 @@ def train_head(
     job = cached.prepare(given, store, layer=layer, device=device)
     called = name or job.network.objective.name
     folder = head_folder(store, called) if out is None else Path(out)
-    done = training.train(job, folder, overwrite=overwrite, progress=progress)
+    kept = None
+    with cached.one_thread():
+        done = training.train(job, folder, overwrite=overwrite, progress=progress)
+        if done.finished:
+            kept = keep_head(
+                store, called, done.weights, anew=overwrite, device=job.device, progress=progress
+            )
     _track(given, job, done, tracking)
-    if not done.finished:
-        return TrainedHead(done, None)
-    kept = keep_head(
-        store, called, done.weights, anew=overwrite, device=job.device, progress=progress
-    )
     return TrainedHead(done, kept)
 
 
@@ -133,4 +134,5 @@ def _track(given: Pipeline, job: Job, done: Trained, tracking: str | None) -> No
             params={"pipeline": given.name, "pipeline.seed": given.seed, **job.identity},
             files=[done.out / "history.csv"],
             uri=tracking or default_uri(),
+            statistics=done.statistics,
         )
