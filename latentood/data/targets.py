@@ -170,9 +170,10 @@ class Masks(Moved):
 
         of_torchvision = type(step).__module__.startswith("torchvision.")
         shift = self.ignore_index if of_torchvision else 0
-        image, mask = step(image, Mask(target - shift))
-        mask = _numbers(mask)
-        return image, None if mask is None else mask + shift
+        image, moved = step(image, Mask(target - shift))
+        mask = torch.as_tensor(moved).as_subclass(Tensor)
+        whole = mask.long()  # ConvertImageDtype turns masks into floating-point numbers, too
+        return image, whole + shift if bool((whole == mask).all()) else mask
 
 
 @dataclass(frozen=True)

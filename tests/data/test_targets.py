@@ -79,6 +79,21 @@ def test_a_flip_moves_the_pixels_of_the_image_with_those_of_the_mask():
     assert not target.equal(mask[:5, :5])
 
 
+def test_the_labels_of_a_mask_stay_when_an_image_becomes_floating_point():
+    chain = Steps(v2.ToImage(), v2.ConvertImageDtype(), v2.Normalize([0.5] * 3, [0.5] * 3))
+    image, mask = Masks(255).transform(chain, Image.new("RGB", (3, 2)), MASK)
+    assert image.equal(torch.full((3, 2, 3), -1.0))
+    assert mask.equal(MASK)
+    assert mask.dtype == torch.int64
+
+
+def test_a_mask_that_a_transform_interpolates_is_refused():
+    chain = Steps(lambda image, mask: (image, mask / 2))
+    image, mask = Masks(255).transform(chain, IMAGE, MASK)
+    with pytest.raises(TargetError, match=r"whole numbers.*float32"):
+        Masks(255).read(mask, image, 3)
+
+
 def test_pixels_that_a_transform_adds_are_ignored():
     chain = Steps(v2.Pad(1))
     _, mask = Masks(255).transform(chain, IMAGE, MASK)

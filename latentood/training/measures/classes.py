@@ -64,7 +64,7 @@ class ClassMeasure(Measure):
         return {"rows": sizes} | {
             name: {"edges": bins.tolist()}
             | {
-                group: np.histogram(one[np.isfinite(one)], bins)[0].tolist()
+                group: np.histogram(one, bins)[0].tolist()
                 for group, one in _groups(rows, name).items()
             }
             for name, bins in edges.items()
