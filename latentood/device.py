@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,20 @@ _SHARE = 0.25
 _MOST = 4 << 30
 _SIZE = re.compile(r"\d+(?:\.\d+)?\s*(?:[kmgt]i?b|b)?", re.IGNORECASE | re.ASCII)
 """Sizes as they may be written; pydantic alone also reads ``2 G of it`` and bits."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limit torch to one thread of the CPU, so that no bit depends on the number of cores.
+
+    Steps of small networks are faster so, too: threads would wait for each other most of the time.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -10,14 +10,11 @@ each other and with those that stay.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from latentood.cli import terminal
+from latentood.device import one_thread
 from latentood.errors import FingerprintMismatch, StoreError
 from latentood.pipeline.schema import Pipeline, load_pipeline
 
@@ -67,20 +64,9 @@ def prepare(pipeline: Pipeline, out: Path, progress: Progress | None = None) -> 
     """Train the demo's network, unless these very weights are already there."""
     from latentood import workflows
 
-    with _one_thread():
+    with one_thread():
         try:
             return workflows.train(pipeline, out, device="cpu", progress=progress)
         except StoreError:
             log.warning("%s holds weights of an older demo; they are made anew", out)
             return workflows.train(pipeline, out, device="cpu", overwrite=True, progress=progress)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Limit torch to one thread, so that the weights do not depend on the number of cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

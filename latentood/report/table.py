@@ -11,6 +11,7 @@ from rich.text import Text
 
 from latentood.errors import printable
 from latentood.evaluation.comparison import Average, Comparison, Result, Row, Unscored
+from latentood.evaluation.warnings import LEAST_ROWS
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _tables(comparison: Comparison) -> list[_Cells]:
     if not ranked:
         return []
     roles = [role for role in ("near", "far") if role in ranked[0].averages]
-    errors = ["AUROC wrong"] * any(result.wrong for result in ranked)
+    errors = ["AUROC wrong"] * any(_counts(result.wrong) for result in ranked)
     named = [(printable(comparison.title(r.request)), printable(r.request.layer)) for r in ranked]
     summary = _Cells(
         "mean over OOD splits ± half of the 95% interval",
@@ -116,13 +117,18 @@ def _notes(comparison: Comparison, failed: Sequence[Unscored]) -> list[str]:
 
 def _predictions(comparison: Comparison) -> list[str]:
     """Say how many predictions for the ID split are right, where that is known."""
-    ids, of_all = comparison.id_split, (result.wrong for result in comparison.results)
+    ids = comparison.id_split
     notes = [] if ids.accuracy is None else [f"ID accuracy: {ids.accuracy:.4f} on {ids.name}"]
-    wrong = next((one for one in of_all if one is not None), None)
+    wrong = next((one.wrong for one in comparison.results if _counts(one.wrong)), None)
     if wrong is not None:
         counts = f"{wrong.n_ood:,} wrong against {wrong.n_id:,} right predictions"
         notes.append(f"AUROC wrong: {counts} of {ids.name}")
     return notes
+
+
+def _counts(wrong: Row | None) -> bool:
+    """Whether there are enough wrong predictions to show; the results file has any."""
+    return wrong is not None and wrong.n_ood >= LEAST_ROWS
 
 
 def _why(one: Unscored) -> str:

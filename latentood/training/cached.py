@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,21 +117,6 @@ def prepare(pipeline: Pipeline, store: Path, *, layer: str, device: str | None =
             layer=layer,
         ),
     )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread of the CPU: a step on features is too small to be shared.
-
-    Waiting for each other would take most of the time, several times that of the work where other
-    processes run. And the weights do not depend on the number of cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _split(cache: Cache, config: Training, use: str, role: Any) -> str | None:

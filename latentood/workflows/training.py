@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentood.device import one_thread
 from latentood.extraction.heads import KeptHead, keep_head
 from latentood.latents import PENULTIMATE
 from latentood.pipeline.schema import Pipeline
@@ -109,7 +110,7 @@ def train_head(
     called = name or job.network.objective.name
     folder = head_folder(store, called) if out is None else Path(out)
     kept = None
-    with cached.one_thread():
+    with one_thread():  # a step on features is too small to be shared
         done = training.train(job, folder, overwrite=overwrite, progress=progress)
         if done.finished:
             kept = keep_head(

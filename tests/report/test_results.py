@@ -47,6 +47,9 @@ def test_the_json_gives_rows_averages_and_provenance_back(comparison, files):
         "rows": 90,
         "accuracy": comparison.id_split.accuracy,
     }
+    assert [one["auroc"] for one in document["wrong_predictions"]] == [
+        result.wrong.auroc for result in comparison.results
+    ]
     assert document["failed"][0]["reason"].startswith("broken: ")
     assert document["skipped"][0]["detector"] == "entropic"
     assert document["fitted"][1]["provenance"]["fit"]["rows"] == 120

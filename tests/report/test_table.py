@@ -102,3 +102,15 @@ def test_brackets_are_not_taken_for_markup(comparison, terminal):
 def test_a_comparison_of_failures_alone_can_be_shown(comparison):
     text = as_text(dataclasses.replace(comparison, results=()))
     assert "failed: broken" in text
+
+
+def test_wrong_predictions_have_a_column_where_there_are_enough_of_them(comparison):
+    assert "AUROC wrong" not in as_text(comparison)
+    few = dataclasses.replace(comparison.rows[0], n_ood=19, role="wrong")
+    for wrong, shown in ((few, False), (dataclasses.replace(few, n_ood=20), True)):
+        results = [dataclasses.replace(one, wrong=wrong) for one in comparison.results]
+        text = as_text(dataclasses.replace(comparison, results=tuple(results)))
+        assert ("AUROC wrong" in text) == shown
+    half = (few.auroc_high - few.auroc_low) / 2
+    assert f"{few.auroc:.4f} ±{half:.4f}" in text
+    assert f"AUROC wrong: 20 wrong against {few.n_id} right predictions of id_test" in text
