@@ -174,8 +174,9 @@ def trained_head(result: TrainedHead) -> None:
 
 
 def _best_epoch(result: Trained) -> None:
+    width = max(14, *(len(name) + 2 for name in result.best)) if result.best else 14
     for name, value in result.best.items():
-        terminal.say(f"{name + ':':14}{value:g}")
+        terminal.say(f"{name + ':':{width}}{value:g}")
     if result.best:
         terminal.say(f"weights:      {result.weights}")
 
