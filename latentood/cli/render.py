@@ -174,7 +174,7 @@ def trained_head(result: TrainedHead) -> None:
 
 
 def _best_epoch(result: Trained) -> None:
-    width = max(14, *(len(name) + 2 for name in result.best)) if result.best else 14
+    width = max([14, *(len(name) + 2 for name in result.best)])
     for name, value in result.best.items():
         terminal.say(f"{name + ':':{width}}{value:g}")
     if result.best:

@@ -177,15 +177,16 @@ class Fitted:
         Raises:
             StoreError: The folder does not exist or cannot be written.
         """
+        heads, tensors = to_file(self.heads)
         header = Header(
             detector=self.detector.name,
             hyperparameters=self.detector.hyperparameters(),
             widths={key: list(shape) for key, shape in self.widths.items()},
             origin=self.origin,
             provenance=self.provenance,
-            heads=(heads := to_file(self.heads))[0],
+            heads=heads,
         )
-        write(Path(path), header, {**self.state, **heads[1]})
+        write(Path(path), header, {**self.state, **tensors})
 
     def _score_chunk(self, chunk: Latents) -> Tensor:
         chunk.require_finite()

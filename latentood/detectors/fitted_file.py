@@ -39,7 +39,7 @@ def write(file: Path, header: Header, state: dict[str, Tensor]) -> None:
     """
     document = header.model_dump(by_alias=True)
     if not header.heads:  # readers of schema 2 can read it as well
-        document = {**document, "schema": 2}
+        document["schema"] = 2
         del document["heads"]
     sealed.write(file, document, state)
 

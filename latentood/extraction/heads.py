@@ -125,21 +125,24 @@ def keep_head(
         # After arrays of another head were withdrawn, and before there are any of this one.
         sealed.write(place_for_head(store, name), content.document, content.arrays)
         cache = open_cache(store)  # as it is now
-        blocks = [(group, block) for group in groups for block in group.pending()]
-        total = sum(stop - start for start, stop in (group.bounds(b) for group, b in blocks))
-        for group, block in blocks:
+        rows = {split: cache[split] for split in splits}
+        blocks = [
+            (group, block, *group.bounds(block)) for group in groups for block in group.pending()
+        ]
+        total = sum(stop - start for *_, start, stop in blocks)
+        for group, block, start, stop in blocks:
             if stopped.is_set():
                 break
-            group.write(block, head.compute(cache[group.spec.name], *group.bounds(block)))
-            start, stop = group.bounds(block)
-            computed[group.spec.name] += stop - start
+            split = group.spec.name
+            group.write(block, head.compute(rows[split], start, stop))
+            computed[split] += stop - start
             if progress is not None:
                 progress("keep", sum(computed.values()), total)
     return KeptHead(
         store=store,
         name=name,
         arrays=tuple(head.keys.values()),
-        rows={split: cache.splits[split].rows for split in splits},
+        rows={split: len(latents) for split, latents in rows.items()},
         computed=computed,
         finished=not any(group.pending() for group in groups),
     )

@@ -19,6 +19,7 @@ from latentood.errors import (
     UnknownName,
 )
 from latentood.models.heads import HEADS, FeatureClassifier, build_feature_head
+from latentood.store.writer import SplitWriter
 from latentood.training import cached
 from latentood.training.train import train
 from tests.training.test_loop import NETS, pipeline, same
@@ -141,9 +142,7 @@ def test_splits_extracted_later_get_their_arrays(store, tmp_path):
 def test_a_stop_at_any_block_is_gone_on_from_to_the_same_bytes(store, tmp_path, monkeypatch):
     whole = shutil.copytree(store, tmp_path / "whole" / "c.zarr")
     lo.train_head(described(), whole)
-    write = lo.extraction_writer = __import__(
-        "latentood.store.writer", fromlist=["SplitWriter"]
-    ).SplitWriter.write
+    write = SplitWriter.write
     calls = []
 
     def killed(self, block, arrays):
@@ -152,7 +151,7 @@ def test_a_stop_at_any_block_is_gone_on_from_to_the_same_bytes(store, tmp_path, 
             raise KeyboardInterrupt
         return write(self, block, arrays)
 
-    monkeypatch.setattr("latentood.store.writer.SplitWriter.write", killed)
+    monkeypatch.setattr(SplitWriter, "write", killed)
     stops = 0
     while True:
         try:
