@@ -88,6 +88,22 @@ def read(file: Path, refuse: Refuse) -> Content:
     return Content(document, arrays, bool(intact))
 
 
+def read_intact(file: Path, refuse: Refuse) -> Content:
+    """Read a document and arrays that are those that were written together.
+
+    Raises:
+        LatentOODError: There is no such file, it holds something else, or other bytes than it was
+            written with; by ``refuse``.
+    """
+    try:
+        content = read(file, refuse)
+    except FileNotFoundError:
+        raise refuse("no file") from None
+    if not content.intact:
+        raise refuse("other bytes than it was written with")
+    return content
+
+
 def read_document(file: Path) -> dict[str, Any]:
     """Read the document of a safetensors file without its arrays; empty where it has none.
 

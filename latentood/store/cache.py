@@ -233,13 +233,7 @@ def read_head(file: Path) -> sealed.Content:
 
     if file.is_symlink():  # below its root nothing of a store is followed
         raise refuse("a link")
-    try:
-        content = sealed.read(file, refuse)
-    except FileNotFoundError:
-        raise refuse("no file") from None
-    if not content.intact:
-        raise refuse("other bytes than it was written with")
-    return content
+    return sealed.read_intact(file, refuse)
 
 
 class _Rows:

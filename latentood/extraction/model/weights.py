@@ -29,7 +29,7 @@ from latentood.models.heads import (
 )
 from latentood.pipeline.schema import ModelConfig
 from latentood.pipeline.targets import build, filled
-from latentood.sealed import read, read_document
+from latentood.sealed import read_document, read_intact
 
 log = logging.getLogger(__name__)
 
@@ -164,10 +164,7 @@ def _read_sealed(path: Path) -> dict[str, Tensor]:
             "again, or copy the file again"
         )
 
-    content = read(path, refuse)
-    if not content.intact:
-        raise refuse("others")
-    return content.arrays
+    return read_intact(path, refuse).arrays
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
