@@ -16,11 +16,11 @@ from latentood.extraction.model.weights import hash_tensors
 from latentood.extraction.run.runner import stop_signals
 from latentood.latents import Key, Latents
 from latentood.latents.facts import canonical
-from latentood.latents.key import missing
+from latentood.latents.key import NETWORK, missing
 from latentood.latents.rows import first_not_finite
 from latentood.models.heads import HEADS, FeatureHead, build_feature_head
 from latentood.store.cache import Cache, open_cache, read_head
-from latentood.store.heads import place_for_head
+from latentood.store.heads import head_file, place_for_head
 from latentood.store.schema import ArraySpec
 from latentood.store.writer import reopen_writer
 
@@ -69,20 +69,20 @@ def heads_of(cache: Cache, keys: Mapping[str, str]) -> dict[str, FeatureHead]:
         keys: Arrays → how they were made.
 
     Raises:
-        DamagedBlock: The file of a head is damaged, or another one than that of the arrays.
+        DamagedBlock: The file of a head is damaged or missing, or is not that of the arrays.
     """
     heads: dict[str, FeatureHead] = {}
     for key, how in keys.items():
-        name = Key.parse(key).layer
-        if name not in cache.head_files:
+        name = (parsed := Key.parse(key)).layer
+        if parsed.about.made_by != "head" or name == NETWORK:
             continue
-        content = cache.learnt_head(name)
+        content, file = cache.learnt_head(name), head_file(cache.path, name)
         if how != _how(content):
             raise DamagedBlock(
-                f"{cache.head_files[name]}: must hold the head that {key} was made with, got "
+                f"{file}: must hold the head that {key} was made with, got "
                 "another one; run latentood train --from again"
             )
-        heads[name] = feature_head(content, cache.head_files[name])
+        heads[name] = feature_head(content, file)
     return heads
 
 

@@ -22,7 +22,7 @@ from latentood.latents.facts import Origin, Role, SplitFacts
 from latentood.latents.facts import digest as data_digest
 from latentood.store.disk import SPLITS
 from latentood.store.groups import Entry, StoredGroup
-from latentood.store.heads import head_files
+from latentood.store.heads import head_file, head_files
 from latentood.store.root import StoredHead, read_root
 from latentood.store.schema import ArraySpec, decode_ids, some
 from latentood.store.shards import Damage, StoredArray
@@ -144,12 +144,9 @@ class Cache:
         """Read a head that was trained on features of the cache: its description and its tensors.
 
         Raises:
-            UnknownName: There is no such head.
-            DamagedBlock: Its file is not what was written.
+            DamagedBlock: Its file is not there, or not what was written.
         """
-        if name not in self.head_files:
-            raise unknown(f"head in {self.path}", name, self.head_files)
-        return read_head(self.head_files[name])
+        return read_head(head_file(self.path, name))
 
     def _whole(self, split: str, key: Key) -> Tensor:
         groups = self._groups(split)

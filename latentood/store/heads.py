@@ -33,6 +33,15 @@ def head_files(store: Path) -> dict[str, Path]:
     return {path.name.removesuffix(_SUFFIX): path for path in paths}
 
 
+def head_file(store: Path, name: str) -> Path:
+    """Give the path of the file of a head, which need not be there.
+
+    Raises:
+        ConfigError: A head cannot have this name.
+    """
+    return store / HEADS / f"{check_name('head', name)}{_SUFFIX}"
+
+
 def place_for_head(store: Path, name: str) -> Path:
     """Give the path of the file of a head, in a folder that is there.
 
@@ -45,7 +54,7 @@ def place_for_head(store: Path, name: str) -> Path:
     if not folder.is_dir():
         folder.mkdir()
         files.sync_folder(store)
-    return folder / f"{check_name('head', name)}{_SUFFIX}"
+    return head_file(store, name)
 
 
 def sweep_heads(store: Path) -> None:

@@ -234,6 +234,9 @@ def test_a_damaged_head_is_named_and_written_again(store):
     lo.score(store, detectors="vacuity")  # the arrays are as they were
     with pytest.raises(DamagedBlock, match="run that command again"):
         lo.fit("vacuity", store)
+    file.unlink()
+    with pytest.raises(DamagedBlock, match=r"got no file; run that command again"):
+        lo.fit("vacuity", store)
     lo.train_head(described(), store)
     assert lo.verify(store) == []
     assert files(store).keys() == whole.keys()
