@@ -71,7 +71,8 @@ INNER_ARROWS = {
         "model": set(),
         "passes": {"model"},
         "scores": {"model", "passes"},
-        "run": {"model", "passes", "scores"},
+        "members": {"model", "passes"},
+        "run": {"members", "model", "passes", "scores"},
     },
     "detectors": {
         "base": set(),

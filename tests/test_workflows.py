@@ -232,7 +232,7 @@ def test_the_same_name_twice_is_refused(rows, name):
 
 
 @pytest.mark.parametrize(
-    ("lacking", "role"), [("train", "fit"), ("id", "id"), ("near far", "near or far")]
+    ("lacking", "role"), [("train", "fit"), ("id", "id"), ("near far", "near, far or mixed")]
 )
 def test_a_part_that_is_not_given_is_named(rows, lacking, role):
     given = {part: one for part, one in rows.items() if part not in lacking.split()}

@@ -25,6 +25,7 @@ from latentood.cli.options import (
     Device,
     FittedFiles,
     HeadOn,
+    ImageScore,
     Memory,
     Names,
     Overrides,
@@ -33,6 +34,7 @@ from latentood.cli.options import (
     StorePath,
     Tracking,
     TrainingFolder,
+    Unit,
     Where,
 )
 from latentood.errors import LatentOODError, StoreError
@@ -256,6 +258,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="File to write (safetensors).")],
     layer: Annotated[str | None, typer.Option(help="Layer it looks at.")] = None,
     settings: Settings = [],
+    unit: Unit = None,
     device: Where = None,
     as_json: AsJson = False,
 ) -> None:
@@ -266,7 +269,9 @@ def fit(
     with _stoppable(f"{out} was not written, and the cache is as it was"):
         from latentood import workflows
 
-        fitted = workflows.fit(which, store, layer=layer, settings=settings, device=device)
+        fitted = workflows.fit(
+            which, store, layer=layer, settings=settings, unit=unit, device=device
+        )
         fitted.save(out)
     render.fitted(fitted, out, as_json=as_json)
 
@@ -284,6 +289,8 @@ def score(
     any_cache: AnyCache = False,
     allow_overlap: AllowOverlap = False,
     memory: Memory = None,
+    unit: Unit = None,
+    image_score: ImageScore = None,
     tracking: Tracking = None,
     device: Where = None,
     as_json: AsJson = False,
@@ -306,11 +313,13 @@ def score(
             fitted=fitted,
             any_cache=any_cache,
             allow_overlap=allow_overlap,
+            unit=unit,
+            image_score=image_score,
             device=device,
             memory=memory,
             progress=progress,
         )
-    folder = out or workflows.results_folder(store)
+    folder = out or workflows.results_folder(store, unit, image_score)
     with _stoppable(f"results in {folder} are whole or not there, and may not be tracked"):
         files = workflows.publish(comparison, folder, tracking=tracking)
     _show(comparison, files, as_json=as_json)

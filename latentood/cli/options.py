@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,4 +57,12 @@ AnyCache = Annotated[
 AllowOverlap = Annotated[
     bool,
     typer.Option("--allow-overlap", help="Score splits even if they hold the same rows."),
+]
+Unit = Annotated[
+    Literal["image", "cell", "box"] | None,
+    typer.Option(help="What a score is about (default: the unit of the cache's pipeline)."),
+]
+ImageScore = Annotated[
+    Literal["max", "mean", "top3"] | None,
+    typer.Option("--image-score", help="Turn the scores of cells or boxes into their image's."),
 ]

@@ -135,9 +135,11 @@ class Masks(Moved):
 
     Args:
         ignore_index: Label of pixels that do not count.
+        others: Further labels that are no class.
     """
 
     ignore_index: int
+    others: tuple[int, ...] = ()
 
     def read(self, target: Any, image: Any, classes: int | None) -> Tensor:
         """Give (H, W) int64, of the size of the image."""
@@ -153,12 +155,22 @@ class Masks(Moved):
                 "give images as PIL images or (C, H, W), and transforms that take both",
             )  # fmt: skip
         wrong = ((mask < 0) | (mask >= (classes or torch.inf))) & (mask != self.ignore_index)
+        if self.others and bool(wrong.any()):
+            wrong &= ~torch.isin(mask, torch.tensor(self.others))
         if bool(wrong.any()):
+            also = f", or one of {', '.join(map(str, self.others))}" * bool(self.others)
             raise TargetError(
-                f"labels of pixels must be {_range(0, classes)}, or {self.ignore_index} to ignore",
-                str(int(mask[wrong][0])), "check training.classes and ignore_index",
+                f"labels of pixels must be {_range(0, classes)}, or {self.ignore_index} to "
+                f"ignore{also}", str(int(mask[wrong][0])), self.remedy,
             )  # fmt: skip
         return mask
+
+    @property
+    def remedy(self) -> str:
+        """Say what to do about a label that is none of these."""
+        if self.others:
+            return "name it in ood.mask_values or ood.ignore of the split, or mend the mask"
+        return "check training.classes and ignore_index"
 
     def labels(self, target: Any) -> Tensor:
         """Give the labels of the pixels that count."""

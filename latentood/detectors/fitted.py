@@ -24,12 +24,14 @@ from latentood.detectors.registry import DETECTORS
 from latentood.errors import (
     BadScores,
     DataError,
+    DetectorError,
     LatentOODError,
     StoreError,
     one_line,
     unknown,
 )
 from latentood.latents import CHUNK_ROWS, HASHES, HEAD, Latents
+from latentood.latents.key import Unit
 from latentood.latents.rows import first_not_finite
 from latentood.plugins import hyperparameters_of
 
@@ -63,7 +65,8 @@ def fit(
         widths={key: train.shape(key)[1:] for key in known},
         origin=train.origin,
         provenance={
-            "fit": {"split": train.name, "rows": len(train), "origin": train.origin},
+            "fit": {"split": train.name, "rows": len(train), "origin": train.origin}
+            | ({} if train.unit == "image" else {"unit": train.unit}),
             "val": None if val is None else {"split": val.name, "rows": len(val)},
             "diagnostics": detector.diagnostics(state),
             "versions": dict(_versions()),
@@ -122,6 +125,12 @@ class Fitted:
         """Device of the state; None for a detector without state, which follows the rows."""
         return next((tensor.device for tensor in self.state.values()), None)
 
+    @property
+    def unit(self) -> Unit:
+        """What a row is that it was fitted on, and scores."""
+        unit: Unit = self.provenance.get("fit", {}).get("unit", "image")
+        return unit
+
     @cached_property
     def _prepared(self) -> Any:
         with torch.inference_mode():
@@ -157,6 +166,12 @@ class Fitted:
                 finite (names the row).
         """
         keys = self.detector.needs().score
+        if latents.unit != self.unit:
+            raise DetectorError(
+                f"{self.detector.name}: must score rows of the unit it was fitted on, "
+                f"{self.unit}, got {latents.unit}; fit it on these, or give "
+                f"rows.members({self.unit!r})"
+            )
         latents = with_heads(latents, keys, self.heads)
         latents.require(keys, who=self.detector.name)
         if len(latents) == 0:

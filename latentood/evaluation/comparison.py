@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -12,25 +12,23 @@ from numpy.typing import NDArray
 
 from latentood.detectors.base import Detector
 from latentood.errors import LatentOODError, one_line, place_of
-from latentood.evaluation.intervals import auroc_interval, mean_auroc
-from latentood.evaluation.metrics import (
-    Array,
-    accuracy,
-    aupr_in,
-    aupr_out,
-    auroc,
-    fpr95_id,
-    fpr95_ood,
-)
+from latentood.evaluation.contrast import Contrast, Side, average, contrast
+from latentood.evaluation.members.clustered import Interval
+from latentood.evaluation.metrics import Array, accuracy
 from latentood.evaluation.overlap import Overlap
-from latentood.evaluation.warnings import few_rows, tie_rate, warnings_of
+from latentood.evaluation.truth import Truth
+from latentood.evaluation.warnings import few_rows, warnings_of
 from latentood.latents import LOGITS, Key
+from latentood.latents.key import Unit
 
 Classes = NDArray[np.int64]
 """(N,) class numbers."""
 
 NO_CLASS = -1
 """The class number of a row without label or prediction."""
+
+OOD_ROLES = ("near", "far", "mixed")
+"""The roles of splits with OOD rows; those of a mixed one are compared with its own ID rows."""
 
 WRONG = "wrong"
 """The role of ID rows that the model classifies wrong, beside those it classifies right."""
@@ -83,6 +81,7 @@ class ScoredSplit:
     ids: Sequence[str]  # (N,)
     labels: Classes  # (N,)
     predictions: Classes  # (N,)
+    truth: Truth
 
     @property
     def accuracy(self) -> float | None:
@@ -95,6 +94,10 @@ class ScoredSplit:
         """Which rows have a label and a prediction: (N,)."""
         known: NDArray[np.bool_] = (self.labels != NO_CLASS) & (self.predictions != NO_CLASS)
         return known
+
+    def side(self, scores: Array) -> Side:
+        """Put the scores of its rows beside what these are."""
+        return Side(scores, self.truth)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ class Result:
     averages: Mapping[str, Average]  # role → average
     provenance: Mapping[str, Any] = field(default_factory=dict)
     wrong: Row | None = None  # right predictions of the ID split as ID, wrong ones as OOD
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    """Split → metric → 95% interval, for members; of the AUROC it is in the rows."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -187,14 +192,28 @@ class Comparison:
         return tuple(row for result in self.results for row in result.rows)
 
     @property
-    def id_split(self) -> ScoredSplit:
-        """The ID split."""
-        return self.splits[0]
+    def id_split(self) -> ScoredSplit | None:
+        """The ID split; there may be none beside a mixed one."""
+        return id_split_of(self.splits)
 
     @property
     def ood_splits(self) -> tuple[ScoredSplit, ...]:
-        """The OOD splits, near before far."""
-        return self.splits[1:]
+        """The splits with OOD rows: near, far and mixed ones."""
+        return tuple(split for split in self.splits if split.role in OOD_ROLES)
+
+    @property
+    def unit(self) -> Unit:
+        """What a score is about."""
+        return self.splits[0].truth.unit
+
+    def sides(self, result: Result) -> dict[str, tuple[Array, Array]]:
+        """Give the ID and the OOD scores that are compared for each split with OOD rows."""
+        shared: dict[Side, Array] = {}  # one array for the ID scores of one split
+        sides = {}
+        for split, ids, oods in pairs_of(self.splits, result.scores):
+            known = shared.setdefault(ids, ids.of(False))
+            sides[split.name] = known, oods.of(True)
+        return sides
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -225,6 +244,23 @@ class Comparison:
         return differing
 
 
+def id_split_of(splits: Sequence[ScoredSplit]) -> ScoredSplit | None:
+    """Give the ID split among those that were scored, if there is one."""
+    return next((split for split in splits if split.role == "id"), None)
+
+
+def pairs_of(
+    splits: Sequence[ScoredSplit], scores: Mapping[str, Array]
+) -> Iterator[tuple[ScoredSplit, Side, Side]]:
+    """Give each split with OOD rows, and the sides that hold its ID and OOD rows."""
+    id_split = id_split_of(splits)
+    ids = None if id_split is None else id_split.side(scores[id_split.name])
+    for split in splits:
+        if split.role in OOD_ROLES:
+            own = split.side(scores[split.name])
+            yield split, own if split.role == "mixed" or ids is None else ids, own
+
+
 def measure(
     request: Request,
     splits: Sequence[ScoredSplit],
@@ -239,30 +275,35 @@ def measure(
     ``splits`` are the scored splits, ID first. Tie rates and warnings are added to ``provenance``,
     that of the fitted detector. A score that is not finite is a :class:`DataError`.
     """
-    id_scores = scores[splits[0].name]
+    pairs = [
+        (split, ids, oods, contrast(ids, oods)) for split, ids, oods in pairs_of(splits, scores)
+    ]
     rows = tuple(
-        _row(request, split, id_scores, scores[split.name], fit_seconds, score_seconds[split.name])
-        for split in splits[1:]
+        _row(request, split, part, fit_seconds, score_seconds[split.name])
+        for split, _, _, part in pairs
     )
     averages = {
-        role: Average(role, *mean_auroc(id_scores, [scores[s.name] for s in of_role]))
-        for role in ("near", "far")
-        if (of_role := [s for s in splits if s.role == role])
+        role: Average(role, *average(*zip(*of_role, strict=True)))
+        for role in OOD_ROLES
+        if (of_role := [pair[1:] for pair in pairs if pair[0].role == role])
     }
-    ties = {s.name: tie_rate(id_scores, scores[s.name]) for s in splits[1:]}
+    ties = {split.name: part.ties for split, _, _, part in pairs}
     warnings = [
         *provenance.get("warnings", ()),
         *warnings_of(provenance.get("diagnostics", {}), ties),
     ]
     provenance = {**provenance, "ties": ties, "warnings": warnings}
-    wrong = _wrong(request, splits[0], id_scores, fit_seconds, score_seconds)
-    return Result(request, scores, fit_seconds, score_seconds, rows, averages, provenance, wrong)
+    intervals = {split.name: part.intervals() for split, _, _, part in pairs}
+    wrong = _wrong(request, id_split_of(splits), scores, fit_seconds, score_seconds)
+    return Result(
+        request, scores, fit_seconds, score_seconds, rows, averages, provenance, wrong, intervals
+    )
 
 
 def _wrong(
     request: Request,
-    split: ScoredSplit,
-    scores: Array,
+    split: ScoredSplit | None,
+    scores: Mapping[str, Array],
     fit_seconds: float,
     score_seconds: Mapping[str, float],
 ) -> Row | None:
@@ -271,39 +312,37 @@ def _wrong(
     Hendrycks & Gimpel 2017, arXiv:1610.02136, sec. 3.1; there the right ones are positive, which
     is ``aupr_in`` and ``fpr95_id`` here.
     """
-    known = split.known
-    right = known & (split.labels == split.predictions)
-    wrong = known & ~right
+    if split is None:
+        return None
+    right = split.known & (split.labels == split.predictions)
+    wrong = split.known & ~right
     if not right.any() or not wrong.any():
         return None
-    errors = replace(split, role=WRONG)
-    seconds = score_seconds[split.name]
-    return _row(request, errors, scores[right], scores[wrong], fit_seconds, seconds)
+    errors = split.side(scores[split.name]).with_errors(right, wrong)
+    return _row(
+        request, replace(split, role=WRONG), contrast(errors, errors), fit_seconds,
+        score_seconds[split.name],
+    )  # fmt: skip
 
 
 def _row(
     request: Request,
     split: ScoredSplit,
-    id_scores: Array,
-    ood_scores: Array,
+    part: Contrast,
     fit_seconds: float,
     score_seconds: float,
 ) -> Row:
-    low, high = auroc_interval(id_scores, ood_scores)
+    low, high = part.interval()
     return Row(
         detector=request.detector,
         layer=request.layer,
         split=split.name,
         role=split.role,
-        n_id=id_scores.size,
-        n_ood=ood_scores.size,
-        auroc=auroc(id_scores, ood_scores),
+        n_id=part.n_id,
+        n_ood=part.n_ood,
         auroc_low=low,
         auroc_high=high,
-        aupr_out=aupr_out(id_scores, ood_scores),
-        aupr_in=aupr_in(id_scores, ood_scores),
-        fpr95_ood=fpr95_ood(id_scores, ood_scores),
-        fpr95_id=fpr95_id(id_scores, ood_scores),
+        **part.metrics(),
         fit_seconds=fit_seconds,
         score_seconds=score_seconds,
         hyperparameters=request.hyperparameters,

@@ -19,7 +19,7 @@ from latentood.latents.splits import Splits
 
 log = logging.getLogger(__name__)
 
-_STAGE: dict[Role, int] = {"fit": 0, "val": 1, "id": 2, "near": 3, "far": 3}
+_STAGE: dict[Role, int] = {"fit": 0, "val": 1, "id": 2, "near": 3, "far": 3, "mixed": 3}
 """Roles in the order in which splits are used: none should hold rows of an earlier one."""
 
 

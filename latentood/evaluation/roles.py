@@ -23,6 +23,7 @@ class Roles:
     val: str | None
     near: tuple[str, ...]
     far: tuple[str, ...]
+    mixed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, splits: Splits, *, fits: bool = True, scores: bool = True) -> Roles:
@@ -30,14 +31,15 @@ class Roles:
 
         Raises:
             ConfigError: More than one ``fit``, ``id`` or ``val``; none of what is needed: ``fit``
-                to fit; ``id``, and one of ``near`` and ``far``, to score.
+                to fit; to score ``mixed``, or ``id`` and one of ``near`` and ``far``.
         """
         by_role: dict[str, list[str]] = {}
         for name, facts in splits.splits.items():
             by_role.setdefault(facts.role, []).append(name)
-        near, far = by_role.get("near", []), by_role.get("far", [])
-        if scores and not near and not far:
-            raise _wrong_roles("at least one split of role near or far", "textures", "far", splits)
+        near, far, mixed = (by_role.get(role, []) for role in ("near", "far", "mixed"))
+        if scores and not (near or far or mixed):
+            what = "at least one split of role near, far or mixed"
+            raise _wrong_roles(what, "textures", "far", splits)
 
         def only(role: str, example: str, *, needed: bool) -> str | None:
             names = by_role.get(role, [])
@@ -47,16 +49,17 @@ class Roles:
 
         return cls(
             fit=only("fit", "train", needed=True) if fits else None,
-            id=only("id", "id_test", needed=True) if scores else None,
+            id=only("id", "id_test", needed=bool(near or far)) if scores else None,
             val=only("val", "val", needed=False) if fits else None,
             near=tuple(near) if scores else (),
             far=tuple(far) if scores else (),
+            mixed=tuple(mixed) if scores else (),
         )
 
     @property
     def ood(self) -> tuple[str, ...]:
-        """The OOD splits, near before far."""
-        return self.near + self.far
+        """The splits with OOD rows: near, far, mixed."""
+        return self.near + self.far + self.mixed
 
     @property
     def scored(self) -> tuple[str, ...]:

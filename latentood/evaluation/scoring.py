@@ -44,10 +44,12 @@ from latentood.evaluation.overlap import overlaps, require_apart
 from latentood.evaluation.provenance import provenance_of
 from latentood.evaluation.roles import Roles, require_inputs
 from latentood.evaluation.transfer import admit
+from latentood.evaluation.truth import ImageScore, Truth, image_scores
 from latentood.latents import HASHES, LABELS, LOGITS, Latents
+from latentood.latents.key import Unit
 from latentood.latents.memo import memory_of
 from latentood.latents.rows import Budget
-from latentood.latents.splits import Splits
+from latentood.latents.splits import MemberSplits, Splits
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ def score_all(
     device: torch.device | str | None = None,
     memory: int | None = None,
     allow_overlap: bool = False,
+    unit: Unit = "image",
+    image_score: ImageScore | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Fit detectors, score all ID and OOD splits, and compare.
@@ -77,17 +81,23 @@ def score_all(
 
     Raises:
         DetectorError: All detectors are optional, and none can be used.
-        ConfigError: There is no detector; not exactly one split of role ``id`` and, to fit, one
-            ``fit``; more than one ``val``; neither ``near`` nor ``far``; or a scored split most of
-            whose rows also stand in another one.
+        ConfigError: There is no detector; not exactly one split of role ``fit``, to fit, and of
+            ``id``, beside ``near`` and ``far``; more than one ``val``; neither ``near`` nor ``far``
+            nor ``mixed``; a scored split most of whose rows also stand in another one; or scores
+            of images are asked to be made of scores of images.
         FingerprintMismatch: A fitted detector belongs to another run.
         StoreError: The cache cannot be read.
     """
     if not (detectors or fitted):
         raise ConfigError("score: must have at least one detector, got none; name one")
+    if image_score is not None and unit == "image":
+        raise ConfigError(
+            f"score: image_score {image_score!r} must be of members, got unit image; add --unit "
+            "cell or --unit box"
+        )
     admitted = [admit(one, splits, any_cache=any_cache) for one in fitted]
     session = _Session(
-        splits,
+        MemberSplits(splits, unit),
         Roles.of(splits, fits=bool(detectors)),
         torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
         Budget(default_memory() if memory is None else memory),
@@ -101,6 +111,10 @@ def score_all(
     runs += [_Run(one.detector, one) for one in admitted]
     session.prepare(runs)
     scored = tuple(session.score(runs, name) for name in roles.scored)
+    if image_score is not None:
+        for run in runs:
+            run.summarise(scored, image_score)
+        scored = tuple(session.images(name) for name in roles.scored)
     results = tuple(result for run in runs if (result := run.finish(scored)) is not None)
     left_out = [run.skipped for run in runs if run.skipped]
     if len(left_out) == len(runs):
@@ -112,7 +126,8 @@ def score_all(
         skipped=(*skipped, *left_out),
         shared_seconds=session.shared_seconds,
         provenance=provenance_of(splits, session.device)
-        | {"memory": session.memory, "overlaps": [asdict(overlap) for overlap in counted]},
+        | {"memory": session.memory, "overlaps": [asdict(overlap) for overlap in counted]}
+        | {"unit": unit, "image_score": image_score},
         overlaps=counted,
     )
 
@@ -167,6 +182,14 @@ class _Run:
                 self.scores.setdefault(split, []).append(scores)
                 self.score_seconds[split] = self.score_seconds.get(split, 0.0) + spent
 
+    def summarise(self, splits: tuple[ScoredSplit, ...], how: ImageScore) -> None:
+        """Turn the scores of members into those of images."""
+        if self.going and self.fitted is not None:
+            with self.guarded():
+                for split in splits:
+                    whole = np.concatenate(self.scores[split.name])
+                    self.scores[split.name] = [image_scores(whole, split.truth, how)]
+
     def finish(self, splits: tuple[ScoredSplit, ...]) -> Result | None:
         """Turn the scores into a result, if there are any."""
         if self.going and self.fitted is not None:
@@ -186,7 +209,12 @@ class _Session:
     """The splits of one comparison, each opened once, and the time spent on reading them."""
 
     def __init__(
-        self, splits: Splits, roles: Roles, device: torch.device, budget: Budget, progress: Progress
+        self,
+        splits: MemberSplits,
+        roles: Roles,
+        device: torch.device,
+        budget: Budget,
+        progress: Progress,
     ) -> None:
         self.splits = splits
         self.roles = roles
@@ -255,7 +283,18 @@ class _Session:
             ids=self._ids(split),
             labels=np.concatenate(labels),
             predictions=np.concatenate(predictions),
+            truth=self._truth(split, self.splits.unit),
         )
+
+    def images(self, split: str) -> ScoredSplit:
+        """Describe the images of a split, for scores made of those of their members."""
+        truth = self._truth(split, "image")
+        nothing = np.full(truth.images, NO_CLASS, dtype=np.int64)
+        role = self.splits.splits[split].role
+        return ScoredSplit(split, role, self.splits.of.ids(split), nothing, nothing, truth)
+
+    def _truth(self, split: str, unit: Unit) -> Truth:
+        return Truth.of(self.splits.of[split], self.splits.splits[split].role, unit)
 
     def _ids(self, split: str) -> Sequence[str]:
         """Name the rows, by their numbers where a cache has no ids."""

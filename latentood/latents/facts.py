@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 
 from latentood.errors import ConfigError
 
-Role = Literal["fit", "val", "id", "near", "far"]
-"""What a split is for: to fit, to calibrate, to score as ID, as near OOD and as far OOD."""
+Role = Literal["fit", "val", "id", "near", "far", "mixed"]
+"""What a split is for: to fit, to calibrate, to score as ID, as near OOD and as far OOD; or, where
+its rows or members say themselves whether they are OOD, as both."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 

@@ -17,10 +17,22 @@ key                         axes         what
 ``distance/<head>``         (N, C)       squared distance to the nearest prototype of each class
 ``weighted_logits/<head>``  (N, C)       logits plus learnt log weights of the classes
 ``head``                                 the last linear layer: weight (C, D) and bias (C,)
+``ood``                     (N,)         whether a row is OOD: 0 ID, 1 OOD, 255 neither counts
+``masks``                   (N, H, W)    the same for every pixel
 ==========================  ===========  ==================================================
 
 Arrays about members of an image have the axis K after N and a prefix: ``cells.features/<layer>``
-(N, K, D), ``boxes.logits`` (N, K, C).
+(N, K, D), ``boxes.logits`` (N, K, C). An image has ``count`` members, which come first; the rest
+are zeros. Beside those above, members have:
+
+==========================  ===========  ==================================================
+``cells.count``             (N,)         members of the image, ``boxes.count`` likewise
+``cells.place``             (N, K, 2)    row and column of the cell in its grid
+``boxes.xyxy``              (N, K, 4)    corners in pixels of the input
+``boxes.confidence``        (N, K)       the detector's own score of the box
+``boxes.predictions``       (N, K)       the class that the detector predicts
+``objects.xyxy``            (N, G, 4)    the true objects, with ``labels``, ``ood``, ``count``
+==========================  ===========  ==================================================
 """
 
 from __future__ import annotations
@@ -31,8 +43,8 @@ from typing import Literal, Self, get_args
 
 from latentood.errors import ConfigError, MissingInput, suggest
 
-Unit = Literal["image", "cell", "box"]
-"""What one score is about."""
+Unit = Literal["image", "cell", "box", "object"]
+"""What one row is about; scores are about all but the true objects of an image."""
 
 Maker = Literal["data", "model", "reduction", "settings", "head"]
 """What the values of an array depend on beside the weights: the reduction of its layer, the
@@ -76,9 +88,25 @@ KINDS: dict[str, Kind] = {
     "distance": Kind(("N", "C"), "head", True, "train the network with the objective prototypes"),
     "weighted_logits": Kind(("N", "C"), "head", True, "train the network with the objective vos"),
     "head": Kind((), "model", False, "re-run extract with head: <layer name>, or give head=(W, b)"),
+    "ood": Kind(("N",), "data", False, "re-run extract with masks or boxes as targets"),
+    "masks": Kind(("N", "H", "W"), "data", False, "re-run extract with unit: cell"),
+    "count": Kind(("N",), "model", False, "re-run extract with unit: cell or unit: box"),
+    "place": Kind(("N", "2"), "model", False, "re-run extract with unit: cell"),
+    "xyxy": Kind(("N", "4"), "model", False, "re-run extract with unit: box"),
+    "confidence": Kind(("N",), "model", False, "re-run extract with unit: box"),
+    "predictions": Kind(("N",), "model", False, "re-run extract with unit: box"),
 }
 
-_PREFIXES: dict[Unit, str] = {"image": "", "cell": "cells.", "box": "boxes."}
+PREFIXES: dict[Unit, str] = {
+    "image": "",
+    "cell": "cells.",
+    "box": "boxes.",
+    "object": "objects.",
+}
+"""How the names of arrays about members begin."""
+
+_PER_IMAGE = ("count",)
+"""Kinds with one number for each image, whatever their unit is."""
 
 
 class Key(str):
@@ -103,7 +131,7 @@ class Key(str):
 
     def __new__(cls, kind: str, layer: str = "", unit: Unit = "image") -> Self:
         """Check the parts and write the text."""
-        text = f"{_PREFIXES.get(unit, f'{unit}.')}{kind}{'/' if layer else ''}{layer}"
+        text = f"{PREFIXES.get(unit, f'{unit}.')}{kind}{'/' if layer else ''}{layer}"
         if (
             kind not in KINDS
             or unit not in get_args(Unit)
@@ -132,7 +160,7 @@ class Key(str):
         kind, slash, layer = text.partition("/")
         if slash and not layer:
             raise _no_such_key(text)
-        for unit, prefix in _PREFIXES.items():
+        for unit, prefix in PREFIXES.items():
             if prefix and kind.startswith(prefix):
                 return cls(kind.removeprefix(prefix), layer, unit)
         return cls(kind, layer)
@@ -146,7 +174,9 @@ class Key(str):
     def axes(self) -> tuple[str, ...]:
         """Names of the axes of the array: ``("N", "T", "C")``, with K after N for members."""
         axes = self.about.axes
-        return axes if self.unit == "image" else (*axes[:1], "K", *axes[1:])
+        if self.unit == "image" or self.kind in _PER_IMAGE:
+            return axes
+        return (*axes[:1], "K", *axes[1:])
 
     @property
     def path(self) -> str:

@@ -23,7 +23,18 @@ from latentood.latents.arrays import (
     first_unusable,
 )
 from latentood.latents.entropies import with_entropies
-from latentood.latents.key import HASHES, HEAD, LABELS, LOGITS, MC_LOGITS, NETWORK, Key, missing
+from latentood.latents.key import (
+    HASHES,
+    HEAD,
+    LABELS,
+    LOGITS,
+    MC_LOGITS,
+    NETWORK,
+    Key,
+    Unit,
+    missing,
+)
+from latentood.latents.members import member_rows
 from latentood.latents.memo import Answers, Memo, Statistic
 from latentood.latents.rows import Budget, InMemory, Kept, Rows
 
@@ -56,11 +67,16 @@ class Latents:
     Arrays may be torch tensors or NumPy arrays; any subset may be given. From ``mc_features`` of a
     layer whose entropies are not given they are computed as they are read.
 
+    Attributes:
+        unit: What a row is about: an ``image``, a ``cell`` or a ``box``.
+
     Raises:
         DataError: No array; arrays with different numbers of rows, without columns, or of other
             types than real numbers; hashes that are not (N,) int64; a head that is not finite, or
             of other classes than the logits.
     """
+
+    unit: Unit = "image"
 
     def __init__(
         self,
@@ -232,6 +248,7 @@ class Latents:
             raise DataError(f"{self.name}: no array of rows was asked for")
         part = Latents.__new__(Latents)
         head = self.head if HEAD in wanted else None
+        part.unit = self.unit
         part._setup(rows, head, self.name, self.origin, self.offset + start, self.device)
         part._answers = Answers() if self._answers is None else self._answers.part(start, stop)
         return part
@@ -248,6 +265,27 @@ class Latents:
         """
         whole, _ = self._checked(self._rows | dict(rows), None, self.name)
         return self._view(whole, self.device)
+
+    def members(self, unit: Unit) -> Latents:
+        """Give the cells or boxes of all images as rows of their own: (N, K, …) becomes (M, …).
+
+        Their arrays have the keys that images have: ``boxes.features/<layer>`` is
+        ``features/<layer>`` here, so that every detector reads them as it reads images. ``image``
+        gives the rows as they are.
+
+        Raises:
+            MissingInput: There are no such members.
+            DataError: No image has one.
+        """
+        if unit == "image":
+            return self
+        self.require([Key("count", unit=unit)], who=f"unit {unit}")
+        rows, _ = member_rows(self._rows, unit, self.name)
+        members = Latents.__new__(Latents)
+        whole, _ = self._checked(rows, None, self.name)
+        members._setup(whole, self._head, self.name, f"{self.origin}:{unit}", 0, self.device)
+        members.unit = unit
+        return members
 
     def chunks(self, keys: Iterable[str], rows: int = CHUNK_ROWS) -> Iterator[Latents]:
         """Stream some arrays in order, ``rows`` rows at a time."""
@@ -314,6 +352,7 @@ class Latents:
         view = Latents.__new__(Latents)
         view._setup(dict(rows), self._head, self.name, self.origin, self.offset, device)
         view._memo = self._memo
+        view.unit = self.unit
         return view
 
     def _array(self, key: str) -> Rows:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from latentood.latents.facts import Origin, Role, SplitFacts
+from latentood.latents.key import Key, Unit
 from latentood.latents.latents import Latents
 
 
@@ -26,6 +27,37 @@ class Splits(Protocol):
 
     def ids(self, split: str, /) -> Sequence[str]:
         """Name each row of a split."""
+
+
+@dataclass(frozen=True)
+class MemberSplits:
+    """The images, cells or boxes of splits, as rows of their own."""
+
+    of: Splits
+    unit: Unit
+
+    @property
+    def splits(self) -> Mapping[str, SplitFacts]:
+        """Split → what is known of it."""
+        return self.of.splits
+
+    @property
+    def header(self) -> Origin:
+        """Where the latents come from."""
+        return self.of.header
+
+    def __getitem__(self, split: str, /) -> Latents:
+        """Give the members of a split."""
+        return self.of[split].members(self.unit)
+
+    def ids(self, split: str, /) -> Sequence[str]:
+        """Name each member by its image and its number there, from 0: ``street.png#3``."""
+        images = self.of.ids(split)
+        if self.unit == "image":
+            return images
+        count = self.of[split][Key("count", unit=self.unit)].tolist()
+        pairs = zip(images, count, strict=True)
+        return [f"{image}#{number}" for image, many in pairs for number in range(many)]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pydantic import (
 
 from latentood.errors import ConfigError, one_line, suggest
 from latentood.latents.facts import Role
+from latentood.pipeline.members import Boxes, Cells, MemberUnit, Ood
 from latentood.pipeline.overrides import absolute, apply
 from latentood.pipeline.sections import Chain, DataSet, Section, Target
 from latentood.pipeline.training import Training
@@ -153,6 +154,7 @@ class SplitConfig(DataSet):
     """One data set and what it is for."""
 
     role: Role = Field(description="What the split is for.")
+    ood: Ood = Field(Ood(), description="For members: how targets say what is OOD.")
 
 
 class Extract(Section):
@@ -206,6 +208,13 @@ class Pipeline(Section):
     splits: dict[str, SplitConfig] = Field(
         min_length=1, description="The data sets, by name, each with its role."
     )
+    unit: MemberUnit = Field(
+        "image",
+        description="What arrays are kept about beside images: `cell`, the places of a "
+        "segmenter's grid, or `box`, the objects that a detector gives.",
+    )
+    cells: Cells = Field(Cells(), description="The grid of a segmenter.")
+    boxes: Boxes = Field(Boxes(), description="The objects of a detector.")
     seed: int = Field(0, description="Decides all random masks.")
     extract: Extract = Extract()
     training: Training | None = Field(None, description="How to train the network.")

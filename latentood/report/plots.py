@@ -23,19 +23,22 @@ if TYPE_CHECKING:
 # Okabe & Ito 2008: distinct with any colour vision, and in print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _ID_COLOUR = "#6F6F6F"
-_LINES: Mapping[str, Any] = {"near": (0, (4, 1.5)), "far": "solid"}
+_LINES: Mapping[str, Any] = {"near": (0, (4, 1.5)), "far": "solid", "mixed": (0, (1, 1))}
 _POINTS = 1000
 _BINS = 60
-_REACH: Mapping[str, float] = {"near": 2, "far": 1}
+_REACH: Mapping[str, float] = {"near": 2, "far": 1, "mixed": 2}
 """How many times the spread of the ID scores an axis may reach beyond them, for a role."""
 
+Sides = Mapping[str, tuple[Array, Array]]
+"""Split with OOD rows → the ID and the OOD scores that are compared."""
 
-def roc(result: Result, id_split: str, title: str) -> Figure:
+
+def roc(result: Result, sides: Sides, title: str) -> Figure:
     """Draw an ROC curve per OOD split: OOD rows caught over ID rows flagged."""
     figure, axes = _canvas(5.6, 5.2, title)
     axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, linestyle=":", zorder=1)
     for row, colour in _coloured(result.rows):
-        flagged, caught = roc_curve(result.scores[id_split], result.scores[row.split])
+        flagged, caught = roc_curve(*sides[row.split])
         interval = f"[{row.auroc_low:.3f}, {row.auroc_high:.3f}]"
         axes.plot(
             flagged, caught, color=colour, linestyle=_LINES[row.role], linewidth=1.8,
@@ -44,23 +47,24 @@ def roc(result: Result, id_split: str, title: str) -> Figure:
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
     axes.set_aspect("equal")
-    axes.set_xlabel(f"share of ID ({_plain(id_split)}) flagged as OOD")
+    axes.set_xlabel("share of ID flagged as OOD")
     axes.set_ylabel("share of OOD caught")
     axes.legend(loc="lower right", title="AUROC [95% interval]", **_LEGEND)
     return figure
 
 
-def histogram(result: Result, id_split: str, title: str) -> Figure:
+def histogram(result: Result, sides: Sides, title: str) -> Figure:
     """Draw the scores of each split as shares of rows per bin, and the ID quantile of 95%."""
     figure, axes = _canvas(8.4, 4.2, title)
-    id_scores = result.scores[id_split]
-    edges = np.linspace(*_range(id_scores, result), _BINS + 1)
+    distinct = {id(ids): ids for ids, _ in sides.values()}  # mostly those of one split
+    id_scores = np.concatenate(list(distinct.values()))
+    edges = np.linspace(*_range(id_scores, result, sides), _BINS + 1)
     axes.stairs(
         _shares(id_scores, edges), edges, fill=True, color=_ID_COLOUR, alpha=0.45,
-        label=f"{_plain(id_split)} (id){_beyond(id_scores, edges)}",
+        label=f"ID{_beyond(id_scores, edges)}",
     )  # fmt: skip
     for row, colour in _coloured(result.rows):
-        scores = result.scores[row.split]
+        scores = sides[row.split][1]
         axes.stairs(
             _shares(scores, edges), edges, color=colour, linestyle=_LINES[row.role],
             linewidth=1.6, label=f"{_name(row)}{_beyond(scores, edges)}",
@@ -68,7 +72,7 @@ def histogram(result: Result, id_split: str, title: str) -> Figure:
     kept = float(np.quantile(id_scores, 0.95, method="inverted_cdf"))
     axes.axvline(kept, color="#333333", linewidth=1, linestyle=":", label="95% of ID at or below")
     axes.set_xlim(edges[0], edges[-1])
-    every = [id_scores, *(result.scores[row.split] for row in result.rows)]
+    every = [id_scores, *(oods for _, oods in sides.values())]
     axes.set_ylim(0, _top(every, edges))
     beyond = any(_beyond(scores, edges) for scores in every)
     note = "; rows beyond the axis are in the outermost bins" if beyond else ""
@@ -86,8 +90,12 @@ def ranking(comparison: Comparison) -> Figure:
     for band in places[1::2]:  # leads the eye from a name to its points
         axes.axhspan(band - 0.5, band + 0.5, color="#F3F3F3", zorder=0)
     axes.axvline(0.5, color="#333333", linewidth=1, linestyle=":", label="chance")
-    shifts = {"near": -0.14, "far": 0.14}
-    styles = {"near": ("s", _COLOURS[1]), "far": ("o", _COLOURS[0])}
+    shifts = {"near": -0.14, "far": 0.14, "mixed": 0}
+    styles = {
+        "near": ("s", _COLOURS[1]),
+        "far": ("o", _COLOURS[0]),
+        "mixed": ("D", _COLOURS[2]),
+    }
     for role, (marker, colour) in styles.items():
         averages = [result.averages.get(role) for result in ranked]
         if any(average is None for average in averages):
@@ -210,12 +218,12 @@ def _top(every: Sequence[Array], edges: Array) -> float:
     return 1.08 * max(float(np.histogram(one, edges)[0].max()) / one.size for one in every)
 
 
-def _range(id_scores: Array, result: Result) -> tuple[float, float]:
+def _range(id_scores: Array, result: Result, sides: Sides) -> tuple[float, float]:
     """Choose an axis for nearly all ID and near rows, and for far rows while these stay wide."""
     first, last = low, high = np.quantile(id_scores, [0.005, 0.995])
     for row in result.rows:
         reach = _REACH[row.role] * (last - first) or np.inf
-        start, end = np.quantile(result.scores[row.split], [0.01, 0.99])
+        start, end = np.quantile(sides[row.split][1], [0.01, 0.99])
         low, high = min(low, max(start, first - reach)), max(high, min(end, last + reach))
     if high <= low:  # one score for all rows
         low, high = low - 0.5, high + 0.5

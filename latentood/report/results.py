@@ -69,18 +69,25 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
     ``rows`` has an entry per detector × layer × OOD split, ``averages`` one per role instead.
     ``wrong_predictions`` has one per detector × layer, where the ID split has right and wrong
-    predictions: its right ones take the place of ID, its wrong ones that of OOD.
+    predictions: its right ones take the place of ID, its wrong ones that of OOD. ``intervals`` are
+    those of a bootstrap over images, where rows are members of images.
     """
-    ids = comparison.id_split
     document = {
         "format": FORMAT,
         "provenance": comparison.provenance,
-        "id": {"split": ids.name, "rows": len(ids.labels), "accuracy": ids.accuracy},
+        "unit": comparison.unit,
+        "id": _id_facts(comparison),
         "rows": [asdict(row) for row in comparison.rows],
         "averages": [
             asdict(result.request) | asdict(average)
             for result in comparison.results
             for average in result.averages.values()
+        ],
+        "intervals": [
+            asdict(result.request) | {"split": split, "metric": name, "low": low, "high": high}
+            for result in comparison.results
+            for split, of_split in result.intervals.items()
+            for name, (low, high) in of_split.items()
         ],
         "wrong_predictions": [asdict(r.wrong) for r in comparison.results if r.wrong],
         "fitted": [asdict(r.request) | {"provenance": r.provenance} for r in comparison.results],
@@ -90,6 +97,13 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "shared_seconds": comparison.shared_seconds,
     }
     return {name: plain(value) for name, value in document.items()}
+
+
+def _id_facts(comparison: Comparison) -> dict[str, Any] | None:
+    ids = comparison.id_split
+    if ids is None:
+        return None
+    return {"split": ids.name, "rows": len(ids.labels), "accuracy": ids.accuracy}
 
 
 def plain(value: Any) -> Any:

@@ -171,7 +171,7 @@ def text(value: Any) -> str:
 
 
 def _id_accuracy(comparison: Comparison) -> dict[str, float]:
-    accuracy = comparison.id_split.accuracy
+    accuracy = None if comparison.id_split is None else comparison.id_split.accuracy
     return {} if accuracy is None else {"id_accuracy": accuracy}
 
 

@@ -13,6 +13,8 @@ from latentood.errors import printable
 from latentood.evaluation.comparison import Average, Comparison, Result, Row, Unscored
 from latentood.evaluation.warnings import LEAST_ROWS
 
+_ROWS = {"image": "rows", "cell": "cells", "box": "boxes"}
+
 
 @dataclass(frozen=True)
 class _Cells:
@@ -51,7 +53,7 @@ def _tables(comparison: Comparison) -> list[_Cells]:
     ranked = comparison.ranked
     if not ranked:
         return []
-    roles = [role for role in ("near", "far") if role in ranked[0].averages]
+    roles = list(ranked[0].averages)
     errors = ["AUROC wrong"] * any(_counts(result.wrong) for result in ranked)
     named = [(printable(comparison.title(r.request)), printable(r.request.layer)) for r in ranked]
     summary = _Cells(
@@ -103,7 +105,7 @@ def _notes(comparison: Comparison, failed: Sequence[Unscored]) -> list[str]:
     shared = comparison.shared_seconds
     rows = ", ".join(f"{s.name} {len(s.labels):,} ({s.role})" for s in comparison.splits)
     notes = [
-        f"rows: {rows}",
+        f"{_ROWS[comparison.unit]}: {rows}",
         *_predictions(comparison),
         "FPR95-ood: share of ID at or above the threshold that catches 95% of OOD",
         "FPR95-id: share of OOD accepted at the threshold that keeps 95% of ID",
@@ -118,6 +120,8 @@ def _notes(comparison: Comparison, failed: Sequence[Unscored]) -> list[str]:
 def _predictions(comparison: Comparison) -> list[str]:
     """Say how many predictions for the ID split are right, where that is known."""
     ids = comparison.id_split
+    if ids is None:
+        return []
     notes = [] if ids.accuracy is None else [f"ID accuracy: {ids.accuracy:.4f} on {ids.name}"]
     wrong = next((one.wrong for one in comparison.results if _counts(one.wrong)), None)
     if wrong is not None:

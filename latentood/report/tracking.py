@@ -90,7 +90,7 @@ class _Recorder:
         return parent
 
     def _record_result(self, result: Result, parent: str, *, drawn: bool) -> None:
-        request, id_split = result.request, self.comparison.id_split.name
+        request = result.request
         title = self._title(request)
         tags = runs.child_tags(request, parent) | runs.table_tags()
         with (
@@ -101,8 +101,9 @@ class _Recorder:
             self._log(run, runs.child_metrics(result), params)
             (folder / runs.TABLE_FILE).write_text(runs.table(result), encoding="utf-8")
             if drawn:
-                plots.save(plots.roc(result, id_split, title), folder / "roc.png")
-                plots.save(plots.histogram(result, id_split, title), folder / "histogram.png")
+                sides = self.comparison.sides(result)
+                plots.save(plots.roc(result, sides, title), folder / "roc.png")
+                plots.save(plots.histogram(result, sides, title), folder / "histogram.png")
 
     def _record_failure(self, failure: Unscored, parent: str) -> None:
         tags = {"latentood.error": runs.text(failure.reason)}

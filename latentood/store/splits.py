@@ -9,7 +9,7 @@ from pathlib import Path
 
 from latentood import files
 from latentood.errors import LatentOODError, StoreError
-from latentood.latents.key import KINDS, Key
+from latentood.latents.key import KINDS, PREFIXES, Key
 from latentood.store.disk import SPLITS, foreign_file, require_folder
 from latentood.store.documents import (
     DOCUMENT,
@@ -23,6 +23,9 @@ from latentood.store.documents import (
 from latentood.store.groups import StoredGroup
 from latentood.store.root import Root
 from latentood.store.schema import ArraySpec, SplitSpec, check_name, some
+
+_FOLDERS = {name.split(".")[0] for name in (*KINDS, *PREFIXES.values()) if name}
+"""The first parts of the paths of arrays."""
 
 
 class StoredSplit:
@@ -116,7 +119,7 @@ class StoredSplit:
         if path.as_posix() == log_name(self.spec.groups):
             return True
         names = {name for _, _, names in os.walk(folder) for name in names}
-        of_array = path.parts[0] in {kind.split(".")[0] for kind in KINDS}
+        of_array = path.parts[0] in _FOLDERS
         return of_array and all(name.startswith(DOCUMENT) for name in names)
 
     def damaged_documents(self) -> list[str]:

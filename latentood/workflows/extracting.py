@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from latentood.device import resolve_device
-from latentood.extraction.model.head import find_head
 from latentood.extraction.model.outline import LayerFacts, describe
+from latentood.extraction.model.readout import find_head
 from latentood.extraction.model.weights import load_model
 from latentood.extraction.passes.modules import stochastic_modules
+from latentood.extraction.passes.plan import readout_of
 from latentood.extraction.run import estimate as estimating
 from latentood.extraction.run.estimate import Estimate
 from latentood.extraction.run.inputs import open_inputs
@@ -42,7 +43,7 @@ def layers(
     row = open_inputs(given, next(iter(given.splits)), limit=1).first(1)
     # The row twice: an output with another first axis, such as one per window, is not per row.
     batch = row.expand(2, *row.shape[1:]).to(where)
-    head = find_head(model, batch, named=given.head, output=given.model.output)
+    head = find_head(model, batch, readout_of(given, batch), named=given.head)
     return describe(model, batch, head, stochastic_modules(model))
 
 

@@ -18,10 +18,12 @@ from latentood.evaluation.request import ALL, select
 from latentood.evaluation.roles import Roles
 from latentood.evaluation.scoring import score_all
 from latentood.evaluation.transfer import with_origin
+from latentood.evaluation.truth import ImageScore
 from latentood.extraction.heads import heads_of
 from latentood.latents import Latents
 from latentood.latents.facts import Role
-from latentood.latents.splits import Splits, SplitsInMemory
+from latentood.latents.key import Unit
+from latentood.latents.splits import MemberSplits, Splits, SplitsInMemory
 from latentood.report.results import write_results
 from latentood.report.tracking import track
 from latentood.report.tracking_store import default_uri
@@ -45,6 +47,7 @@ def fit(
     *,
     layer: str | None = None,
     settings: Sequence[str] = (),
+    unit: Unit | None = None,
     device: torch.device | str | None = None,
 ) -> Fitted:
     """Fit a detector.
@@ -56,6 +59,8 @@ def fit(
         val: Rows of the ID validation split, for detectors that declare it; a cache has its own.
         layer: Its layer; only where it is given by name.
         settings: ``detector.hyperparameter=value`` each; only where it is given by name.
+        unit: Of a cache, what a row is: ``image``, ``cell`` or ``box``; default: that of its
+            pipeline.
         device: Where to compute; by default where the latents are, for a cache the GPU if there is
             one.
 
@@ -75,17 +80,18 @@ def fit(
             given["val"] = ("val", val)
         one = _one(detector, SplitsInMemory.of(**given), layer, settings)
         return fitting.fit(one, train, val, device=device)
-    splits = splits_of(train)
+    cache = splits_of(train)
+    splits = MemberSplits(cache, unit or unit_of(cache))
     one = _one(detector, splits, layer, settings)
     roles = Roles.of(splits, scores=False)
     rows = roles.open(splits, resolve_device(str(device or "auto")))
     own_val = None if roles.val is None else rows[roles.val]
     fitted = with_origin(fitting.fit(one, rows[str(roles.fit)], own_val), splits)
-    if not isinstance(splits, Cache):
+    if not isinstance(cache, Cache) or splits.unit != "image":
         return fitted
     made = splits.splits[str(roles.fit)].made
     read = {key: made[key] for key in one.needs().score if key in made}
-    return replace(fitted, heads=heads_of(splits, read))
+    return replace(fitted, heads=heads_of(cache, read))
 
 
 def score(
@@ -102,6 +108,8 @@ def score(
     id: Arrays | None = None,
     near: Mapping[str, Arrays] | None = None,
     far: Mapping[str, Arrays] | None = None,
+    unit: Unit | None = None,
+    image_score: ImageScore | None = None,
     device: str | None = None,
     memory: int | str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -124,6 +132,10 @@ def score(
         near: name → OOD rows close to the classes; ``fit``, ``val`` and ``id`` are the names of
             the rows above, and every name may occur once.
         far: name → OOD rows far from the classes.
+        unit: What a score is about: ``image``, ``cell`` or ``box``; default: that of the pipeline
+            of the cache, else ``image``.
+        image_score: Turn the scores of members into one of their image: ``max``, ``mean``, or
+            ``top3``, the mean of the three largest.
         device: Where to compute; default: the GPU if there is one.
         memory: Bytes, or a size such as ``2GiB``, that arrays may occupy once they were read; no
             number depends on it.
@@ -137,11 +149,13 @@ def score(
     """
     splits = _given(source, {"fit": train, "val": val, "id": id}, {"near": near, "far": far})
     where = resolve_device(device or "auto")
+    unit = unit or unit_of(splits)
     names, ready = _asked(detectors)
     skipped: tuple[Unscored, ...] = ()
     optional: tuple[Detector, ...] = ()
     if names or layers or settings or not (fitted or ready):
-        selection = select(names or ALL, layers=layers, settings=settings, splits=splits)
+        members = MemberSplits(splits, unit)
+        selection = select(names or ALL, layers=layers, settings=settings, splits=members)
         ready = [*selection.detectors, *ready]
         skipped, optional = selection.skipped, selection.optional
     return score_all(
@@ -150,6 +164,8 @@ def score(
         fitted=[one if isinstance(one, Fitted) else load(one, device=where) for one in fitted],
         any_cache=any_cache,
         allow_overlap=allow_overlap,
+        unit=unit,
+        image_score=image_score,
         skipped=skipped,
         optional=optional,
         device=where,
@@ -185,10 +201,19 @@ def publish(comparison: Comparison, folder: Path | str, *, tracking: str | None 
     return Files(results, tracking=masked(uri))
 
 
-def results_folder(store: Path | str) -> Path:
+def results_folder(
+    store: Path | str, unit: Unit | None = None, image_score: ImageScore | None = None
+) -> Path:
     """Give the folder beside a cache in which its results lie unless another is named."""
     path = Path(store)
-    return path.with_name(path.stem + "-results")
+    parts = (part for part in ("results", unit, image_score) if part)
+    return path.with_name("-".join([path.stem, *parts]))
+
+
+def unit_of(splits: Splits) -> Unit:
+    """Give the unit of the pipeline that made a cache."""
+    unit: Unit = splits.header.pipeline.get("unit", "image")
+    return unit
 
 
 def _given(

@@ -178,7 +178,7 @@ def cost_against_passes(quick: bool = False) -> dict[str, dict[int, float]]:
         engine = prepared.plan.engine
         if not isinstance(engine, Pooled):
             raise TypeError(f"expected masked pooling, got {type(engine).__name__}")
-        shared = (engine.model, engine.taps, engine.output, engine.sites, passes, engine.varying)
+        shared = (engine.model, engine.taps, engine.readout, engine.sites, passes, engine.varying)
         engines: dict[str, Noisy] = {
             "T forwards": Repeated(*shared),
             "vmap": Vmapped(*shared),

@@ -37,7 +37,7 @@ def test_a_val_split_is_optional():
             r"exactly one split of role fit, got 'a' \(fit\), 'b' \(fit\)",
         ),
         ({"a": "fit", "noise": "far"}, "exactly one split of role id"),
-        ({"a": "fit", "test": "id"}, "at least one split of role near or far"),
+        ({"a": "fit", "test": "id"}, "at least one split of role near, far or mixed"),
         (
             {"a": "fit", "v": "val", "w": "val", "test": "id", "noise": "near"},
             "exactly one split of role val",

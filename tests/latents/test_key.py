@@ -66,6 +66,18 @@ EXAMPLES = [
         "boxes/weighted_logits/a", "boxes.weighted_logits/a",
     ),
     (("distance", "a", "box"), "boxes.distance/a", "NKC", "boxes/distance/a", "boxes.distance/a"),
+    (("ood",), "ood", "N", "ood", "ood"),
+    (("ood", "", "cell"), "cells.ood", "NK", "cells/ood", "cells.ood"),
+    (("masks",), "masks", "NHW", "masks", "masks"),
+    (("count", "", "cell"), "cells.count", "N", "cells/count", "cells.count"),
+    (("count", "", "object"), "objects.count", "N", "objects/count", "objects.count"),
+    (("place", "", "cell"), "cells.place", "NK2", "cells/place", "cells.place"),
+    (("xyxy", "", "box"), "boxes.xyxy", "NK4", "boxes/xyxy", "boxes.xyxy"),
+    (("confidence", "", "box"), "boxes.confidence", "NK", "boxes/confidence", "boxes.confidence"),
+    (
+        ("predictions", "", "box"), "boxes.predictions", "NK", "boxes/predictions",
+        "boxes.predictions",
+    ),
 ]  # fmt: skip
 
 
@@ -93,7 +105,7 @@ def test_a_key_comes_back_from_its_text(parts, text):
 
 def test_every_kind_has_an_example_for_images():
     assert {parts[0] for parts, *_ in EXAMPLES if len(parts) < 3} == set(KINDS)
-    assert {parts[0] for parts, *_ in EXAMPLES if len(parts) == 3} == set(KINDS) - {"head"}
+    assert {parts[0] for parts, *_ in EXAMPLES if len(parts) == 3} == set(KINDS) - {"head", "masks"}
 
 
 @pytest.mark.parametrize(("parts", "text"), [example[:2] for example in EXAMPLES])
@@ -132,7 +144,7 @@ def test_what_the_values_of_an_array_depend_on(kind):
     expected = {"scores": "settings"} | dict.fromkeys(
         ("dirichlet", "density", "distance", "weighted_logits"), "head"
     )
-    expected |= dict.fromkeys(("labels", "ids", "hashes"), "data")
+    expected |= dict.fromkeys(("labels", "ids", "hashes", "ood", "masks"), "data")
     expected |= dict.fromkeys(("features", "mc.features", "mc.entropy"), "reduction")
     assert KINDS[kind].made_by == expected.get(kind, "model")
 
@@ -143,7 +155,7 @@ def test_what_the_values_of_an_array_depend_on(kind):
         (("logit",), "'logit'; did you mean 'logits'"),
         (("feature", "a"), "'feature/a'; did you mean 'features/<name>'"),
         (("cells.logits",), "'cells.logits'; did you mean "),
-        (("mc",), "'mc'; known: 'density/<name>', 'dirichlet/<name>', "),
+        (("mc",), "'mc'; known: 'confidence', 'count', "),
         (("", "a"), "'/a'; known: "),
         (("logits", "", "pixel"), "'pixel.logits'; did you mean 'mc.logits' or 'logits'"),
         (("head", "", "cell"), "'cells.head'; "),
@@ -152,7 +164,7 @@ def test_what_the_values_of_an_array_depend_on(kind):
         (("features", "", "box"), "'boxes.features'; "),
         (("features", "a/b"), "'features/a/b'; did you mean 'features/<name>'"),
         (("features", "/"), "'features//'; did you mean 'features/<name>'"),
-        (("scores", "a/b", "cell"), "'cells.scores/a/b'; known: 'density/<name>', "),
+        (("scores", "a/b", "cell"), "'cells.scores/a/b'; known: "),
     ],
 )
 def test_parts_that_make_no_key_are_refused(parts, message):

@@ -38,35 +38,38 @@ def test_a_long_curve_is_thinned_but_keeps_its_area():
 
 def test_the_roc_legend_names_each_split_with_auroc_and_interval(comparison):
     result = comparison.results[0]
-    axes = plots.roc(result, "id_test", "peak · logits").axes[0]
+    axes = plots.roc(result, comparison.sides(result), "peak · logits").axes[0]
     row = result.rows[0]
     expected = f"close (near)  {row.auroc:.3f} [{row.auroc_low:.3f}, {row.auroc_high:.3f}]"
     assert labels(axes)[0] == expected
     assert len(labels(axes)) == 3
-    assert "id_test" in axes.get_xlabel()
+    assert axes.get_xlabel() == "share of ID flagged as OOD"
     assert axes.get_ylabel() == "share of OOD caught"
     assert axes.get_title(loc="left") == "peak · logits"
 
 
 def test_near_and_far_have_different_lines(comparison):
-    axes = plots.roc(comparison.results[0], "id_test", "").axes[0]
+    result = comparison.results[0]
+    axes = plots.roc(result, comparison.sides(result), "").axes[0]
     styles = {line.get_label().split()[0]: line.get_linestyle() for line in axes.lines[1:]}
     assert styles["close"] != styles["noise"] == styles["texture"]
 
 
 def test_the_histogram_shows_every_row_of_every_split(comparison):
-    axes = plots.histogram(comparison.results[1], "id_test", "").axes[0]
+    result = comparison.results[1]
+    axes = plots.histogram(result, comparison.sides(result), "").axes[0]
     drawn = {
         patch.get_label().partition(",")[0]: patch.get_data().values.sum() for patch in axes.patches
     }
-    names = ["id_test (id)", "close (near)", "noise (far)", "texture (far)"]
+    names = ["ID", "close (near)", "noise (far)", "texture (far)"]
     assert drawn == pytest.approx(dict.fromkeys(names, 1.0))
 
 
 def test_outliers_do_not_squeeze_the_histogram_flat_and_that_is_said(comparison):
     result = comparison.results[1]
     far = {**result.scores, "noise": result.scores["noise"] * 1e6}
-    axes = plots.histogram(type(result)(**{**vars(result), "scores": far}), "id_test", "").axes[0]
+    changed = dataclasses.replace(result, scores=far)
+    axes = plots.histogram(changed, comparison.sides(changed), "").axes[0]
     id_scores = result.scores["id_test"]
     low, high = axes.get_xlim()
     assert (np.ptp(id_scores)) / (high - low) > 0.05
@@ -77,7 +80,7 @@ def test_id_and_near_rows_fill_the_histogram_however_far_the_others_are(comparis
     result = comparison.results[1]
     scores = {**result.scores, "noise": result.scores["noise"] * 50, "close": np.r_[0.0:20.0:70j]}
     changed = dataclasses.replace(result, scores=scores)
-    axes = plots.histogram(changed, "id_test", "").axes[0]
+    axes = plots.histogram(changed, comparison.sides(changed), "").axes[0]
     low, high = axes.get_xlim()
     kept = np.concatenate([scores["id_test"], scores["close"]])
     assert np.ptp(np.clip(kept, low, high)) / (high - low) > 0.8
@@ -91,20 +94,19 @@ def test_id_and_near_rows_fill_the_histogram_however_far_the_others_are(comparis
 def test_a_name_is_drawn_as_it_is_written(comparison):
     result = comparison.results[0]
     rows = (dataclasses.replace(result.rows[0], split="a$_\x1b[31m$"),)
-    odd = dataclasses.replace(
-        result, rows=rows, scores={**result.scores, rows[0].split: np.ones(3)}
-    )
-    for figure in (plots.roc(odd, "id_test", "$\\x$"), plots.histogram(odd, "id_test", "$\\x$")):
+    odd = dataclasses.replace(result, rows=rows)
+    sides = {rows[0].split: (result.scores["id_test"], np.ones(3))}
+    for figure in (plots.roc(odd, sides, "$\\x$"), plots.histogram(odd, sides, "$\\x$")):
         figure.draw_without_rendering()  # an error where it takes the name for a formula
         assert figure.axes[0].get_title(loc="left") == r"\$\x\$"
-    assert labels(plots.roc(odd, "id_test", "").axes[0])[0].startswith(r"a\$_\x1b[31m\$ (near)")
+    assert labels(plots.roc(odd, sides, "").axes[0])[0].startswith(r"a\$_\x1b[31m\$ (near)")
 
 
 def test_equal_scores_can_be_drawn(comparison):
     result = comparison.results[1]
     flat = {name: np.ones_like(values) for name, values in result.scores.items()}
-    same = type(result)(**{**vars(result), "scores": flat})
-    low, high = plots.histogram(same, "id_test", "").axes[0].get_xlim()
+    same = dataclasses.replace(result, scores=flat)
+    low, high = plots.histogram(same, comparison.sides(same), "").axes[0].get_xlim()
     assert low < 1 < high
 
 

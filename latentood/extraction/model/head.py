@@ -1,13 +1,11 @@
-"""The logits of a model and the linear layer that makes them."""
+"""The logits in the output of a model, and the linear layer that makes them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from latentood.errors import ModelError, suggest
@@ -15,6 +13,18 @@ from latentood.errors import ModelError, suggest
 
 def select_logits(output: Any, field: str | None) -> Tensor:
     """Take the logits (B, C) out of the output of a model, at a field or index if one is named."""
+    logits = output_at(output, field)
+    if logits.dim() != 2:
+        remedy = "; set unit: cell for a segmenter" if logits.dim() == 4 else ""
+        raise ModelError(
+            f"the logits must be (B, C), got {tuple(logits.shape)}; "
+            f"name another field with model.output:{remedy}"
+        )
+    return logits
+
+
+def output_at(output: Any, field: str | None) -> Tensor:
+    """Take a tensor out of the output of a model, at a field or index if one is named."""
     if field is not None:
         output = _field(output, field)
     if not isinstance(output, Tensor):
@@ -23,11 +33,6 @@ def select_logits(output: Any, field: str | None) -> Tensor:
         raise ModelError(
             f"the model's output must be a tensor of logits, got "
             f"{type(output).__name__}{known}; name the field with model.output:"
-        )
-    if output.dim() != 2:
-        raise ModelError(
-            f"the logits must be (B, C), got {tuple(output.shape)}; "
-            "name another field with model.output:"
         )
     return output
 
@@ -54,42 +59,6 @@ def _field_names(output: Any) -> list[str]:
     return []
 
 
-def find_head(
-    model: nn.Module, batch: Tensor, *, named: str | None = None, output: str | None = None
-) -> str | None:
-    """Find the linear layer whose output is the logits.
-
-    Returns:
-        Its dotted name, or ``named`` once that is checked; ``None`` if no linear layer gives them.
-
-    Raises:
-        ModelError: The named module does not exist or is not linear.
-    """
-    linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    if named is not None:
-        if named not in linear:
-            raise ModelError(f"head {named!r}: must name a linear layer; {suggest(named, linear)}")
-        return named
-    outputs: dict[str, Tensor] = {}
-    with ExitStack() as hooks, torch.inference_mode():
-        for name, module in linear.items():
-
-            def take(m: nn.Module, args: Any, out: Tensor, name: str = name) -> None:
-                outputs[name] = out
-
-            hooks.callback(module.register_forward_hook(take).remove)
-        logits = select_logits(model(batch), output)
-    require_finite(model, logits)
-    return next(
-        (
-            n
-            for n, out in reversed(outputs.items())
-            if out.shape == logits.shape and out.equal(logits)
-        ),
-        None,
-    )
-
-
 def require_finite(model: nn.Module, logits: Tensor) -> None:
     """Refuse logits that are not finite, and name the weights that are not."""
     if bool(logits.isfinite().all()):
@@ -104,9 +73,12 @@ def require_finite(model: nn.Module, logits: Tensor) -> None:
 
 
 def linear_layer(model: nn.Module, name: str) -> tuple[Tensor, Tensor]:
-    """Give weight (C, D) and bias (C,) of a linear layer; zeros where it has no bias."""
+    """Give weight (C, D) and bias (C,) of a linear layer, or of a 1×1 convolution.
+
+    The bias is zeros where it has none.
+    """
     layer = model.get_submodule(name)
-    if not isinstance(layer, nn.Linear):
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
         raise ModelError(f"head {name!r}: must be a linear layer, got {type(layer).__name__}")
-    bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
-    return layer.weight, bias
+    weight = layer.weight.flatten(1)
+    return weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias

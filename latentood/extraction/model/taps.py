@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from latentood.errors import ModelError, suggest
+from latentood.extraction.model.grid import CellFeatures, Grid
 from latentood.extraction.model.reductions import REDUCTIONS, Reduction
 from latentood.latents import PENULTIMATE, Key
 from latentood.latents.key import NETWORK
@@ -80,6 +81,27 @@ def _of_predictions(model: nn.Module) -> Iterator[Tap]:
         for field in head.gives:
             key = Key(KINDS[field], NETWORK)
             yield Tap(key, ATTACHED, None, REDUCTIONS.build("mean"), field=field)
+
+
+def key_of(layer: str) -> Key:
+    """Name the array of a layer's output; of cells and of a head, a layer is named by its key."""
+    return layer if isinstance(layer, Key) else Key("features", layer)
+
+
+def pass_key(kind: str, layer: str) -> Key:
+    """Name an array about the passes of a layer, or of the logits, of the same unit."""
+    key = key_of(layer)
+    return Key(kind, key.layer, key.unit)
+
+
+def with_cells(taps: Sequence[Tap], grid: Grid) -> tuple[Tap, ...]:
+    """Capture layers at the cells of a grid as well, under keys of that unit."""
+    how = CellFeatures(rows=grid.rows, columns=grid.columns)
+    layers = (tap for tap in taps if key_of(tap.layer).kind == "features")
+    return (
+        *taps,
+        *(replace(t, layer=Key("features", t.layer, "cell"), reduction=how) for t in layers),
+    )
 
 
 class Capture:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from latentood.errors import ModelError, one_line, suggest
+from latentood.extraction.model.readout import Readout
 from latentood.extraction.model.reductions import Mean
-from latentood.extraction.model.taps import Tap
+from latentood.extraction.model.taps import Tap, key_of
 from latentood.extraction.passes.engines import Captured, Noisy, Pooled, Repeated, Vmapped
 from latentood.extraction.passes.noise import Mask, row_keys
 from latentood.extraction.passes.sites import ModuleSite, find_sites
-from latentood.latents import PENULTIMATE, Key
+from latentood.latents import PENULTIMATE
 from latentood.pipeline.schema import MonteCarlo
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _TRIAL_PASSES = 3
 def choose_engine(
     model: nn.Module,
     taps: Sequence[Tap],
-    output: str | None,
+    readout: Readout,
     config: MonteCarlo,
     head: str | None,
     batch: Tensor,
@@ -45,7 +46,7 @@ def choose_engine(
     sites = find_sites(model, config, batch)
     keys = row_keys(0, torch.arange(len(batch), device=batch.device))
     every = frozenset(tap.layer for tap in taps)
-    repeated = Repeated(model, taps, output, sites, config.passes, every)
+    repeated = Repeated(model, taps, readout, sites, config.passes, every)
     trial = replace(repeated, passes=_TRIAL_PASSES)
     truth = trial.run(batch, keys)
     if not agree(trial.run(batch, keys), truth):
@@ -59,7 +60,7 @@ def choose_engine(
     if pooled is not None and _agree(pooled, truth, batch, keys):
         log.info("passes: masked pooling as a matrix product")
         return pooled
-    vmapped = Vmapped(model, taps, output, sites, config.passes, repeated.varying)
+    vmapped = Vmapped(model, taps, readout, sites, config.passes, repeated.varying)
     if _agree(vmapped, truth, batch, keys):
         log.info("passes: vmap over everything behind %s", sites[0].where)
         return vmapped
@@ -70,7 +71,7 @@ def choose_engine(
 def varying_layers(truth: Captured, wanted: Iterable[str] | None) -> frozenset[str]:
     """List the layers that differ between passes, and check that something does."""
     # What a head gives beside the logits, named by its key, is kept of the forward without noise.
-    layers = ((n, values) for n, values in truth.mc_features.items() if not isinstance(n, Key))
+    layers = ((n, v) for n, v in truth.mc_features.items() if key_of(n).kind == "features")
     different = {n for n, values in layers if not _constant(values)}
     if truth.mc_logits is None or (_constant(truth.mc_logits) and not different):
         raise ModelError(
@@ -90,7 +91,7 @@ def varying_layers(truth: Captured, wanted: Iterable[str] | None) -> frozenset[s
                 f"monte_carlo.layers {layer!r}: does not vary over the passes; layers "
                 f"that do: {', '.join(sorted(different)) or 'none'}"
             )
-    return frozenset(wanted)
+    return frozenset(n for n in different if key_of(n).layer in set(wanted))
 
 
 def _constant(passes: Tensor) -> bool:
@@ -111,7 +112,7 @@ def _pooled(plain: Repeated, head: str | None, batch: Tensor) -> Pooled | None:
         if tap.layer in plain.varying and tap.layer != PENULTIMATE and not of_site:
             return None
     engine = Pooled(
-        plain.model, plain.taps, plain.output, plain.sites, plain.passes, plain.varying,
+        plain.model, plain.taps, plain.readout, plain.sites, plain.passes, plain.varying,
         site, site.noise, linear,
     )  # fmt: skip
     return engine if _pools_into_head(engine, batch) else None

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from latentood.extraction.model.head import select_logits
+from latentood.extraction.model.readout import Readout
 from latentood.extraction.model.taps import Tap, capture
 from latentood.extraction.passes.noise import OFF, Mask
 from latentood.extraction.passes.sites import ModuleSite, Pass, Site, noisy
@@ -37,10 +37,10 @@ from latentood.extraction.passes.sites import ModuleSite, Pass, Site, noisy
 class Captured:
     """The outputs of a model for one batch."""
 
-    logits: Tensor  # (B, C)
-    features: dict[str, Tensor]  # layer → (B, D), noise off
-    mc_logits: Tensor | None = None  # (B, T, C); None without passes
-    mc_features: dict[str, Tensor] = field(default_factory=dict)  # varying layer → (B, T, D)
+    logits: Tensor  # (B, C), of cells (B, K, C)
+    features: dict[str, Tensor]  # layer → (B, D) or (B, K, D), noise off
+    mc_logits: Tensor | None = None  # (B, T, …) of these; None without passes
+    mc_features: dict[str, Tensor] = field(default_factory=dict)  # varying layer → (B, T, …)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Engine(ABC):
 
     model: nn.Module  # in eval mode
     taps: Sequence[Tap]
-    output: str | None  # field of the model's output that holds the logits
+    readout: Readout  # takes the logits out of the model's output
 
     @abstractmethod
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
@@ -58,7 +58,7 @@ class Engine(ABC):
     def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the model once, noise as the active hooks have it."""
         with capture(self.model, self.taps) as captured:
-            logits = select_logits(self.model(batch), self.output)
+            logits = self.readout.logits(self.model(batch))
         return logits, captured.outputs
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from latentood.errors import ModelError, one_line
 from latentood.extraction.model.head import select_logits
+from latentood.extraction.model.readout import RowLogits
 from latentood.extraction.model.taps import Tap, capture, check_calls
 from latentood.extraction.passes.engine_choice import agree, varying_layers
 from latentood.extraction.passes.engines import Captured, Noisy
@@ -100,7 +101,7 @@ def choose_members(
             computes.
     """
     every = frozenset(tap.layer for tap in taps)
-    engine = Members(model, taps, None, (), len(model.members), every)
+    engine = Members(model, taps, RowLogits(None), (), len(model.members), every)
     _compare(engine, batch)
     truth = engine.run(batch, torch.arange(len(batch)))
     whole = Captured(select_logits(model(batch), None), {})

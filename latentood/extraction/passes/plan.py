@@ -6,14 +6,16 @@ output there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from latentood.extraction.model.head import find_head, require_finite, select_logits
-from latentood.extraction.model.taps import capture, check_calls, make_taps
+from latentood.extraction.model.grid import Grid
+from latentood.extraction.model.head import require_finite
+from latentood.extraction.model.readout import CellLogits, Readout, RowLogits, find_head
+from latentood.extraction.model.taps import capture, check_calls, make_taps, with_cells
 from latentood.extraction.passes.engine_choice import choose_engine
 from latentood.extraction.passes.engines import Engine, Noisy, Plain
 from latentood.extraction.passes.members import MEMBERS, choose_members, prefix, within
@@ -52,24 +54,41 @@ def make_plan(model: nn.Module, pipeline: Pipeline, batch: Tensor) -> Plan:
     Raises:
         ModelError: A layer, the head or the stochastic part is not as the pipeline says.
     """
-    output = pipeline.model.output
+    readout = readout_of(pipeline, batch)
     network = networks_of(model)[0]
-    head = find_head(network, batch, named=pipeline.head, output=output)
+    head = find_head(network, batch, readout, named=pipeline.head)
     taps = make_taps(network, pipeline.layers, head)
     if isinstance(model, Ensemble):  # layers and head are those of member 0
-        head, taps, output = head and prefix(0) + head, within(0, taps), None
+        head, taps = head and prefix(0) + head, within(0, taps)
+        readout = replace(readout, field=None)
+    if isinstance(readout, CellLogits):
+        taps = with_cells(taps, readout.grid)
     with capture(model, taps) as captured:
-        logits = select_logits(model(batch), output)
+        logits = readout.logits(model(batch))
     require_finite(model, logits)
     check_calls(taps, captured.calls)
     shapes = {layer: tuple(values.shape[1:]) for layer, values in captured.outputs.items()}
     attached = getattr(model, ATTACHED, None)
-    readout = describe(attached) if isinstance(attached, UncertaintyHead) else None
+    described = describe(attached) if isinstance(attached, UncertaintyHead) else None
     if pipeline.monte_carlo is None:
-        return Plan(Plain(model, taps, output), head, logits.shape[1], shapes, (), readout)
+        engine: Engine = Plain(model, taps, readout)
+        return Plan(engine, head, logits.shape[-1], shapes, (), described)
     if isinstance(model, Ensemble) and pipeline.monte_carlo.activate == MEMBERS:
-        engine: Noisy = choose_members(model, taps, pipeline.monte_carlo, batch)
+        noisy: Noisy = choose_members(model, taps, pipeline.monte_carlo, batch)
     else:
-        engine = choose_engine(model, taps, output, pipeline.monte_carlo, head, batch)
-    varying = tuple(layer for layer in shapes if layer in engine.varying)
-    return Plan(engine, head, logits.shape[1], shapes, varying, readout)
+        noisy = choose_engine(model, taps, readout, pipeline.monte_carlo, head, batch)
+    varying = tuple(layer for layer in shapes if layer in noisy.varying)
+    return Plan(noisy, head, logits.shape[-1], shapes, varying, described)
+
+
+def readout_of(pipeline: Pipeline, batch: Tensor) -> Readout:
+    """Choose what is taken for the logits, for inputs like these (B, …).
+
+    Raises:
+        ConfigError: The grid of cells does not divide them.
+    """
+    field = pipeline.model.output
+    if pipeline.unit == "cell":
+        grid = Grid.over(tuple(batch.shape[1:]), pipeline.cells.stride)
+        return CellLogits(field, grid)
+    return RowLogits(field)

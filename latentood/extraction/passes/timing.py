@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 import torch
@@ -15,6 +16,9 @@ log = logging.getLogger(__name__)
 
 CPU_BATCH = 50
 GPU_BATCH = 256
+_MAP_PIXELS = 1 << 21  # of a batch of images whose maps are kept, over all passes, on a CPU
+_CPU_PIXELS = 1 << 21  # of a batch whose maps are kept, over all passes: 96 MiB with 12 classes
+_GPU_PIXELS = 1 << 23
 _CPU_SIZES = (8, 16, 32, 50, 64, 128, 256)
 _GPU_SIZES = (64, 128, 256, 512, 1024)
 
@@ -29,7 +33,7 @@ def choose_batch_size(wanted: int | str | None, engine: Engine, row: Tensor) -> 
     if isinstance(wanted, int):
         return wanted
     if wanted is None:
-        return CPU_BATCH if on_cpu else GPU_BATCH
+        return _usual(engine, row)
     timed: dict[int, float] = {}
     for size in _CPU_SIZES if on_cpu else _GPU_SIZES:
         try:
@@ -41,6 +45,16 @@ def choose_batch_size(wanted: int | str | None, engine: Engine, row: Tensor) -> 
     figures = ", ".join(f"{size}: {1 / seconds:,.0f} rows/s" for size, seconds in timed.items())
     log.info("batch size %d is the fastest here (%s)", best, figures)
     return best
+
+
+def _usual(engine: Engine, row: Tensor) -> int:
+    """Give the default of the device; fewer images where maps are kept of each in all passes."""
+    on_cpu = row.device.type == "cpu"
+    usual, pixels = (CPU_BATCH, _CPU_PIXELS) if on_cpu else (GPU_BATCH, _GPU_PIXELS)
+    if engine.readout.key.unit == "image":
+        return usual
+    of_image = math.prod(row.shape[-2:]) * (1 + getattr(engine, "passes", 0))
+    return max(1, min(usual, pixels // of_image))
 
 
 @torch.no_grad()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentood.errors import DataError
+from latentood.extraction.members.cells import CellTargets
+from latentood.extraction.members.chosen import Chosen
+from latentood.extraction.model.taps import key_of, pass_key
 from latentood.extraction.passes.engines import Captured, Engine, Noisy, Plain
 from latentood.extraction.passes.noise import row_keys
 from latentood.extraction.run.inputs import hashes
 from latentood.extraction.run.job import Job
-from latentood.extraction.run.layout import key_of
 from latentood.extraction.scores.schedule import Scorer
-from latentood.latents import HASHES, IDS, LABELS, LOGITS, MC_LOGITS, Key
+from latentood.latents import HASHES, IDS, LABELS, Key
 from latentood.latents.rows import first_not_finite
 from latentood.stats.entropy import kl_entropy
 from latentood.store.schema import SplitSpec, encode_ids
@@ -50,15 +52,14 @@ def compute_block(
     runs_model = any(array.key.about.made_by != "data" for array in spec.arrays)
     at = 0
     while at < stop - start:
-        inputs, labels = next(batches)
+        inputs, targets = next(batches)
         end = at + len(inputs)
         part = {key: values[at:end] for key, values in block.items()}
-        _put_data(part, inputs, labels)
+        keys = row_keys(job.seed(name), torch.arange(start + at, start + end))
+        chosen = _put_data(part, job.cells.get(name), inputs, targets, keys)
         if runs_model:
-            rows = torch.arange(start + at, start + end, device=job.device)
-            keys = row_keys(job.seed(name), rows)
-            moved = _moved(inputs, job.device)
-            for key, values in _compute(job, scorer, block, moved, keys).items():
+            batch = Batch(_moved(inputs, job.device), keys.to(job.device), chosen)
+            for key, values in _compute(job, scorer, block, batch).items():
                 # On a GPU the copy runs on while the next batch is being computed.
                 part[key].copy_(values, non_blocking=True)
         at = end
@@ -81,12 +82,46 @@ def _empty(spec: SplitSpec, rows: int, device: torch.device) -> dict[str, Tensor
     }
 
 
-def _put_data(part: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> None:
-    """Put what comes with the data set into the part of a block that a batch fills."""
+def _put_data(
+    part: dict[str, Tensor],
+    cells: CellTargets | None,
+    inputs: Tensor,
+    targets: Tensor,
+    keys: Tensor,
+) -> Chosen | None:
+    """Put what comes with the data set into the part of a block that a batch fills.
+
+    Returns:
+        The cells that are kept of each image, where there are cells.
+    """
     if LABELS in part:
-        part[LABELS].copy_(labels)
+        part[LABELS].copy_(targets)
     if HASHES in part:
         part[HASHES].copy_(hashes(inputs))
+    if cells is None:
+        return None
+    chosen, arrays = cells.read(targets, keys)
+    for key in arrays.keys() & part.keys():
+        part[key].copy_(arrays[key])
+    return chosen
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are run together."""
+
+    inputs: Tensor  # (B, …)
+    keys: Tensor  # (B,) of their noise
+    cells: Chosen | None  # which are kept of each image, where there are cells
+
+    def halves(self) -> list[Batch]:
+        """Cut it in two."""
+        half = (len(self.inputs) + 1) // 2
+        return [self._rows(0, half), self._rows(half, len(self.inputs))]
+
+    def _rows(self, start: int, stop: int) -> Batch:
+        cells = self.cells and self.cells.rows(start, stop)
+        return Batch(self.inputs[start:stop], self.keys[start:stop], cells)
 
 
 def _moved(inputs: Tensor, device: torch.device) -> Tensor:
@@ -95,41 +130,59 @@ def _moved(inputs: Tensor, device: torch.device) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
 
 
-def _compute(
-    job: Job, scorer: Scorer, wanted: Container[str], inputs: Tensor, keys: Tensor
-) -> dict[str, Tensor]:
+def _compute(job: Job, scorer: Scorer, wanted: Container[str], batch: Batch) -> dict[str, Tensor]:
     """Compute a batch; where GPU memory does not suffice, in halves, with the same masks."""
     try:
         with job.precision():
             with torch.no_grad():
-                captured = narrowed(job.plan.engine, wanted).run(inputs, keys)
-            scores = scorer.run(inputs, captured.logits)
+                captured = narrowed(job.plan.engine, wanted).run(batch.inputs, batch.keys)
+            scores = scorer.run(batch.inputs, captured.logits)
         with torch.no_grad():
-            return _outputs(captured, wanted) | scores
+            logits = job.plan.engine.readout.key
+            return _outputs(captured, logits, wanted, batch.cells) | scores
     except torch.cuda.OutOfMemoryError:
-        if len(inputs) == 1:
+        if len(batch.inputs) == 1:
             raise
-    log.warning("out of GPU memory with %d rows; going on with halves", len(inputs))
+    log.warning("out of GPU memory with %d rows; going on with halves", len(batch.inputs))
     torch.cuda.empty_cache()
-    half = (len(inputs) + 1) // 2
-    halves = zip(inputs.split(half), keys.split(half), strict=True)
-    parts = [_compute(job, scorer, wanted, *part) for part in halves]
+    parts = [_compute(job, scorer, wanted, part) for part in batch.halves()]
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def _outputs(captured: Captured, wanted: Container[str]) -> dict[str, Tensor]:
+def _outputs(
+    captured: Captured, logits: Key, wanted: Container[str], cells: Chosen | None
+) -> dict[str, Tensor]:
     """Put the outputs of a batch under the keys of the cache, and compute their entropies."""
-    arrays: dict[str, Tensor] = {LOGITS: captured.logits}
-    if captured.mc_logits is not None:
-        arrays[MC_LOGITS] = captured.mc_logits
+    arrays: dict[str, Tensor] = {logits: captured.logits}
     arrays |= {key_of(layer): values for layer, values in captured.features.items()}
-    arrays |= {Key("mc.features", layer): values for layer, values in captured.mc_features.items()}
-    arrays = {key: values for key, values in arrays.items() if key in wanted}
-    for layer, values in captured.mc_features.items():
-        if Key("mc.entropy", layer) in wanted:
-            entropy = kl_entropy(values.flatten(2))
-            arrays[Key("mc.entropy", layer)] = entropy.reshape(values[:, 0].shape)
+    arrays = {key: _kept(Key.parse(key), v, cells) for key, v in arrays.items() if key in wanted}
+    passes = {pass_key("mc.features", n): values for n, values in captured.mc_features.items()}
+    if captured.mc_logits is not None:
+        passes[pass_key("mc.logits", logits)] = captured.mc_logits
+    for key, values in passes.items():
+        entropy = Key("mc.entropy", key.layer, key.unit) if key.layer else None
+        if key not in wanted and entropy not in wanted:
+            continue
+        kept = _kept(key, values, cells)
+        if key in wanted:
+            arrays[key] = kept
+        if entropy is not None and entropy in wanted:
+            arrays[entropy] = _entropy(kept, cells if key.unit == "cell" else None)
     return arrays
+
+
+def _kept(key: Key, values: Tensor, cells: Chosen | None) -> Tensor:
+    """Keep of all cells those that were chosen: (B, K, …), or (B, K, T, …) of passes."""
+    if key.unit != "cell" or cells is None:
+        return values
+    return cells.take(values.transpose(1, 2) if key.of_passes else values)
+
+
+def _entropy(values: Tensor, cells: Chosen | None) -> Tensor:
+    """Give the entropies over passes: (B, T, …) → (B, …), of cells (B, K, T, …) → (B, K, …)."""
+    rows = values if cells is None else values.flatten(0, 1)
+    entropy = kl_entropy(rows.flatten(2)).reshape(rows[:, 0].shape)
+    return entropy if cells is None else cells.cleared(entropy.unflatten(0, values.shape[:2]))
 
 
 def _require_finite(key: str, values: Tensor, name: str, start: int, ids: Sequence[str]) -> None:
@@ -151,14 +204,14 @@ def narrowed(engine: Engine, wanted: Container[str]) -> Engine:
     """
 
     def followed(layer: str) -> bool:
-        return not isinstance(layer, Key) and (
-            Key("mc.features", layer) in wanted or Key("mc.entropy", layer) in wanted
-        )
+        kinds = ("mc.features", "mc.entropy")
+        of_layer = key_of(layer).kind == "features"
+        return of_layer and any(pass_key(kind, layer) in wanted for kind in kinds)
 
     taps = [t for t in engine.taps if key_of(t.layer) in wanted or followed(t.layer)]
     if not isinstance(engine, Noisy):
         return replace(engine, taps=taps)
     varying = frozenset(filter(followed, engine.varying))
-    if not varying and MC_LOGITS not in wanted:
-        return Plain(engine.model, taps, engine.output)
+    if not varying and pass_key("mc.logits", engine.readout.key) not in wanted:
+        return Plain(engine.model, taps, engine.readout)
     return replace(engine, taps=taps, varying=varying)

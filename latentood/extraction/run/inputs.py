@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from latentood.data.items import NO_LABEL, split_item
 from latentood.data.names import names_of
-from latentood.data.targets import CLASS_NUMBERS, TargetError, TargetKind, lists
+from latentood.data.targets import CLASS_NUMBERS, Boxes, Masks, TargetError, TargetKind, lists
 from latentood.errors import ConfigError, DataError, one_line
-from latentood.pipeline.schema import Pipeline
+from latentood.pipeline.schema import Pipeline, SplitConfig
 from latentood.pipeline.sections import DataSet
 from latentood.pipeline.targets import build
 
@@ -45,6 +45,7 @@ class Inputs(Dataset[tuple[Tensor, Any]]):
     input: str | None = None  # field of the input, for items that are mappings
     label: str | None = None  # field of the label, likewise
     kind: TargetKind = CLASS_NUMBERS  # what a target is
+    optional: bool = False  # whether items may come without a target, then NO_LABEL
 
     def __len__(self) -> int:
         return self.size
@@ -57,17 +58,23 @@ class Inputs(Dataset[tuple[Tensor, Any]]):
         """Load one row; an error names split, row and file."""
         with self._located(row):
             value, target = split_item(self.source[self.place(row)], self.input, self.label)
+            kind = self._kind_of(target)
             if self.transform is not None:
-                value, target = self.kind.transform(self.transform, value, target)
+                value, target = kind.transform(self.transform, value, target)
             value = _as_tensor(value)
         if row and not self.kind.lists and value.shape != self.shape:
             raise DataError(
                 f"split {self.name!r}: all inputs must have the shape of row 0, "
                 f"{tuple(self.shape)}, got {tuple(value.shape)} in row {row} "
-                f"({self.id_of(row)}); add torchvision.transforms.Resize to the transform"
+                f"({self.id_of(row)}); add torchvision.transforms.{self._fitting} to the transform"
             )
         with self._located(row):
-            return value, self.kind.read(target, value, self.classes)
+            return value, kind.read(target, value, self.classes)
+
+    def _kind_of(self, target: Any) -> TargetKind:
+        """Say what a target is: without one, that of an item without a label."""
+        absent = self.optional and isinstance(target, int) and target == NO_LABEL
+        return CLASS_NUMBERS if absent else self.kind
 
     def target(self, row: int) -> Any:
         """Load the target of one row as the data set has it, before any transform."""
@@ -90,6 +97,11 @@ class Inputs(Dataset[tuple[Tensor, Any]]):
                 f"split {self.name!r}: row {row} ({self.id_of(row)}) cannot be read: "
                 f"{one_line(error)}; mend or remove it"
             ) from error
+
+    @property
+    def _fitting(self) -> str:
+        moves = self.kind is not CLASS_NUMBERS
+        return "v2.Resize, or v2.Pad or v2.CenterCrop," if moves else "Resize"
 
     @property
     def collate(self) -> Callable[[Any], Any] | None:
@@ -119,8 +131,9 @@ class Inputs(Dataset[tuple[Tensor, Any]]):
         return [self.id_of(row) for row in range(self.size)]
 
     def has_labels(self) -> bool:
-        """Test whether items come with labels."""
-        return bool(self[0][1] != NO_LABEL)
+        """Test whether items come with labels, masks or boxes."""
+        target = self[0][1]
+        return not (isinstance(target, int) and target == NO_LABEL)
 
     def fingerprint(self) -> str:
         """Digest size, ids and the inputs of a few rows; a random transform is a DataError."""
@@ -129,7 +142,7 @@ class Inputs(Dataset[tuple[Tensor, Any]]):
         for row in np.unique(np.linspace(0, self.size - 1, _PROBES).astype(int)).tolist():
             value, label = self[row]
             digest.update(_bytes(value))
-            digest.update(str(label).encode())
+            digest.update(_bytes(label) if isinstance(label, Tensor) else str(label).encode())
             if row == 0 and _bytes(self[0][0]) != _bytes(value):
                 raise DataError(
                     f"split {self.name!r}: row 0 differs between two reads; remove random "
@@ -171,11 +184,23 @@ def _named(split: str, batches: Iterable[Any]) -> Iterator[Any]:
 def open_inputs(pipeline: Pipeline, name: str, *, limit: int | None) -> Inputs:
     """Build the data set of a split; its labels may still be anything.
 
+    Of cells and boxes the targets are masks and boxes, where a split has any.
+
     Raises:
         ConfigError: Its target cannot be built.
         DataError: It has no length or no rows.
     """
-    return open_split(pipeline, name, pipeline.splits[name], limit=limit)
+    config = pipeline.splits[name]
+    inputs = open_split(pipeline, name, config, limit=limit, kind=_kind(pipeline, config))
+    return replace(inputs, optional=pipeline.unit != "image")
+
+
+def _kind(pipeline: Pipeline, config: SplitConfig) -> TargetKind:
+    """Choose what the targets of a split are."""
+    if pipeline.unit == "cell":
+        ignored, *more = config.ood.ignore
+        return Masks(ignored, (*more, *config.ood.mask_values))
+    return Boxes() if pipeline.unit == "box" else CLASS_NUMBERS
 
 
 def open_split(

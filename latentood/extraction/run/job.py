@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from latentood.device import resolve_device
-from latentood.errors import LatentOODError, ModelError, StoreError, one_line, unknown
+from latentood.errors import DataError, LatentOODError, ModelError, StoreError, one_line, unknown
+from latentood.extraction.members.cells import CellTargets
+from latentood.extraction.model.grid import Grid
 from latentood.extraction.model.head import linear_layer
+from latentood.extraction.model.readout import CellLogits
 from latentood.extraction.model.weights import hash_tensors, load_model
 from latentood.extraction.passes.compiling import compile_parts
 from latentood.extraction.passes.members import with_passes
@@ -42,6 +45,7 @@ class Job:
     origin: Origin  # identifies the run in the cache
     head: tuple[np.ndarray, np.ndarray] | None  # weight (C, D) and bias (C,), if there is a head
     inputs: dict[str, Inputs]  # by split
+    cells: dict[str, CellTargets]  # by split, where there are cells
     specs: dict[str, SplitSpec]  # by split
     scores: Schedule
     device: torch.device  # where the model runs
@@ -92,8 +96,9 @@ def prepare(
             compile_parts(plan.engine, probe)
     scores = Schedule.of(pipeline, TappedModel(plan, probe))
     for name in names:
-        if pipeline.splits[name].role in ("fit", "val", "id"):
+        if pipeline.splits[name].role in ("fit", "val", "id", "mixed"):
             inputs[name] = replace(inputs[name], classes=plan.classes)
+    cells = {name: one for name in names if (one := _cells(pipeline, plan, inputs[name]))}
     wanted = batch_size or pipeline.extract.batch_size
     if wanted == "auto" and store is not None:
         wanted = timed_before(Path(store)) or wanted
@@ -104,7 +109,11 @@ def prepare(
         origin=origin_of(pipeline, weights, size, plan.facts),
         head=_head(plan),
         inputs=inputs,
-        specs={name: lay_out(pipeline, plan, scores, one) for name, one in inputs.items()},
+        cells=cells,
+        specs={
+            name: lay_out(pipeline, plan, scores, one, cells.get(name))
+            for name, one in inputs.items()
+        },
         scores=scores,
         device=where,
         batch_size=size,
@@ -145,6 +154,31 @@ def timed_before(store: Path) -> int | None:
     except (StoreError, KeyError):  # no cache yet, or no usable one
         return None
     return size if isinstance(size, int) else None
+
+
+def _cells(pipeline: Pipeline, plan: Plan, inputs: Inputs) -> CellTargets | None:
+    """Settle what is kept of the cells of a split."""
+    readout = plan.engine.readout
+    if not isinstance(readout, CellLogits):
+        return None
+    config = pipeline.splits[inputs.name]
+    if (grid := Grid.over(tuple(inputs.shape), pipeline.cells.stride)) != readout.grid:
+        raise DataError(
+            f"split {inputs.name!r}: all splits must have images of one size for unit: cell, got "
+            f"{grid.rows} × {grid.columns} cells beside {readout.grid.rows} × "
+            f"{readout.grid.columns}; add torchvision.transforms.v2.Resize to the transform"
+        )
+    return CellTargets(
+        split=inputs.name,
+        role=config.role,
+        ood=config.ood,
+        grid=grid,
+        height=inputs.shape[-2],
+        width=inputs.shape[-1],
+        classes=plan.classes,
+        sample=dict(pipeline.cells.sample).get(config.role),
+        labelled=inputs.has_labels(),
+    )
 
 
 def _head(plan: Plan) -> tuple[np.ndarray, np.ndarray] | None:

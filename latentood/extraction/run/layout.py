@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from latentood.extraction.members.cells import CellTargets
+from latentood.extraction.model.taps import key_of, pass_key
 from latentood.extraction.passes.plan import Plan
 from latentood.extraction.run.inputs import Inputs
 from latentood.extraction.scores.schedule import Schedule
-from latentood.latents import HASHES, IDS, LABELS, LOGITS, MC_LOGITS, Key
+from latentood.latents import HASHES, IDS, LABELS, Key
 from latentood.latents.facts import Origin, canonical
 from latentood.pipeline.schema import Pipeline
 from latentood.store.schema import ArraySpec, SplitSpec
+
+_BLOCK_MEMBERS = 1 << 15
+"""Members of a block: 32 MiB in float32 with 256 channels."""
 
 _RECORDED = ("latentood", "torch", "torchvision", "numpy", "zarr", "numcodecs")
 
@@ -42,32 +47,63 @@ def origin_of(
     }
     if raw["extract"]["compile"]:  # caches without are older than the setting
         fingerprint["compile"] = True
+    if pipeline.unit != "image":
+        fingerprint["unit"] = pipeline.unit
+        section = {"cell": "cells", "box": "boxes"}[pipeline.unit]
+        fingerprint |= {f"{section}.{field}": value for field, value in raw[section].items()}
     fingerprint |= plan or {}
     versions = {name: version(name) for name in _RECORDED} | {"python": platform.python_version()}
     return Origin(pipeline=raw, fingerprint=fingerprint, versions=versions)
 
 
-def lay_out(pipeline: Pipeline, plan: Plan, scores: Schedule, inputs: Inputs) -> SplitSpec:
-    """Lay out the arrays of a split."""
+def lay_out(
+    pipeline: Pipeline, plan: Plan, scores: Schedule, inputs: Inputs, cells: CellTargets | None
+) -> SplitSpec:
+    """Lay out the arrays of a split; ``cells`` says what is kept of its cells, if there are any."""
     config = pipeline.splits[inputs.name]
     split = config.model_dump(mode="json")
+    kept = None if cells is None else cells.kept
+    members = {} if pipeline.unit == "image" else {"ood": split["ood"]}
     return SplitSpec(
         name=inputs.name,
         role=config.role,
         rows=len(inputs),
-        block_rows=min(pipeline.extract.block_rows, len(inputs)),
+        block_rows=min(_block_rows(pipeline, kept), len(inputs)),
         arrays=(
             *_of_rows(pipeline, plan, inputs),
-            *(_of_layer(pipeline, plan, key_of(name), tail) for name, tail in plan.shapes.items()),
-            *_of_passes(pipeline, plan),
+            *([] if cells is None else cells.arrays()),
+            *(_of_layer(pipeline, plan, key, tail) for key, tail in _outputs(plan, kept)),
+            *_of_passes(pipeline, plan, kept),
             *scores.arrays(inputs.name),
         ),
         data={
             "target": split["target"],
             "transform": split["transform"],
             "fingerprint": inputs.fingerprint(),
+            **members,
         },
     )
+
+
+def _block_rows(pipeline: Pipeline, kept: int | None) -> int:
+    """Choose how many images are committed together: fewer where each has many members."""
+    extract = pipeline.extract
+    if kept is None or "block_rows" in extract.model_fields_set:
+        return extract.block_rows
+    return max(1, min(extract.block_rows, _BLOCK_MEMBERS // kept))
+
+
+def _outputs(plan: Plan, kept: int | None) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    """Name what is kept of the forward without noise, and the shape of one row of it."""
+    logits = plan.engine.readout.key
+    yield logits, _tail(logits, (plan.classes,), kept)
+    for layer, shape in plan.shapes.items():
+        key = key_of(layer)
+        yield key, _tail(key, shape[-1:] if key.unit == "cell" else shape, kept)
+
+
+def _tail(key: Key, shape: tuple[int, ...], kept: int | None) -> tuple[int, ...]:
+    return shape if key.unit == "image" or kept is None else (kept, *shape)
 
 
 def _passes(monte_carlo: dict[str, Any] | None) -> dict[str, Any]:
@@ -85,41 +121,35 @@ def _of_rows(pipeline: Pipeline, plan: Plan, inputs: Inputs) -> list[ArraySpec]:
     arrays = [
         ArraySpec(IDS, (width,), "uint8"),
         ArraySpec(HASHES, (), "int64"),
-        ArraySpec(LOGITS, (plan.classes,), pipeline.extract.dtype),
     ]
-    return [*arrays, ArraySpec(LABELS, (), "int64")] if inputs.has_labels() else arrays
+    labelled = pipeline.unit == "image" and inputs.has_labels()
+    return [*arrays, ArraySpec(LABELS, (), "int64")] if labelled else arrays
 
 
-def _of_passes(pipeline: Pipeline, plan: Plan) -> list[ArraySpec]:
+def _of_passes(pipeline: Pipeline, plan: Plan, kept: int | None) -> list[ArraySpec]:
     if (passes := pipeline.monte_carlo) is None:
         return []
     count, bits = passes.passes, pipeline.extract.keep_bits
-    followed = {layer: plan.shapes[layer] for layer in plan.varying}
+    followed = {key: tail for key, tail in _outputs(plan, None) if key in map(key_of, plan.varying)}
     arrays = []
     if "logits" in passes.keep:
-        tail = (count, plan.classes)
-        arrays.append(ArraySpec(MC_LOGITS, tail, pipeline.extract.dtype, keep_bits=bits))
-    if "features" in passes.keep:
-        arrays += [
-            _of_layer(pipeline, plan, Key("mc.features", layer), (count, *shape))
-            for layer, shape in followed.items()
-        ]
-    if "entropy" in passes.keep:
-        arrays += [
-            _of_layer(pipeline, plan, Key("mc.entropy", layer), shape)
-            for layer, shape in followed.items()
-        ]
+        key = pass_key("mc.logits", plan.engine.readout.key)
+        tail = _tail(key, (count, plan.classes), kept)
+        arrays.append(ArraySpec(key, tail, pipeline.extract.dtype, keep_bits=bits))
+    for kind, lead in (("mc.features", (count,)), ("mc.entropy", ())):
+        if kind.removeprefix("mc.") in passes.keep:
+            for layer, shape in followed.items():
+                key = pass_key(kind, layer)
+                arrays.append(_of_layer(pipeline, plan, key, _tail(key, (*lead, *shape), kept)))
     return arrays
 
 
 def _of_layer(pipeline: Pipeline, plan: Plan, key: Key, tail: tuple[int, ...]) -> ArraySpec:
     extract = pipeline.extract
+    if key.kind == "logits":
+        return ArraySpec(key, tail, extract.dtype)
     if key.about.made_by == "head":
         return ArraySpec(key, tail, extract.dtype, canonical(plan.readout))
-    how = next(tap.reduction.name for tap in plan.engine.taps if tap.layer == key.layer)
+    layer = Key("features", key.layer, key.unit)
+    how = next(tap.reduction.name for tap in plan.engine.taps if key_of(tap.layer) == layer)
     return ArraySpec(key, tail, extract.dtype, how, extract.keep_bits)
-
-
-def key_of(layer: str) -> Key:
-    """Name the array of a layer's output; what a head gives is a layer named by its key."""
-    return layer if isinstance(layer, Key) else Key("features", layer)

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from latentood.detectors.families.score_taps.base import Network
 from latentood.errors import ModelError
-from latentood.extraction.model.head import linear_layer, select_logits
+from latentood.extraction.model.head import linear_layer
 from latentood.extraction.model.reductions import Mean
 from latentood.extraction.model.stages import Output, Shape, channels_last, watch
 from latentood.extraction.model.taps import Tap, capture
@@ -57,7 +57,7 @@ class TappedModel(Network):
 
     @override
     def logits(self, inputs: Tensor) -> Tensor:
-        return select_logits(self.model(inputs), self.plan.engine.output).double()
+        return self.plan.engine.readout.logits(self.model(inputs)).double()
 
     @override
     def features(self, layer: str, inputs: Tensor) -> Tensor:

@@ -7,25 +7,26 @@ import torch
 from torch import nn
 
 from latentood.errors import ModelError
-from latentood.extraction.model.head import find_head, linear_layer, select_logits
+from latentood.extraction.model.head import linear_layer, select_logits
+from latentood.extraction.model.readout import RowLogits, find_head
 from tests.extraction.nets import CalledTwice, Conv, DictOutput, NoHead, inputs
 
 
 def test_the_head_is_the_linear_layer_that_gives_the_logits():
-    assert find_head(Conv().eval(), inputs(2)) == "fc"
-    assert find_head(CalledTwice().eval(), inputs(2)) == "fc"
-    assert find_head(DictOutput().eval(), inputs(2), output="logits") == "fc"
-    assert find_head(NoHead().eval(), inputs(2)) is None
+    assert find_head(Conv().eval(), inputs(2), RowLogits(None)) == "fc"
+    assert find_head(CalledTwice().eval(), inputs(2), RowLogits(None)) == "fc"
+    assert find_head(DictOutput().eval(), inputs(2), RowLogits("logits")) == "fc"
+    assert find_head(NoHead().eval(), inputs(2), RowLogits(None)) is None
 
 
 def test_a_linear_layer_followed_by_anything_is_not_the_head():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4), nn.Softmax(dim=1)).eval()
-    assert find_head(model, inputs(2)) is None
+    assert find_head(model, inputs(2), RowLogits(None)) is None
 
 
 def test_a_head_named_wrongly_is_answered_with_the_linear_layers():
     with pytest.raises(ModelError, match="head 'fcc': must name a linear layer; did you mean 'fc'"):
-        find_head(Conv(), inputs(2), named="fcc")
+        find_head(Conv(), inputs(2), RowLogits(None), named="fcc")
 
 
 @dataclass

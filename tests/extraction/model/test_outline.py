@@ -8,8 +8,8 @@ import yaml
 from torch import nn
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
-from latentood.extraction.model.head import find_head
 from latentood.extraction.model.outline import describe, suggested_layers, suggestion
+from latentood.extraction.model.readout import RowLogits, find_head
 from latentood.extraction.passes.modules import stochastic_modules
 from latentood.extraction.passes.plan import make_plan
 from latentood.pipeline.schema import parse_pipeline
@@ -34,7 +34,9 @@ def pipeline(layers=("penultimate",), model="tests.extraction.nets.OwnDropout", 
 def facts_of(model, size=32):
     model.eval().requires_grad_(False)
     batch = torch.randn(1, 3, size, size).expand(2, -1, -1, -1)
-    return describe(model, batch, find_head(model, batch), stochastic_modules(model))
+    return describe(
+        model, batch, find_head(model, batch, RowLogits(None)), stochastic_modules(model)
+    )
 
 
 def suggested(model, size=32):
@@ -286,7 +288,7 @@ def test_hugging_face_models_whose_parts_return_no_tensors_are_looked_through():
     model = transformers.ViTForImageClassification(config).eval()
     batch = torch.randn(2, 3, 32, 32)
     facts = describe(
-        model, batch, find_head(model, batch, output="logits"), stochastic_modules(model)
+        model, batch, find_head(model, batch, RowLogits("logits")), stochastic_modules(model)
     )
     assert suggested_layers(facts) == [
         {"vit.layers.0": "cls"},

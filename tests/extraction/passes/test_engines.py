@@ -41,7 +41,7 @@ def plan(model: nn.Module, passes: dict | None, layers=("conv1", "conv2", "penul
 
 def as_engine(kind, engine):
     return kind(
-        engine.model, engine.taps, engine.output, engine.sites, engine.passes, engine.varying
+        engine.model, engine.taps, engine.readout, engine.sites, engine.passes, engine.varying
     )
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 
 from latentood.errors import DataError, ModelError
-from latentood.extraction.model.head import find_head
+from latentood.extraction.model.readout import RowLogits, find_head
 from latentood.extraction.run.inputs import Inputs, _named
 from latentood.extraction.run.job import model_errors
 
@@ -85,4 +85,4 @@ def test_weights_that_are_not_finite_are_named(name):
     model = nn.Sequential(nn.Linear(4, 3))
     model.get_parameter(name).data[0] = float("nan")
     with pytest.raises(ModelError, match=rf"logits must be finite, .* \({name} of its weights"):
-        find_head(model, torch.zeros(2, 4))
+        find_head(model, torch.zeros(2, 4), RowLogits(None))

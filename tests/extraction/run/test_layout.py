@@ -66,8 +66,8 @@ def test_every_array_is_laid_out_with_how_it_is_made():
     assert [(array.key, array.tail, array.dtype, array.how) for array in spec.arrays] == [
         ("ids", (2,), "uint8", ""),
         ("hashes", (), "int64", ""),
-        ("logits", (4,), "float32", ""),
         ("labels", (), "int64", ""),
+        ("logits", (4,), "float32", ""),
         ("features/conv1", (6,), "float32", "mean"),
         ("features/conv2", (12,), "float32", "mean+std"),
         ("features/penultimate", (6,), "float32", "mean"),

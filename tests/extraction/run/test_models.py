@@ -74,7 +74,12 @@ def test_models_run_on_a_fast_engine_with_the_passes_of_repeated_forwards(
     assert plan.head is not None
     x, keys = torch.randn(3, 3, 32, 32), row_keys(1, torch.arange(3))
     repeated = Repeated(
-        plan.engine.model, plan.engine.taps, None, plan.engine.sites, 2, plan.engine.varying
+        plan.engine.model,
+        plan.engine.taps,
+        plan.engine.readout,
+        plan.engine.sites,
+        2,
+        plan.engine.varying,
     )
     with torch.no_grad():
         got, expected = plan.engine.run(x, keys), repeated.run(x, keys)

@@ -1,0 +1,1 @@
+"""How well the members of images (pixels, cells, boxes) separate OOD from ID."""

@@ -1,0 +1,86 @@
+"""Scores of cells as maps of pixels, in float16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentood.errors import DataError
+from latentood.evaluation.members.histograms import ScoreHistogram
+from latentood.evaluation.metrics import Array
+from latentood.evaluation.truth import Pixels
+
+_LARGEST = 65504.0  # of float16
+_PIXELS = 1 << 22  # of maps made together
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map of scores, increasing, after which float16 tells them apart.
+
+    Without it distances of 1e5 would be infinite, and log densities of 1000.1 and 1000.2 equal.
+    """
+
+    offset: float
+    width: float  # > 0
+
+    @classmethod
+    def of(cls, scores: Array) -> Scale:
+        """Let the median of scores become 0, and the widest of the inner quarters 1."""
+        low, middle, high = np.quantile(scores, (0.25, 0.5, 0.75)).tolist()
+        width = max(high - middle, middle - low)
+        return cls(middle, width if width > 0 else 1.0)
+
+    def apply(self, scores: Array) -> Tensor:
+        """Map scores to float32, within what float16 holds."""
+        values = torch.from_numpy((scores - self.offset) / self.width)
+        return values.clamp(-_LARGEST, _LARGEST).float()
+
+
+def score_maps(scores: Array, pixels: Pixels, scale: Scale) -> Iterator[Tensor]:
+    """Enlarge the scores of cells bilinearly to the size of the masks, some images at a time.
+
+    Args:
+        scores: (M,) of all cells of all images, in order.
+        pixels: Their grid and masks.
+        scale: Brings scores to a range in which float16 is exact enough.
+
+    Yields:
+        (n, H, W) float16 each.
+
+    Raises:
+        DataError: There is not a score for every cell.
+    """
+    count, height, width = pixels.masks.shape
+    if scores.size != count * pixels.rows * pixels.columns:
+        raise DataError(
+            f"score maps: there must be a score for each of {pixels.rows} × {pixels.columns} cells "
+            f"of {count} images, got {scores.size}; leave cells.sample out for scored splits"
+        )
+    grids = scale.apply(scores).view(count, 1, pixels.rows, pixels.columns)
+    for part in grids.split(max(1, _PIXELS // (height * width))):
+        enlarged = part
+        if part.shape[2:] != (height, width):
+            size = (height, width)
+            enlarged = F.interpolate(part, size, mode="bilinear", align_corners=False)
+        yield enlarged[:, 0].half()
+
+
+def pixel_histograms(
+    scores: Array, pixels: Pixels, scale: Scale, *, ids: bool, oods: bool
+) -> Iterator[ScoreHistogram]:
+    """Count the pixels of each image by their scores, those that are ID, OOD, or both."""
+    start = 0
+    states = torch.full((256,), 255, dtype=torch.uint8)
+    states[:2] = torch.tensor([0 if ids else 255, 1 if oods else 255], dtype=torch.uint8)
+    for maps in score_maps(scores, pixels, scale):
+        masks: Any = states[pixels.masks.read(start, start + len(maps)).long()]
+        start += len(maps)
+        for one, mask in zip(maps, masks, strict=True):
+            yield ScoreHistogram.of(one, mask)

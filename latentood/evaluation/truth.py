@@ -1,0 +1,106 @@
+"""What rows are: which are OOD, and of which image each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latentood.errors import DataError
+from latentood.evaluation.metrics import Array
+from latentood.latents import Key, Latents
+from latentood.latents.facts import Role
+from latentood.latents.key import Unit
+from latentood.latents.members import Layout
+from latentood.latents.rows import Rows
+
+ImageScore = Literal["max", "mean", "top3"]
+"""How the scores of members become that of their image."""
+
+_OOD_ROLES: tuple[Role, ...] = ("near", "far")
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pixels of images whose cells are scored."""
+
+    masks: Rows  # (N, H, W) uint8: 0 ID, 1 OOD, 255 neither counts
+    rows: int  # of the grid of cells
+    columns: int
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Which rows of a split are OOD: 0 ID, 1 OOD, 255 neither counts."""
+
+    unit: Unit
+    ood: NDArray[np.uint8]  # (M,)
+    image: NDArray[np.int64]  # (M,), ascending
+    images: int  # N
+    pixels: Pixels | None = None  # where scores of cells are compared pixel by pixel
+
+    @classmethod
+    def of(cls, rows: Latents, role: Role, unit: Unit) -> Truth:
+        """Read what the members of images (N rows) are; without ``ood`` their role says it.
+
+        Raises:
+            DataError: The rows of a split of role mixed do not say whether they are OOD.
+        """
+        key = Key("ood", unit=unit)
+        if role == "mixed" and key not in rows:
+            raise DataError(
+                f"{rows.name}: rows of a split of role mixed must have {key}, got "
+                f"{', '.join(rows.keys())}; extract with targets that say what is OOD, or choose "
+                "another role"
+            )
+        layout = _layout(rows, unit)
+        if key in rows:
+            whole = rows[key].cpu()
+            there = torch.arange(whole.shape[1]) < layout.count[:, None] if whole.dim() > 1 else ...
+            ood = whole[there].numpy()
+        else:
+            ood = np.full(layout.members, role in _OOD_ROLES, dtype=np.uint8)
+        image = layout.image_of().numpy()
+        return cls(unit, ood, image, len(rows), _pixels(rows, unit))
+
+    def of_images(self, rows: Latents, role: Role) -> Truth:
+        """Give the same of the images themselves, for scores of images made of their members'."""
+        return Truth.of(rows, role, "image")
+
+
+def _layout(rows: Latents, unit: Unit) -> Layout:
+    if unit == "image":
+        return Layout(torch.ones(len(rows), dtype=torch.int64))
+    return Layout(rows[Key("count", unit=unit)].cpu())
+
+
+def _pixels(rows: Latents, unit: Unit) -> Pixels | None:
+    masks, place = Key("masks"), Key("place", unit="cell")
+    if unit != "cell" or masks not in rows:
+        return None
+    last = rows[place][0, -1].tolist()  # all cells are there, row after row
+    return Pixels(rows.rows(masks), last[0] + 1, last[1] + 1)
+
+
+def image_scores(scores: Array, truth: Truth, how: ImageScore) -> Array:
+    """Turn the scores of members (M,) into those of images (N,): higher = more OOD.
+
+    The largest, the mean, or the mean of the three largest (of fewer where there are no three). An
+    image without members gets the lowest score of all, since nothing in it looks OOD.
+
+    Raises:
+        DataError: No image has a member.
+    """
+    if not scores.size:
+        raise DataError("image score: at least one image must have a member, got none")
+    order = np.lexsort((-scores, truth.image))  # by image, the largest first
+    ordered, images = scores[order], truth.image[order]
+    rank = np.arange(len(images)) - np.searchsorted(images, images)
+    kept = rank < {"max": 1, "mean": len(images), "top3": 3}[how]
+    count = np.bincount(images[kept], minlength=truth.images)
+    total = np.bincount(images[kept], weights=ordered[kept], minlength=truth.images)
+    result: Array = np.where(count > 0, total / np.maximum(count, 1), scores.min())
+    return result

@@ -1,0 +1,1 @@
+"""Members of an image, cells and boxes: what a cache holds about them."""

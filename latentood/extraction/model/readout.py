@@ -1,0 +1,146 @@
+"""What is taken for the logits of a model: one vector for each image, or for each of its cells."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentood.errors import ModelError, suggest
+from latentood.extraction.model.grid import Grid
+from latentood.extraction.model.head import output_at, require_finite, select_logits
+from latentood.latents import LOGITS, Key
+
+_MAPS = ("out", "logits")
+"""Usual fields of a segmenter's output: of torchvision's, and of Hugging Face's."""
+
+
+@dataclass(frozen=True)
+class Readout(ABC):
+    """Takes logits out of the output of a model."""
+
+    key: ClassVar[Key]
+    """What they are called."""
+    field: str | None  # field or index of the output that holds them
+
+    @abstractmethod
+    def whole(self, output: Any) -> Tensor:
+        """Take them as the model gives them."""
+
+    @abstractmethod
+    def logits(self, output: Any) -> Tensor:
+        """Take them as a cache keeps them."""
+
+    @abstractmethod
+    def is_linear(self, module: nn.Module) -> bool:
+        """Whether a module may be the head: a linear map of features to logits."""
+
+    @abstractmethod
+    def made_of(self, output: Tensor, logits: Tensor) -> bool:
+        """Whether the output of a module is the logits that :meth:`whole` gave."""
+
+
+@dataclass(frozen=True)
+class RowLogits(Readout):
+    """Logits of images: (B, C)."""
+
+    key = LOGITS
+
+    def whole(self, output: Any) -> Tensor:
+        """Take (B, C)."""
+        return select_logits(output, self.field)
+
+    def logits(self, output: Any) -> Tensor:
+        """Take (B, C)."""
+        return self.whole(output)
+
+    def is_linear(self, module: nn.Module) -> bool:
+        """Whether it is a linear layer."""
+        return isinstance(module, nn.Linear)
+
+    def made_of(self, output: Tensor, logits: Tensor) -> bool:
+        """Whether both are equal."""
+        return output.shape == logits.shape and output.equal(logits)
+
+
+@dataclass(frozen=True)
+class CellLogits(Readout):
+    """Logits of the cells of a grid, (B, K, C), of a segmenter's maps (B, C, h, w)."""
+
+    key = Key("logits", unit="cell")
+    grid: Grid
+
+    def whole(self, output: Any) -> Tensor:
+        """Take (B, C, h, w): the output, its field, or a usual one where it has several."""
+        field = self.field
+        if field is None and isinstance(output, Mapping):
+            field = next((name for name in _MAPS if name in output), None)
+        maps = output_at(output, field)
+        if maps.dim() != 4:
+            raise ModelError(
+                f"unit cell: the model must give maps of logits (B, C, H, W), got "
+                f"{tuple(maps.shape)}; name their field with model.output:, or set unit: image"
+            )
+        return maps
+
+    def logits(self, output: Any) -> Tensor:
+        """Bring them to the grid."""
+        return self.grid.bring(self.whole(output))
+
+    def is_linear(self, module: nn.Module) -> bool:
+        """Whether it is a 1×1 convolution."""
+        return (
+            isinstance(module, nn.Conv2d)
+            and set(module.kernel_size) == {1}
+            and set(module.stride) == {1}
+            and module.groups == 1
+        )
+
+    def made_of(self, output: Tensor, logits: Tensor) -> bool:
+        """Whether both are equal, as they are or once the output is enlarged bilinearly."""
+        if output.dim() != 4 or output.shape[:2] != logits.shape[:2]:
+            return False
+        if output.shape == logits.shape:
+            return output.equal(logits)
+        return any(
+            torch.allclose(
+                F.interpolate(output, logits.shape[2:], mode="bilinear", align_corners=corners),
+                logits, rtol=1e-5, atol=1e-6,
+            )
+            for corners in (False, True)
+        )  # fmt: skip
+
+
+def find_head(
+    model: nn.Module, batch: Tensor, readout: Readout, *, named: str | None = None
+) -> str | None:
+    """Find the linear layer whose output is the logits; of segmenters a 1×1 convolution.
+
+    Returns:
+        Its dotted name, or ``named`` once that is checked; ``None`` if no linear layer gives them.
+
+    Raises:
+        ModelError: The named module does not exist or is not linear.
+    """
+    linear = {name: m for name, m in model.named_modules() if readout.is_linear(m)}
+    if named is not None:
+        if named not in linear:
+            raise ModelError(f"head {named!r}: must name a linear layer; {suggest(named, linear)}")
+        return named
+    outputs: dict[str, Tensor] = {}
+    with ExitStack() as hooks, torch.inference_mode():
+        for name, module in linear.items():
+
+            def take(m: nn.Module, args: Any, out: Tensor, name: str = name) -> None:
+                outputs[name] = out
+
+            hooks.callback(module.register_forward_hook(take).remove)
+        logits = readout.whole(model(batch))
+    require_finite(model, logits)
+    return next((n for n, out in reversed(outputs.items()) if readout.made_of(out, logits)), None)
