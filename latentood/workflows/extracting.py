@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from latentood.device import resolve_device
+from latentood.extraction.model.batches import moved, repeated
+from latentood.extraction.model.detections import head_of
 from latentood.extraction.model.outline import LayerFacts, describe
 from latentood.extraction.model.readout import find_head
 from latentood.extraction.model.weights import load_model
@@ -42,8 +44,11 @@ def layers(
     model = networks_of(load_model(given.model, given.seed))[0].to(where)
     row = open_inputs(given, next(iter(given.splits)), limit=1).first(1)
     # The row twice: an output with another first axis, such as one per window, is not per row.
-    batch = row.expand(2, *row.shape[1:]).to(where)
-    head = find_head(model, batch, readout_of(given, batch), named=given.head)
+    batch = moved(repeated(row, 2), where)
+    if given.unit == "box":
+        head = given.head or head_of(model)
+    else:
+        head = find_head(model, batch, readout_of(given, batch), named=given.head)
     return describe(model, batch, head, stochastic_modules(model))
 
 

@@ -109,7 +109,7 @@ def overlaps(detected: Any, objects: Any) -> Array:
     from torchvision.ops import box_iou
 
     pair = [torch.as_tensor(_array(one)).double().reshape(-1, 4) for one in (detected, objects)]
-    result: Array = box_iou(*pair).nan_to_num(0.0).numpy()  # boxes without area: 0/0
+    result: Array = box_iou(*pair).numpy()  # NaN for two boxes without area, which is less than any
     return result
 
 

@@ -73,9 +73,9 @@ class Components:
 def compare_components(
     scores: Any, ood: Any, threshold: float, *, min_predicted: int = 1, min_true: int = 1
 ) -> Components:
-    """Compare the components of one image.
+    r"""Compare the components of one image.
 
-    - sIoU(k) = |k ∩ K̂(k)| / |(k ∪ K̂(k)) \\ A(k)|, where K̂(k) are the predicted components that
+    - sIoU(k) = |k ∩ K̂(k)| / |(k ∪ K̂(k)) \ A(k)|, where K̂(k) are the predicted components that
       meet k, and A(k) the pixels of other true components: a predicted component that covers two
       neighbouring objects is not held against either.
     - PPV(k̂) = |k̂ ∩ K(k̂)| / |k̂|, the share of a predicted component that is OOD. (Versions of the
@@ -91,7 +91,7 @@ def compare_components(
         threshold: Least score of a pixel that is predicted as OOD; :func:`pixel_f1_threshold`
             chooses it as the paper does.
         min_predicted: Fewest pixels of a predicted component. The benchmark has 500 in its
-            anomaly track and 50 in its obstacle track, with images of about 2 megapixels.
+            anomaly track and 50 in its obstacle track, with images of 1 to 2 megapixels.
         min_true: Fewest pixels of a true component; the benchmark has 100 and 10.
 
     Returns:
@@ -114,8 +114,9 @@ def compare_components(
     size = table[1:].sum(axis=1)
     kept = size > 0  # numbers of components that were too small have no pixel
     siou = overlap.sum(axis=1)[kept] / (size + touched @ background)[kept]
-    sizes = background + overlap.sum(axis=0)
-    return Components(siou, 1 - background[sizes > 0] / sizes[sizes > 0])
+    right = overlap.sum(axis=0)
+    sizes = background + right
+    return Components(siou, right[sizes > 0] / sizes[sizes > 0])
 
 
 def pixel_f1_threshold(histogram: ScoreHistogram) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from latentood.errors import ModelError, suggest
 from latentood.extraction.model.grid import Grid
 from latentood.extraction.model.head import output_at, require_finite, select_logits
 from latentood.latents import LOGITS, Key
+from latentood.pipeline.members import Boxes
 
 _MAPS = ("out", "logits")
 """Usual fields of a segmenter's output: of torchvision's, and of Hugging Face's."""
@@ -23,11 +24,16 @@ _MAPS = ("out", "logits")
 
 @dataclass(frozen=True)
 class Readout(ABC):
-    """Takes logits out of the output of a model."""
+    """What is read of the output of a model."""
 
     key: ClassVar[Key]
-    """What they are called."""
+    """What its logits are called."""
     field: str | None  # field or index of the output that holds them
+
+
+@dataclass(frozen=True)
+class Logits(Readout):
+    """Takes logits out of the output of a model."""
 
     @abstractmethod
     def whole(self, output: Any) -> Tensor:
@@ -47,7 +53,7 @@ class Readout(ABC):
 
 
 @dataclass(frozen=True)
-class RowLogits(Readout):
+class RowLogits(Logits):
     """Logits of images: (B, C)."""
 
     key = LOGITS
@@ -70,7 +76,7 @@ class RowLogits(Readout):
 
 
 @dataclass(frozen=True)
-class CellLogits(Readout):
+class CellLogits(Logits):
     """Logits of the cells of a grid, (B, K, C), of a segmenter's maps (B, C, h, w)."""
 
     key = Key("logits", unit="cell")
@@ -117,8 +123,22 @@ class CellLogits(Readout):
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class BoxReadout(Readout):
+    """The boxes of a detector; where it classifies them by a linear layer, with their logits."""
+
+    key = Key("logits", unit="box")
+    boxes: Boxes
+
+    def call(self, model: nn.Module, images: Sequence[Tensor]) -> Any:
+        """Run a detector on B images, as a list, or as one tensor for Hugging Face's."""
+        if type(model).__module__.startswith("transformers."):
+            return model(torch.stack(list(images)))
+        return model(list(images))
+
+
 def find_head(
-    model: nn.Module, batch: Tensor, readout: Readout, *, named: str | None = None
+    model: nn.Module, batch: Tensor, readout: Logits, *, named: str | None = None
 ) -> str | None:
     """Find the linear layer whose output is the logits; of segmenters a 1×1 convolution.
 

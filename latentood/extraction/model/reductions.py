@@ -212,6 +212,22 @@ class Map(Reduction):
         return row
 
 
+@plugin
+class BoxMaps(Map):
+    """Maps of layers of a detector; not among those that a pipeline names."""
+
+    name = "boxes"
+
+    def shape(self, row: Shape) -> Shape:
+        """Keep the shape."""
+        if len(row) != 3:
+            raise ModelError(
+                f"unit box: layers must give maps (B, C, H, W), got {row} per image; remove it "
+                "from layers:, or name a layer before positions are lost"
+            )
+        return row
+
+
 REDUCTIONS: Registry[Reduction] = Registry(
     Reduction, group="latentood.reductions", noun="reduction"
 )

@@ -46,7 +46,7 @@ def watch(model: nn.Module, batch: Tensor) -> list[Output]:
 
             def see(m: nn.Module, args: Any, out: Any, name: str = name) -> None:
                 value = out[0] if isinstance(out, tuple | list) and out else out
-                by_row = isinstance(value, Tensor) and value.shape[:1] == batch.shape[:1]
+                by_row = isinstance(value, Tensor) and value.shape[:1] == (len(batch),)
                 outputs.append(Output(name, m, tuple(value.shape[1:]) if by_row else None))
 
             hooks.callback(module.register_forward_hook(see).remove)

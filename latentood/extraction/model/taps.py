@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentood.errors import ModelError, suggest
 from latentood.extraction.model.grid import CellFeatures, Grid
-from latentood.extraction.model.reductions import REDUCTIONS, Reduction
+from latentood.extraction.model.reductions import REDUCTIONS, BoxMaps, Reduction
 from latentood.latents import PENULTIMATE, Key
 from latentood.latents.key import NETWORK
 from latentood.models.heads import ATTACHED, KINDS, UncertaintyHead
@@ -101,6 +101,15 @@ def with_cells(taps: Sequence[Tap], grid: Grid) -> tuple[Tap, ...]:
     return (
         *taps,
         *(replace(t, layer=Key("features", t.layer, "cell"), reduction=how) for t in layers),
+    )
+
+
+def with_boxes(taps: Sequence[Tap]) -> tuple[Tap, ...]:
+    """Capture whole maps of layers as well, which are averaged over boxes once these are known."""
+    layers = (tap for tap in taps if key_of(tap.layer).kind == "features")
+    return (
+        *taps,
+        *(replace(t, layer=Key("features", t.layer, "box"), reduction=BoxMaps()) for t in layers),
     )
 
 

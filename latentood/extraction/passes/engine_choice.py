@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from latentood.errors import ModelError, one_line, suggest
-from latentood.extraction.model.readout import Readout
+from latentood.extraction.model.readout import Logits
 from latentood.extraction.model.reductions import Mean
 from latentood.extraction.model.taps import Tap, key_of
-from latentood.extraction.passes.engines import Captured, Noisy, Pooled, Repeated, Vmapped
+from latentood.extraction.passes.engines import Captured, NoisyLogits, Pooled, Repeated, Vmapped
 from latentood.extraction.passes.noise import Mask, row_keys
 from latentood.extraction.passes.sites import ModuleSite, find_sites
 from latentood.latents import PENULTIMATE
@@ -33,11 +33,11 @@ _TRIAL_PASSES = 3
 def choose_engine(
     model: nn.Module,
     taps: Sequence[Tap],
-    readout: Readout,
+    readout: Logits,
     config: MonteCarlo,
     head: str | None,
     batch: Tensor,
-) -> Noisy:
+) -> NoisyLogits:
     """Choose the fastest engine that reproduces repeated forwards on a few rows.
 
     Raises:
@@ -73,7 +73,7 @@ def varying_layers(truth: Captured, wanted: Iterable[str] | None) -> frozenset[s
     # What a head gives beside the logits, named by its key, is kept of the forward without noise.
     layers = ((n, v) for n, v in truth.mc_features.items() if key_of(n).kind == "features")
     different = {n for n, values in layers if not _constant(values)}
-    if truth.mc_logits is None or (_constant(truth.mc_logits) and not different):
+    if not different and (truth.mc_logits is None or _constant(truth.mc_logits)):
         raise ModelError(
             "monte_carlo: the passes do not differ, so nothing stochastic reaches the "
             "layers or the logits; insert noise earlier"
@@ -139,7 +139,7 @@ def _pools_into_head(engine: Pooled, batch: Tensor) -> bool:
     return _close(engine.head(Mean().apply(sent[0])), logits)
 
 
-def _agree(engine: Noisy, truth: Captured, batch: Tensor, keys: Tensor) -> bool:
+def _agree(engine: NoisyLogits, truth: Captured, batch: Tensor, keys: Tensor) -> bool:
     """Test whether an engine reproduces repeated forwards."""
     try:
         got = replace(engine, passes=_TRIAL_PASSES).run(batch, keys)
@@ -165,7 +165,9 @@ def agree(got: Captured, truth: Captured) -> bool:
 def _close(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None:
         return a is b
-    scale = float(b.abs().max()) + 1e-12
     mixed = torch.is_autocast_enabled(b.device.type)
     tolerance = _MIXED_TOLERANCE if mixed else _TOLERANCE
-    return a.shape == b.shape and float((a - b).abs().max()) <= tolerance * scale
+    if a.shape != b.shape or not a.numel():
+        return a.shape == b.shape
+    scale = float(b.abs().max()) + 1e-12
+    return float((a - b).abs().max()) <= tolerance * scale

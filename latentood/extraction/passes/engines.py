@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from latentood.extraction.model.readout import Readout
+from latentood.extraction.model.readout import Logits, Readout
 from latentood.extraction.model.taps import Tap, capture
 from latentood.extraction.passes.noise import OFF, Mask
 from latentood.extraction.passes.sites import ModuleSite, Pass, Site, noisy
@@ -55,6 +55,13 @@ class Engine(ABC):
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
         """Run one batch (B, …) with the (B,) row keys for its noise."""
 
+
+@dataclass(frozen=True)
+class LogitsEngine(Engine):
+    """Runs a model that gives logits."""
+
+    readout: Logits
+
     def forward(self, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the model once, noise as the active hooks have it."""
         with capture(self.model, self.taps) as captured:
@@ -63,7 +70,7 @@ class Engine(ABC):
 
 
 @dataclass(frozen=True)
-class Plain(Engine):
+class Plain(LogitsEngine):
     """One forward without noise."""
 
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
@@ -79,6 +86,21 @@ class Noisy(Engine):
     passes: int  # T
     varying: frozenset[str]  # layers to follow over the passes
 
+    @abstractmethod
+    def quiet(self, taps: Sequence[Tap]) -> Engine:
+        """Give the engine without passes, for some taps."""
+
+
+@dataclass(frozen=True)
+class NoisyLogits(LogitsEngine, Noisy):
+    """T passes of a model that gives logits."""
+
+    readout: Logits
+
+    def quiet(self, taps: Sequence[Tap]) -> Engine:
+        """Give the engine without passes."""
+        return Plain(self.model, taps, self.readout)
+
     def run_pass(
         self, batch: Tensor, keys: Tensor, index: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -88,7 +110,7 @@ class Noisy(Engine):
 
 
 @dataclass(frozen=True)
-class Vmapped(Noisy):
+class Vmapped(NoisyLogits):
     """All passes at once under ``vmap``; the part before the first noise is computed once.
 
     The forward without noise is one more pass, ``OFF``, so that nothing deterministic is computed
@@ -112,7 +134,7 @@ class Vmapped(Noisy):
 
 
 @dataclass(frozen=True)
-class Repeated(Noisy):
+class Repeated(NoisyLogits):
     """T forwards one after the other, for models that ``vmap`` cannot run."""
 
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
@@ -131,7 +153,7 @@ class Repeated(Noisy):
 
 
 @dataclass(frozen=True)
-class Pooled(Noisy):
+class Pooled(NoisyLogits):
     """For noise → mean pooling → head: masking and pooling as one matrix product per row."""
 
     site: ModuleSite  # the only site

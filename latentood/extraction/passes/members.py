@@ -19,7 +19,7 @@ from latentood.extraction.model.head import select_logits
 from latentood.extraction.model.readout import RowLogits
 from latentood.extraction.model.taps import Tap, capture, check_calls
 from latentood.extraction.passes.engine_choice import agree, varying_layers
-from latentood.extraction.passes.engines import Captured, Noisy
+from latentood.extraction.passes.engines import Captured, NoisyLogits
 from latentood.models.ensemble import Ensemble, combined_logits, networks_of, stacked_logits
 from latentood.pipeline.schema import MonteCarlo, Pipeline
 
@@ -30,7 +30,7 @@ _WHO = "monte_carlo.activate: members"
 
 
 @dataclass(frozen=True)
-class Members(Noisy):
+class Members(NoisyLogits):
     """Every member of an ensemble once; member m is pass m. Nothing is random: no key is read."""
 
     model: Ensemble

@@ -6,19 +6,36 @@ output there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from latentood.errors import ModelError
+from latentood.extraction.model.detections import head_of
 from latentood.extraction.model.grid import Grid
 from latentood.extraction.model.head import require_finite
-from latentood.extraction.model.readout import CellLogits, Readout, RowLogits, find_head
-from latentood.extraction.model.taps import capture, check_calls, make_taps, with_cells
+from latentood.extraction.model.readout import (
+    BoxReadout,
+    CellLogits,
+    Logits,
+    RowLogits,
+    find_head,
+)
+from latentood.extraction.model.taps import (
+    capture,
+    check_calls,
+    make_taps,
+    with_boxes,
+    with_cells,
+)
+from latentood.extraction.passes.detecting import BOX_FEATURES, Detecting, choose_box_engine
 from latentood.extraction.passes.engine_choice import choose_engine
 from latentood.extraction.passes.engines import Engine, Noisy, Plain
 from latentood.extraction.passes.members import MEMBERS, choose_members, prefix, within
+from latentood.latents import PENULTIMATE
 from latentood.models.ensemble import Ensemble, networks_of
 from latentood.models.heads import ATTACHED, UncertaintyHead, describe
 from latentood.pipeline.schema import Pipeline
@@ -48,12 +65,14 @@ class Plan:
 
 
 @torch.no_grad()
-def make_plan(model: nn.Module, pipeline: Pipeline, batch: Tensor) -> Plan:
+def make_plan(model: nn.Module, pipeline: Pipeline, batch: Any) -> Plan:
     """Settle how to run a model in eval mode, from two or more inputs on its device.
 
     Raises:
         ModelError: A layer, the head or the stochastic part is not as the pipeline says.
     """
+    if pipeline.unit == "box":
+        return _plan_of_boxes(model, pipeline, batch)
     readout = readout_of(pipeline, batch)
     network = networks_of(model)[0]
     head = find_head(network, batch, readout, named=pipeline.head)
@@ -81,7 +100,34 @@ def make_plan(model: nn.Module, pipeline: Pipeline, batch: Tensor) -> Plan:
     return Plan(noisy, head, logits.shape[-1], shapes, varying, described)
 
 
-def readout_of(pipeline: Pipeline, batch: Tensor) -> Readout:
+def _plan_of_boxes(model: nn.Module, pipeline: Pipeline, images: Sequence[Tensor]) -> Plan:
+    """Settle how to run an object detector."""
+    readout = BoxReadout(pipeline.model.output, pipeline.boxes)
+    head = pipeline.head or head_of(model)
+    layers = [layer for layer in pipeline.layers if layer.name != PENULTIMATE]
+    taps = with_boxes(make_taps(model, layers, None))
+    plain = Detecting(model, taps, readout)
+    with capture(model, taps) as captured:
+        readout.call(model, images)
+    check_calls(taps, captured.calls)
+    outputs = plain.run(images, torch.arange(len(images)))
+    if len(layers) == len(pipeline.layers):
+        outputs.features.pop(BOX_FEATURES, None)
+    elif BOX_FEATURES not in outputs.features:
+        raise ModelError(
+            "layer 'penultimate': of detectors only R-CNNs, and those whose queries are boxes, "
+            "have features of a box before its logits; remove it from layers:"
+        )
+    shapes = {layer: tuple(values.shape[1:]) for layer, values in outputs.features.items()}
+    classes = outputs.logits.shape[-1]
+    if pipeline.monte_carlo is None:
+        return Plan(plain, head, classes, shapes, ())
+    noisy = choose_box_engine(model, taps, readout, pipeline.monte_carlo, images)
+    varying = tuple(layer for layer in shapes if layer in noisy.varying)
+    return Plan(noisy, head, classes, shapes, varying)
+
+
+def readout_of(pipeline: Pipeline, batch: Tensor) -> Logits:
     """Choose what is taken for the logits, for inputs like these (B, …).
 
     Raises:

@@ -7,8 +7,8 @@ import math
 import time
 
 import torch
-from torch import Tensor
 
+from latentood.extraction.model.batches import Inputs, device_of, moved, repeated
 from latentood.extraction.passes.engines import Engine
 from latentood.extraction.passes.noise import row_keys
 
@@ -23,13 +23,13 @@ _CPU_SIZES = (8, 16, 32, 50, 64, 128, 256)
 _GPU_SIZES = (64, 128, 256, 512, 1024)
 
 
-def choose_batch_size(wanted: int | str | None, engine: Engine, row: Tensor) -> int:
+def choose_batch_size(wanted: int | str | None, engine: Engine, row: Inputs) -> int:
     """Settle the batch size: a number is taken as it is, ``auto`` times a few sizes.
 
     ``None`` is the default of the device: small on a CPU, where a batch that stays in cache is up
     to twice as fast per row as one of a thousand. ``row`` is one input (1, …) on the device.
     """
-    on_cpu = row.device.type == "cpu"
+    on_cpu = device_of(row).type == "cpu"
     if isinstance(wanted, int):
         return wanted
     if wanted is None:
@@ -37,7 +37,7 @@ def choose_batch_size(wanted: int | str | None, engine: Engine, row: Tensor) -> 
     timed: dict[int, float] = {}
     for size in _CPU_SIZES if on_cpu else _GPU_SIZES:
         try:
-            timed[size] = seconds_per_row(engine, row.expand(size, *row.shape[1:]).contiguous())
+            timed[size] = seconds_per_row(engine, moved(repeated(row, size), device_of(row)))
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
@@ -47,20 +47,20 @@ def choose_batch_size(wanted: int | str | None, engine: Engine, row: Tensor) -> 
     return best
 
 
-def _usual(engine: Engine, row: Tensor) -> int:
+def _usual(engine: Engine, row: Inputs) -> int:
     """Give the default of the device; fewer images where maps are kept of each in all passes."""
-    on_cpu = row.device.type == "cpu"
+    on_cpu = device_of(row).type == "cpu"
     usual, pixels = (CPU_BATCH, _CPU_PIXELS) if on_cpu else (GPU_BATCH, _GPU_PIXELS)
     if engine.readout.key.unit == "image":
         return usual
-    of_image = math.prod(row.shape[-2:]) * (1 + getattr(engine, "passes", 0))
+    of_image: int = math.prod(row[0].shape[-2:]) * (1 + getattr(engine, "passes", 0))
     return max(1, min(usual, pixels // of_image))
 
 
 @torch.no_grad()
-def seconds_per_row(engine: Engine, batch: Tensor) -> float:
+def seconds_per_row(engine: Engine, batch: Inputs) -> float:
     """Time a batch in the model: the better of two runs, after one to warm up."""
-    keys = row_keys(0, torch.arange(len(batch), device=batch.device))
+    keys = row_keys(0, torch.arange(len(batch), device=device_of(batch)))
     seconds = []
     for _ in range(3):
         start = time.perf_counter()

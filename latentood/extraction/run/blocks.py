@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor
 from latentood.errors import DataError
 from latentood.extraction.members.cells import CellTargets
 from latentood.extraction.members.chosen import Chosen
+from latentood.extraction.members.objects import BoxTargets
+from latentood.extraction.model.batches import moved
 from latentood.extraction.model.taps import key_of, pass_key
-from latentood.extraction.passes.engines import Captured, Engine, Noisy, Plain
+from latentood.extraction.passes.engines import Captured, Engine, Noisy
 from latentood.extraction.passes.noise import row_keys
 from latentood.extraction.run.inputs import hashes
 from latentood.extraction.run.job import Job
@@ -56,9 +59,11 @@ def compute_block(
         end = at + len(inputs)
         part = {key: values[at:end] for key, values in block.items()}
         keys = row_keys(job.seed(name), torch.arange(start + at, start + end))
-        chosen = _put_data(part, job.cells.get(name), inputs, targets, keys)
+        members = job.members.get(name)
+        chosen = _put_data(part, members, inputs, targets, keys, ids[at:end])
         if runs_model:
-            batch = Batch(_moved(inputs, job.device), keys.to(job.device), chosen)
+            boxes = members if isinstance(members, BoxTargets) else None
+            batch = Batch(moved(inputs, job.device), keys.to(job.device), chosen, targets, boxes)
             for key, values in _compute(job, scorer, block, batch).items():
                 # On a GPU the copy runs on while the next batch is being computed.
                 part[key].copy_(values, non_blocking=True)
@@ -84,10 +89,11 @@ def _empty(spec: SplitSpec, rows: int, device: torch.device) -> dict[str, Tensor
 
 def _put_data(
     part: dict[str, Tensor],
-    cells: CellTargets | None,
-    inputs: Tensor,
-    targets: Tensor,
+    members: CellTargets | BoxTargets | None,
+    inputs: Any,
+    targets: Any,
     keys: Tensor,
+    ids: Sequence[str],
 ) -> Chosen | None:
     """Put what comes with the data set into the part of a block that a batch fills.
 
@@ -98,9 +104,12 @@ def _put_data(
         part[LABELS].copy_(targets)
     if HASHES in part:
         part[HASHES].copy_(hashes(inputs))
-    if cells is None:
-        return None
-    chosen, arrays = cells.read(targets, keys)
+    chosen: Chosen | None = None
+    arrays: dict[Key, Tensor] = {}
+    if isinstance(members, CellTargets):
+        chosen, arrays = members.read(targets, keys)
+    elif members is not None:
+        arrays = members.objects(targets, ids)
     for key in arrays.keys() & part.keys():
         part[key].copy_(arrays[key])
     return chosen
@@ -110,9 +119,11 @@ def _put_data(
 class Batch:
     """Rows that are run together."""
 
-    inputs: Tensor  # (B, …)
+    inputs: Any  # (B, …), or a list of B images
     keys: Tensor  # (B,) of their noise
     cells: Chosen | None  # which are kept of each image, where there are cells
+    targets: Any  # of each
+    boxes: BoxTargets | None  # what becomes of boxes, where there are any
 
     def halves(self) -> list[Batch]:
         """Cut it in two."""
@@ -121,13 +132,8 @@ class Batch:
 
     def _rows(self, start: int, stop: int) -> Batch:
         cells = self.cells and self.cells.rows(start, stop)
-        return Batch(self.inputs[start:stop], self.keys[start:stop], cells)
-
-
-def _moved(inputs: Tensor, device: torch.device) -> Tensor:
-    """Bring a batch to a device, laid out as convolutions are faster, on CPU and GPU alike."""
-    inputs = inputs.to(device, non_blocking=True)
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+        rows = slice(start, stop)
+        return Batch(self.inputs[rows], self.keys[rows], cells, self.targets[rows], self.boxes)
 
 
 def _compute(job: Job, scorer: Scorer, wanted: Container[str], batch: Batch) -> dict[str, Tensor]:
@@ -138,8 +144,13 @@ def _compute(job: Job, scorer: Scorer, wanted: Container[str], batch: Batch) -> 
                 captured = narrowed(job.plan.engine, wanted).run(batch.inputs, batch.keys)
             scores = scorer.run(batch.inputs, captured.logits)
         with torch.no_grad():
+            chosen, about = batch.cells, dict[Key, Tensor]()
+            if batch.boxes is not None:
+                found, keys = captured.features, batch.keys.cpu()
+                chosen, about = batch.boxes.read(found, batch.targets, keys)
             logits = job.plan.engine.readout.key
-            return _outputs(captured, logits, wanted, batch.cells) | scores
+            known = {key: values for key, values in about.items() if key in wanted}
+            return _outputs(captured, logits, wanted, chosen) | known | scores
     except torch.cuda.OutOfMemoryError:
         if len(batch.inputs) == 1:
             raise
@@ -150,12 +161,12 @@ def _compute(job: Job, scorer: Scorer, wanted: Container[str], batch: Batch) -> 
 
 
 def _outputs(
-    captured: Captured, logits: Key, wanted: Container[str], cells: Chosen | None
+    captured: Captured, logits: Key, wanted: Container[str], chosen: Chosen | None
 ) -> dict[str, Tensor]:
     """Put the outputs of a batch under the keys of the cache, and compute their entropies."""
     arrays: dict[str, Tensor] = {logits: captured.logits}
     arrays |= {key_of(layer): values for layer, values in captured.features.items()}
-    arrays = {key: _kept(Key.parse(key), v, cells) for key, v in arrays.items() if key in wanted}
+    arrays = {key: _kept(Key.parse(key), v, chosen) for key, v in arrays.items() if key in wanted}
     passes = {pass_key("mc.features", n): values for n, values in captured.mc_features.items()}
     if captured.mc_logits is not None:
         passes[pass_key("mc.logits", logits)] = captured.mc_logits
@@ -163,26 +174,26 @@ def _outputs(
         entropy = Key("mc.entropy", key.layer, key.unit) if key.layer else None
         if key not in wanted and entropy not in wanted:
             continue
-        kept = _kept(key, values, cells)
+        kept = _kept(key, values, chosen)
         if key in wanted:
             arrays[key] = kept
         if entropy is not None and entropy in wanted:
-            arrays[entropy] = _entropy(kept, cells if key.unit == "cell" else None)
+            arrays[entropy] = _entropy(kept, None if key.unit == "image" else chosen)
     return arrays
 
 
-def _kept(key: Key, values: Tensor, cells: Chosen | None) -> Tensor:
-    """Keep of all cells those that were chosen: (B, K, …), or (B, K, T, …) of passes."""
-    if key.unit != "cell" or cells is None:
+def _kept(key: Key, values: Tensor, chosen: Chosen | None) -> Tensor:
+    """Keep of all members those that were chosen: (B, K, …), or (B, K, T, …) of passes."""
+    if "K" not in key.axes or chosen is None:
         return values
-    return cells.take(values.transpose(1, 2) if key.of_passes else values)
+    return chosen.take(values.transpose(1, 2) if key.of_passes else values)
 
 
-def _entropy(values: Tensor, cells: Chosen | None) -> Tensor:
-    """Give the entropies over passes: (B, T, …) → (B, …), of cells (B, K, T, …) → (B, K, …)."""
-    rows = values if cells is None else values.flatten(0, 1)
+def _entropy(values: Tensor, members: Chosen | None) -> Tensor:
+    """Give the entropies over passes: (B, T, …) → (B, …), of members (B, K, T, …) → (B, K, …)."""
+    rows = values if members is None else values.flatten(0, 1)
     entropy = kl_entropy(rows.flatten(2)).reshape(rows[:, 0].shape)
-    return entropy if cells is None else cells.cleared(entropy.unflatten(0, values.shape[:2]))
+    return entropy if members is None else members.cleared(entropy.unflatten(0, values.shape[:2]))
 
 
 def _require_finite(key: str, values: Tensor, name: str, start: int, ids: Sequence[str]) -> None:
@@ -213,5 +224,5 @@ def narrowed(engine: Engine, wanted: Container[str]) -> Engine:
         return replace(engine, taps=taps)
     varying = frozenset(filter(followed, engine.varying))
     if not varying and pass_key("mc.logits", engine.readout.key) not in wanted:
-        return Plain(engine.model, taps, engine.readout)
+        return engine.quiet(taps)
     return replace(engine, taps=taps, varying=varying)

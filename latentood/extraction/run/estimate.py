@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentood.extraction.model.batches import moved
 from latentood.extraction.passes.timing import seconds_per_row
 from latentood.extraction.run.job import Job
 from latentood.store.conflicts import refuse_other_job
@@ -41,7 +42,7 @@ def estimate(job: Job, store: Path | str, *, overwrite: bool = False) -> Estimat
     """
     if not overwrite:
         refuse_other_job(Path(store), job.origin, job.head, job.specs.values())
-    batch = next(iter(job.inputs.values())).first(job.batch_size).to(job.device)
+    batch = moved(next(iter(job.inputs.values())).first(job.batch_size), job.device)
     return Estimate(
         rows={name: spec.rows for name, spec in job.specs.items()},
         blocks={name: spec.blocks for name, spec in job.specs.items()},

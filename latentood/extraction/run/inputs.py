@@ -113,9 +113,10 @@ class Inputs(Dataset[tuple[Tensor, Any]]):
         """Shape of an input."""
         return self[0][0].shape
 
-    def first(self, count: int) -> Tensor:
-        """Load the first rows, at most so many: (n, …)."""
-        return torch.stack([self[row][0] for row in range(min(count, self.size))])
+    def first(self, count: int) -> Any:
+        """Load the first rows, at most so many: (n, …), or a list of images that may differ."""
+        rows = [self[row][0] for row in range(min(count, self.size))]
+        return rows if self.kind.lists else torch.stack(rows)
 
     @cached_property
     def names(self) -> Sequence[str]:
@@ -159,6 +160,7 @@ class Inputs(Dataset[tuple[Tensor, Any]]):
             batch_sampler=wanted,
             num_workers=workers,
             pin_memory=pin,  # into page-locked memory
+            collate_fn=self.collate,
             # Forking after zarr or CUDA started is unsafe.
             multiprocessing_context="spawn" if workers else None,
         )
@@ -270,12 +272,14 @@ def _as_tensor(value: Any) -> Tensor:
     )
 
 
-def hashes(inputs: Tensor) -> Tensor:
-    """Digest the inputs of a batch (n, …) on the CPU: (n,) int64.
+def hashes(inputs: Tensor | Sequence[Tensor]) -> Tensor:
+    """Digest the inputs of a batch (n, …), or a list of n, on the CPU: (n,) int64.
 
     Each is the 64-bit XXH3 of dtype, shape and bytes, such as ``float32 (3, 32, 32)``. Equal
     inputs have equal digests; a million different ones share any with a chance of 3 · 10⁻⁸.
     """
+    if not isinstance(inputs, Tensor):
+        return torch.cat([hashes(one.contiguous()[None]) for one in inputs])
     kind = f"{str(inputs.dtype).removeprefix('torch.')} {tuple(inputs.shape[1:])}".encode()
     rows = inputs.reshape(len(inputs), -1).view(torch.uint8).numpy()
     digests = [xxhash.xxh3_64_intdigest(kind + row.tobytes()) for row in rows]

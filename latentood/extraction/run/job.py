@@ -8,17 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from latentood.device import resolve_device
 from latentood.errors import DataError, LatentOODError, ModelError, StoreError, one_line, unknown
 from latentood.extraction.members.cells import CellTargets
+from latentood.extraction.members.objects import BoxTargets
+from latentood.extraction.model.batches import moved
 from latentood.extraction.model.grid import Grid
 from latentood.extraction.model.head import linear_layer
-from latentood.extraction.model.readout import CellLogits
+from latentood.extraction.model.readout import BoxReadout, CellLogits
 from latentood.extraction.model.weights import hash_tensors, load_model
 from latentood.extraction.passes.compiling import compile_parts
 from latentood.extraction.passes.members import with_passes
@@ -45,7 +47,7 @@ class Job:
     origin: Origin  # identifies the run in the cache
     head: tuple[np.ndarray, np.ndarray] | None  # weight (C, D) and bias (C,), if there is a head
     inputs: dict[str, Inputs]  # by split
-    cells: dict[str, CellTargets]  # by split, where there are cells
+    members: dict[str, CellTargets | BoxTargets]  # by split, where there are cells or boxes
     specs: dict[str, SplitSpec]  # by split
     scores: Schedule
     device: torch.device  # where the model runs
@@ -88,7 +90,7 @@ def prepare(
     weights = hash_tensors(model.state_dict())
     model.to(memory_format=torch.channels_last).to(where)
     inputs = {name: open_inputs(pipeline, name, limit=limit) for name in names}
-    probe = inputs[names[0]].first(2).to(where)
+    probe = moved(inputs[names[0]].first(2), where)
     with precision(pipeline, where):  # an engine must also work in this precision
         with model_errors(probe):
             plan = make_plan(model, pipeline, probe)
@@ -96,9 +98,10 @@ def prepare(
             compile_parts(plan.engine, probe)
     scores = Schedule.of(pipeline, TappedModel(plan, probe))
     for name in names:
-        if pipeline.splits[name].role in ("fit", "val", "id", "mixed"):
+        of_classes = pipeline.splits[name].role in ("fit", "val", "id", "mixed")
+        if of_classes and pipeline.unit != "box":
             inputs[name] = replace(inputs[name], classes=plan.classes)
-    cells = {name: one for name in names if (one := _cells(pipeline, plan, inputs[name]))}
+    members = {name: one for name in names if (one := _members(pipeline, plan, inputs[name]))}
     wanted = batch_size or pipeline.extract.batch_size
     if wanted == "auto" and store is not None:
         wanted = timed_before(Path(store)) or wanted
@@ -109,9 +112,9 @@ def prepare(
         origin=origin_of(pipeline, weights, size, plan.facts),
         head=_head(plan),
         inputs=inputs,
-        cells=cells,
+        members=members,
         specs={
-            name: lay_out(pipeline, plan, scores, one, cells.get(name))
+            name: lay_out(pipeline, plan, scores, one, members.get(name))
             for name, one in inputs.items()
         },
         scores=scores,
@@ -121,7 +124,7 @@ def prepare(
 
 
 @contextmanager
-def model_errors(probe: Tensor) -> Iterator[None]:
+def model_errors(probe: Any) -> Iterator[None]:
     """Name an error of the model itself, which the inputs it gets cause most of the time."""
     try:
         yield
@@ -129,8 +132,9 @@ def model_errors(probe: Tensor) -> Iterator[None]:
         raise
     except Exception as error:
         log.info("the model stopped", exc_info=True)
+        row = probe[0]
         raise ModelError(
-            f"the model must take inputs of shape {tuple(probe.shape[1:])} and {probe.dtype}, got "
+            f"the model must take inputs of shape {tuple(row.shape)} and {row.dtype}, got "
             f"{type(error).__name__}: {one_line(error)[:300]}; look at the transform, which must "
             "give float32 for most models"
         ) from error
@@ -156,12 +160,14 @@ def timed_before(store: Path) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _cells(pipeline: Pipeline, plan: Plan, inputs: Inputs) -> CellTargets | None:
-    """Settle what is kept of the cells of a split."""
-    readout = plan.engine.readout
+def _members(pipeline: Pipeline, plan: Plan, inputs: Inputs) -> CellTargets | BoxTargets | None:
+    """Settle what is kept of the cells or boxes of a split."""
+    readout, config = plan.engine.readout, pipeline.splits[inputs.name]
+    if isinstance(readout, BoxReadout):
+        labelled = inputs.has_labels()
+        return BoxTargets(inputs.name, config.role, config.ood, pipeline.boxes.max, labelled)
     if not isinstance(readout, CellLogits):
         return None
-    config = pipeline.splits[inputs.name]
     if (grid := Grid.over(tuple(inputs.shape), pipeline.cells.stride)) != readout.grid:
         raise DataError(
             f"split {inputs.name!r}: all splits must have images of one size for unit: cell, got "

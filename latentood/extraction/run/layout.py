@@ -8,7 +8,9 @@ from importlib.metadata import version
 from typing import Any
 
 from latentood.extraction.members.cells import CellTargets
+from latentood.extraction.members.objects import BoxTargets
 from latentood.extraction.model.taps import key_of, pass_key
+from latentood.extraction.passes.detecting import BOX_FEATURES
 from latentood.extraction.passes.plan import Plan
 from latentood.extraction.run.inputs import Inputs
 from latentood.extraction.scores.schedule import Schedule
@@ -19,6 +21,9 @@ from latentood.store.schema import ArraySpec, SplitSpec
 
 _BLOCK_MEMBERS = 1 << 15
 """Members of a block: 32 MiB in float32 with 256 channels."""
+
+_DTYPES = {"xyxy": "float32", "confidence": "float32", "predictions": "int16", "count": "int32"}
+"""What is kept of boxes in types of its own."""
 
 _RECORDED = ("latentood", "torch", "torchvision", "numpy", "zarr", "numcodecs")
 
@@ -57,13 +62,17 @@ def origin_of(
 
 
 def lay_out(
-    pipeline: Pipeline, plan: Plan, scores: Schedule, inputs: Inputs, cells: CellTargets | None
+    pipeline: Pipeline,
+    plan: Plan,
+    scores: Schedule,
+    inputs: Inputs,
+    members: CellTargets | BoxTargets | None,
 ) -> SplitSpec:
-    """Lay out the arrays of a split; ``cells`` says what is kept of its cells, if there are any."""
+    """Lay out the arrays of a split; ``members`` says what is kept of its cells or boxes."""
     config = pipeline.splits[inputs.name]
     split = config.model_dump(mode="json")
-    kept = None if cells is None else cells.kept
-    members = {} if pipeline.unit == "image" else {"ood": split["ood"]}
+    kept = None if members is None else members.kept
+    targets = {} if pipeline.unit == "image" else {"ood": split["ood"]}
     return SplitSpec(
         name=inputs.name,
         role=config.role,
@@ -71,7 +80,7 @@ def lay_out(
         block_rows=min(_block_rows(pipeline, kept), len(inputs)),
         arrays=(
             *_of_rows(pipeline, plan, inputs),
-            *([] if cells is None else cells.arrays()),
+            *([] if members is None else members.arrays()),
             *(_of_layer(pipeline, plan, key, tail) for key, tail in _outputs(plan, kept)),
             *_of_passes(pipeline, plan, kept),
             *scores.arrays(inputs.name),
@@ -80,7 +89,7 @@ def lay_out(
             "target": split["target"],
             "transform": split["transform"],
             "fingerprint": inputs.fingerprint(),
-            **members,
+            **targets,
         },
     )
 
@@ -96,14 +105,15 @@ def _block_rows(pipeline: Pipeline, kept: int | None) -> int:
 def _outputs(plan: Plan, kept: int | None) -> Iterator[tuple[Key, tuple[int, ...]]]:
     """Name what is kept of the forward without noise, and the shape of one row of it."""
     logits = plan.engine.readout.key
-    yield logits, _tail(logits, (plan.classes,), kept)
+    if plan.classes:
+        yield logits, _tail(logits, (plan.classes,), kept)
     for layer, shape in plan.shapes.items():
         key = key_of(layer)
-        yield key, _tail(key, shape[-1:] if key.unit == "cell" else shape, kept)
+        yield key, _tail(key, shape[1:] if "K" in key.axes else shape, kept)
 
 
 def _tail(key: Key, shape: tuple[int, ...], kept: int | None) -> tuple[int, ...]:
-    return shape if key.unit == "image" or kept is None else (kept, *shape)
+    return (kept, *shape) if "K" in key.axes and kept is not None else shape
 
 
 def _passes(monte_carlo: dict[str, Any] | None) -> dict[str, Any]:
@@ -132,7 +142,7 @@ def _of_passes(pipeline: Pipeline, plan: Plan, kept: int | None) -> list[ArraySp
     count, bits = passes.passes, pipeline.extract.keep_bits
     followed = {key: tail for key, tail in _outputs(plan, None) if key in map(key_of, plan.varying)}
     arrays = []
-    if "logits" in passes.keep:
+    if "logits" in passes.keep and pipeline.unit != "box":
         key = pass_key("mc.logits", plan.engine.readout.key)
         tail = _tail(key, (count, plan.classes), kept)
         arrays.append(ArraySpec(key, tail, pipeline.extract.dtype, keep_bits=bits))
@@ -148,6 +158,10 @@ def _of_layer(pipeline: Pipeline, plan: Plan, key: Key, tail: tuple[int, ...]) -
     extract = pipeline.extract
     if key.kind == "logits":
         return ArraySpec(key, tail, extract.dtype)
+    if key.kind in _DTYPES:
+        return ArraySpec(key, tail, _DTYPES[key.kind])
+    if key == BOX_FEATURES:
+        return ArraySpec(key, tail, extract.dtype, "", extract.keep_bits)
     if key.about.made_by == "head":
         return ArraySpec(key, tail, extract.dtype, canonical(plan.readout))
     layer = Key("features", key.layer, key.unit)

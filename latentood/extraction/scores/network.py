@@ -16,6 +16,7 @@ from typing_extensions import override
 from latentood.detectors.families.score_taps.base import Network
 from latentood.errors import ModelError
 from latentood.extraction.model.head import linear_layer
+from latentood.extraction.model.readout import RowLogits
 from latentood.extraction.model.reductions import Mean
 from latentood.extraction.model.stages import Output, Shape, channels_last, watch
 from latentood.extraction.model.taps import Tap, capture
@@ -57,7 +58,7 @@ class TappedModel(Network):
 
     @override
     def logits(self, inputs: Tensor) -> Tensor:
-        return self.plan.engine.readout.logits(self.model(inputs)).double()
+        return self._readout.logits(self.model(inputs)).double()
 
     @override
     def features(self, layer: str, inputs: Tensor) -> Tensor:
@@ -124,6 +125,16 @@ class TappedModel(Network):
             for network in networks_of(self.model):
                 hooks.enter_context(network.get_submodule(layer).register_forward_hook(exchange))
             yield
+
+    @property
+    def _readout(self) -> RowLogits:
+        readout = self.plan.engine.readout
+        if not isinstance(readout, RowLogits):
+            raise ModelError(
+                "scores: need a model that gives logits (B, C) and unit: image; remove scores:, or "
+                "use detectors that read logits or features"
+            )
+        return readout
 
     @cached_property
     def _outputs(self) -> list[Output]:

@@ -1,0 +1,158 @@
+"""What a cache holds of the boxes of a detector beside its outputs: of which objects they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentood.data.items import NO_LABEL
+from latentood.errors import DataError
+from latentood.extraction.members.cells import ID as KNOWN
+from latentood.extraction.members.cells import IGNORED, IMAGE_OOD, OOD, of_images
+from latentood.extraction.members.chosen import Chosen, choose
+from latentood.extraction.model.detections import padded
+from latentood.extraction.passes.detecting import COUNT, XYXY
+from latentood.latents import Key
+from latentood.latents.facts import Role
+from latentood.pipeline.members import Ood
+from latentood.store.schema import ArraySpec
+
+LABELS, BOX_OOD = Key("labels", unit="box"), Key("ood", unit="box")
+_OBJECTS = {kind: Key(kind, unit="object") for kind in ("count", "xyxy", "labels", "ood")}
+_FITTED: tuple[Role, ...] = ("fit", "val")
+
+
+@dataclass(frozen=True)
+class BoxTargets:
+    """Turns the true objects of a split into what is kept of boxes.
+
+    A box is of the object that it overlaps most, where the overlap is large enough, and has its
+    label; the others have none. Boxes of a mixed split are OOD where their object is, ID where it
+    is known, and not counted where there is none; those of an ID split likewise, but never OOD;
+    those of near and far splits are all OOD. Splits to fit and calibrate on keep boxes of known
+    objects alone. Without targets all boxes are kept, and are what the role of their split says.
+    """
+
+    split: str
+    role: Role
+    ood: Ood
+    most: int  # K, boxes of an image, and true objects
+    labelled: bool  # whether there are targets
+
+    def __post_init__(self) -> None:
+        if self.role == "mixed" and not self.labelled:
+            raise DataError(
+                f"split {self.split!r}: items of a split of role mixed must have boxes, got images "
+                "alone; give (image, {'boxes': …, 'labels': …}), or another role"
+            )
+
+    @property
+    def kept(self) -> int:
+        """K, how many boxes of an image are kept at most."""
+        return self.most
+
+    def arrays(self) -> list[ArraySpec]:
+        """Lay out what :meth:`read` and :meth:`objects` give."""
+        specs = []
+        if self.labelled:
+            specs.append(ArraySpec(LABELS, (self.most,), "int16"))
+        if self.role in _FITTED:
+            return specs
+        specs += [ArraySpec(BOX_OOD, (self.most,), "uint8"), ArraySpec(IMAGE_OOD, (), "uint8")]
+        if self.labelled:
+            specs += [
+                ArraySpec(_OBJECTS["count"], (), "int32"),
+                ArraySpec(_OBJECTS["xyxy"], (self.most, 4), "float32"),
+                ArraySpec(_OBJECTS["labels"], (self.most,), "int16"),
+                ArraySpec(_OBJECTS["ood"], (self.most,), "uint8"),
+            ]
+        return specs
+
+    def objects(self, targets: Sequence[Any], ids: Sequence[str]) -> dict[Key, Tensor]:
+        """Give what is kept of the true objects of B images.
+
+        Raises:
+            DataError: An image has more than can be kept.
+        """
+        if self.role in _FITTED:
+            return {}
+        if not self.labelled:
+            state = OOD if self.role in ("near", "far") else KNOWN
+            return {IMAGE_OOD: torch.full((len(targets),), state, dtype=torch.uint8)}
+        for name, target in zip(ids, targets, strict=True):
+            if len(target["boxes"]) > self.most:
+                raise DataError(
+                    f"split {self.split!r}: an image may have at most boxes.max true objects, "
+                    f"{self.most}, got {len(target['boxes'])} in {name}; raise boxes.max"
+                )
+        states = [self._states(target["labels"]) for target in targets]
+        of_role = OOD if self.role in ("near", "far") else KNOWN
+        images = torch.stack(
+            [of_images(one[None])[0] if len(one) else torch.tensor(of_role) for one in states]
+        )
+        if self.role in ("near", "far"):
+            images = torch.full_like(images, OOD)
+        return {
+            _OBJECTS["count"]: torch.tensor([len(one) for one in states]),
+            _OBJECTS["xyxy"]: padded([target["boxes"] for target in targets], self.most),
+            _OBJECTS["labels"]: padded([target["labels"] for target in targets], self.most),
+            _OBJECTS["ood"]: padded(states, self.most),
+            IMAGE_OOD: images,
+        }
+
+    def read(
+        self, found: Mapping[str, Tensor], targets: Sequence[Any], keys: Tensor
+    ) -> tuple[Chosen, dict[Key, Tensor]]:
+        """Choose the boxes of B images, and say of which objects they are.
+
+        Args:
+            found: The boxes, (B, K, 4), and how many each image has, (B,).
+            targets: The true objects of each image; anything where there are none.
+            keys: (B,) int64, a key of each image.
+        """
+        xyxy, count = found[XYXY].cpu(), found[COUNT].cpu()
+        there = torch.arange(self.most) < count[:, None]
+        if not self.labelled:
+            state = OOD if self.role in ("near", "far") else KNOWN
+            ood = torch.full(there.shape, state, dtype=torch.uint8)
+            chosen = choose(there, keys, self.most)
+            states = {} if self.role in _FITTED else {BOX_OOD: chosen.cleared(ood)}
+            return chosen, {COUNT: chosen.count, **states}
+        labels, ood = self._matched(xyxy, there, targets)
+        chosen = choose(there & (ood == KNOWN) if self.role in _FITTED else there, keys, self.most)
+        arrays = {COUNT: chosen.count, LABELS: chosen.take(labels)}
+        if self.role not in _FITTED:
+            arrays[BOX_OOD] = chosen.take(ood)
+        return chosen, arrays
+
+    def _matched(
+        self, xyxy: Tensor, there: Tensor, targets: Sequence[Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Give the label and the state of the object that each box is of: (B, K) each."""
+        from torchvision.ops import box_iou
+
+        labels = torch.full(there.shape, NO_LABEL)
+        ood = torch.full(there.shape, IGNORED, dtype=torch.uint8)
+        for image, target in enumerate(targets):
+            if not len(target["boxes"]):
+                continue
+            overlap, nearest = box_iou(xyxy[image], target["boxes"]).max(dim=1)
+            close = (overlap >= self.ood.iou) & there[image]
+            of = target["labels"][nearest]
+            labels[image] = torch.where(close, of, NO_LABEL)
+            ood[image] = torch.where(close, self._states(of), IGNORED)
+        if self.role in ("near", "far"):
+            ood = torch.full_like(ood, OOD)
+        elif self.role != "mixed":
+            ood = torch.where(ood == OOD, IGNORED, ood)
+        return labels, ood
+
+    def _states(self, labels: Tensor) -> Tensor:
+        """Say of objects with these labels what they are: 0 ID, 1 OOD, 255 ignored."""
+        ood = torch.isin(labels, torch.tensor(self.ood.labels, dtype=torch.int64))
+        ignored = torch.isin(labels, torch.tensor(self.ood.ignore, dtype=torch.int64))
+        return torch.where(ood, OOD, torch.where(ignored, IGNORED, KNOWN)).to(torch.uint8)

@@ -1,0 +1,260 @@
+"""The boxes that an object detector gives, where they are in its maps, and what led to each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from latentood.errors import ModelError
+from latentood.pipeline.members import Boxes
+
+Parts = list[Tensor]
+"""One tensor for each image."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The boxes of B images, those of an image by falling confidence."""
+
+    xyxy: Parts  # (n, 4), corners in pixels of the input
+    confidence: Parts  # (n,)
+    labels: Parts  # (n,) int64, the classes that the detector predicts
+    relative: Parts  # (n, 4), corners as shares of the sides of the maps
+    logits: Parts | None = None  # (n, C), where the detector classifies boxes by a linear layer
+    features: Parts | None = None  # (n, D), the input of that layer
+
+    def kept(self, settings: Boxes) -> Detections:
+        """Keep the boxes that are confident enough, and of these at most so many."""
+        chosen = [
+            torch.nonzero(scores >= settings.score_threshold)[:, 0][: settings.max]
+            for scores in self.confidence
+        ]
+
+        def take(parts: Parts) -> Parts:
+            return [part[index] for part, index in zip(parts, chosen, strict=True)]
+
+        return Detections(
+            xyxy=take(self.xyxy),
+            confidence=take(self.confidence),
+            labels=take(self.labels),
+            relative=take(self.relative),
+            logits=None if self.logits is None else take(self.logits),
+            features=None if self.features is None else take(self.features),
+        )
+
+    @property
+    def count(self) -> Tensor:
+        """Count the boxes of each image: (B,)."""
+        return torch.tensor([len(part) for part in self.xyxy])
+
+
+@dataclass
+class Seen:
+    """What hooks saw of one forward of a torchvision detector."""
+
+    images: Any = None  # ImageList: the inputs as the backbone gets them, and their sizes in it
+    proposals: Any = None  # (P, 4) boxes of each image
+    found: Any = None  # of each image the boxes as the head gives them, before they are scaled back
+    regression: Tensor | None = None  # (ΣP, 4·C)
+    logits: Tensor | None = None  # (ΣP, C)
+    features: Tensor | None = None  # (ΣP, D)
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[Seen]:
+    """See what the parts of a torchvision detector do while it runs; others have no such parts."""
+    seen = Seen()
+
+    def transformed(module: nn.Module, args: Any, output: Any) -> None:
+        seen.images = output[0]
+
+    def detected(module: nn.Module, args: Any, output: Any) -> None:
+        seen.proposals, seen.found = args[1], output[0]
+
+    def predicted(module: nn.Module, args: Any, output: Any) -> None:
+        seen.features, (seen.logits, seen.regression) = args[0], output
+
+    with ExitStack() as hooks:
+        if (transform := transform_of(model)) is not None:
+            hooks.enter_context(transform.register_forward_hook(transformed))
+        if (heads := roi_heads_of(model)) is not None:
+            hooks.enter_context(heads.register_forward_hook(detected))
+            predictor = cast("nn.Module", heads.box_predictor)
+            hooks.enter_context(predictor.register_forward_hook(predicted))
+        yield seen
+
+
+def transform_of(model: nn.Module) -> nn.Module | None:
+    """Find the part of a torchvision detector that scales images and puts them together."""
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+    return next((m for m in model.modules() if isinstance(m, GeneralizedRCNNTransform)), None)
+
+
+def roi_heads_of(model: nn.Module) -> Any:
+    """Find the part of an R-CNN that classifies boxes."""
+    from torchvision.models.detection.roi_heads import RoIHeads
+
+    return next((m for m in model.modules() if isinstance(m, RoIHeads)), None)
+
+
+def head_of(model: nn.Module) -> str | None:
+    """Name the linear layer of an R-CNN that classifies boxes."""
+    linear: Any = getattr(getattr(roi_heads_of(model), "box_predictor", None), "cls_score", None)
+    if not isinstance(linear, nn.Linear):
+        return None
+    return str(next(name for name, module in model.named_modules() if module is linear))
+
+
+def detections_of(
+    output: Any, images: Sequence[Tensor], seen: Seen, model: nn.Module
+) -> Detections:
+    """Read the output of a detector for B images.
+
+    Args:
+        output: A mapping with ``boxes``, ``scores`` and ``labels`` for each image, as torchvision's
+            detectors give it, or what Hugging Face's give: ``logits`` and ``pred_boxes``.
+        images: (C, H, W) each.
+        seen: What :func:`watched` saw.
+        model: The detector.
+
+    Raises:
+        ModelError: It is something else.
+    """
+    if hasattr(output, "pred_boxes") and hasattr(output, "logits"):
+        return _of_queries(output, images)
+    if not isinstance(output, list) or not all(_is_detection(one) for one in output):
+        raise ModelError(
+            "unit box: the model must give a mapping with boxes, scores and labels for each image, "
+            f"got {type(output).__name__}; follow torchvision's detectors, or set another unit"
+        )
+    order = [one["scores"].argsort(descending=True, stable=True) for one in output]
+    boxes = [one["boxes"][index].float() for one, index in zip(output, order, strict=True)]
+    logits = features = None
+    if seen.logits is not None and seen.features is not None:
+        rows = [found[index] for found, index in zip(_proposals(seen, model), order, strict=True)]
+        logits = [seen.logits[index] for index in rows]
+        features = [seen.features[index] for index in rows]
+    return Detections(
+        xyxy=boxes,
+        confidence=[one["scores"][index] for one, index in zip(output, order, strict=True)],
+        labels=[one["labels"][index] for one, index in zip(output, order, strict=True)],
+        relative=[
+            box * share.to(box) for box, share in zip(boxes, _shares(images, seen), strict=True)
+        ],
+        logits=logits,
+        features=features,
+    )
+
+
+def _is_detection(one: Any) -> bool:
+    return isinstance(one, Mapping) and {"boxes", "scores", "labels"} <= set(one)
+
+
+def _shares(images: Sequence[Tensor], seen: Seen) -> Parts:
+    """Give for each image what one of its pixels is as a share of the maps, (x, y, x, y)."""
+    sizes = [tuple(image.shape[-2:]) for image in images]
+    scaled, whole = sizes, None
+    if seen.images is not None:
+        scaled, whole = seen.images.image_sizes, tuple(seen.images.tensors.shape[-2:])
+    shares = []
+    for (height, width), (inner_height, inner_width) in zip(sizes, scaled, strict=True):
+        of_height, of_width = whole or (height, width)
+        x, y = inner_width / (width * of_width), inner_height / (height * of_height)
+        shares.append(torch.tensor([x, y, x, y], dtype=torch.float64))
+    return shares
+
+
+def _proposals(seen: Seen, model: nn.Module) -> Parts:
+    """Find the proposal that each box was made of, which the detector does not say.
+
+    What it does with all proposals (decode, clip, softmax) is repeated, so that the box and score
+    of each class are the same to the last bit, and the first proposal with both is taken.
+    """
+    from torchvision.ops.boxes import clip_boxes_to_image
+
+    heads = roi_heads_of(model)
+    scores = cast("Tensor", seen.logits).softmax(dim=-1)
+    decoded = heads.box_coder.decode(seen.regression, seen.proposals)
+    found, start = [], 0
+    for one, proposals, size in zip(
+        seen.found, seen.proposals, seen.images.image_sizes, strict=True
+    ):
+        stop = start + len(proposals)
+        boxes = clip_boxes_to_image(decoded[start:stop], size)
+        labels = one["labels"]
+        same = (scores[start:stop, labels] == one["scores"]) & (
+            boxes[:, labels] == one["boxes"]
+        ).all(dim=2)  # (P, n)
+        if not bool(same.any(dim=0).all()):
+            raise ModelError(
+                "unit box: every box must be one of a proposal, as torchvision's RoIHeads makes "
+                f"them, got one that is not from {type(heads).__name__}; leave its postprocessing "
+                "as it is"
+            )
+        found.append(start + same.int().argmax(dim=0) if len(labels) else labels)
+        start = stop
+    return found
+
+
+def _of_queries(output: Any, images: Sequence[Tensor]) -> Detections:
+    """Read the queries of a detector such as DETR: each is a box, with logits of its own.
+
+    The last class of DETR means no object (Carion et al. 2020, arXiv:2005.12872, sec. 3.2), and
+    its confidences are the largest of the others' softmax. Detectors without such a class have
+    the largest sigmoid.
+    """
+    logits = output.logits
+    has_nothing = getattr(output, "no_object", True)
+    scores = logits.softmax(dim=-1)[..., :-1] if has_nothing else logits.sigmoid()
+    confidence, labels = scores.max(dim=-1)
+    centre, size = output.pred_boxes.split(2, dim=-1)
+    relative = torch.cat([centre - size / 2, centre + size / 2], dim=-1).clamp(0, 1)
+    order = confidence.argsort(dim=1, descending=True, stable=True)
+    sides = [torch.tensor(image.shape[-2:]).flip(0).repeat(2).to(relative) for image in images]
+    rows = list(enumerate(order))
+    hidden = getattr(output, "last_hidden_state", None)
+    return Detections(
+        xyxy=[relative[i, index] * sides[i] for i, index in rows],
+        confidence=[confidence[i, index] for i, index in rows],
+        labels=[labels[i, index] for i, index in rows],
+        relative=[relative[i, index] for i, index in rows],
+        logits=[logits[i, index] for i, index in rows],
+        features=None if hidden is None else [hidden[i, index] for i, index in rows],
+    )
+
+
+def roi_features(maps: Tensor, relative: Parts, side: int) -> Parts:
+    """Average maps over each box: RoIAlign on ``side`` × ``side`` places, and their mean.
+
+    He et al. 2017, arXiv:1703.06870, sec. 3; four points for each place. Boxes are scaled to the
+    map by x and y apart.
+
+    Args:
+        maps: (B, D, h, w).
+        relative: (n, 4) of each image, corners as shares of the sides.
+        side: Places along a side of a box.
+
+    Returns:
+        (n, D) of each image.
+    """
+    from torchvision.ops import roi_align
+
+    height, width = maps.shape[-2:]
+    sides = torch.tensor([width, height, width, height], device=maps.device, dtype=maps.dtype)
+    boxes = [part.to(maps) * sides for part in relative]
+    pooled = roi_align(maps, boxes, side, sampling_ratio=2, aligned=True).mean(dim=(2, 3))
+    return list(pooled.split([len(part) for part in relative]))
+
+
+def padded(parts: Sequence[Tensor], most: int) -> Tensor:
+    """Put the rows of B images into one tensor: (B, most, …), zeros where there are fewer."""
+    whole = parts[0].new_zeros((len(parts), most, *parts[0].shape[1:]))
+    for image, part in enumerate(parts):
+        whole[image, : len(part)] = part
+    return whole
