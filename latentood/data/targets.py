@@ -136,10 +136,12 @@ class Masks(Moved):
     Args:
         ignore_index: Label of pixels that do not count.
         others: Further labels that are no class.
+        remedy: What to do about a label that is none of these.
     """
 
     ignore_index: int
     others: tuple[int, ...] = ()
+    remedy: str = "check training.classes and ignore_index"
 
     def read(self, target: Any, image: Any, classes: int | None) -> Tensor:
         """Give (H, W) int64, of the size of the image."""
@@ -164,13 +166,6 @@ class Masks(Moved):
                 f"ignore{also}", str(int(mask[wrong][0])), self.remedy,
             )  # fmt: skip
         return mask
-
-    @property
-    def remedy(self) -> str:
-        """Say what to do about a label that is none of these."""
-        if self.others:
-            return "name it in ood.mask_values or ood.ignore of the split, or mend the mask"
-        return "check training.classes and ignore_index"
 
     def labels(self, target: Any) -> Tensor:
         """Give the labels of the pixels that count."""

@@ -45,7 +45,7 @@ class Ood(Section):
     """How targets say which pixels or objects are OOD, in splits that have targets."""
 
     mask_values: list[PixelLabel] = Field([], description="Labels of pixels that are OOD.")
-    labels: list[int] = Field([], description="Labels of objects that are OOD.")
+    labels: list[int] = Field([], description="Labels of objects, or of images, that are OOD.")
     ignore: list[PixelLabel] = Field(
         [255],
         min_length=1,

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
@@ -127,6 +128,17 @@ class MonteCarlo(Section):
     layers: list[str] | None = Field(
         None, description="Layers (of `layers`) to follow over the passes; default: all that vary."
     )
+
+    @field_validator("activate", mode="wrap")
+    @classmethod
+    def _known(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError(
+                "must be true, functional, members or a list of globs "
+                f"({suggest(str(value), ['functional', 'members'])})"
+            ) from None
 
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:

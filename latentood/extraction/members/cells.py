@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,16 +13,21 @@ from torch import Tensor
 from latentood.data.items import NO_LABEL
 from latentood.errors import DataError
 from latentood.extraction.members.chosen import Chosen, choose
+from latentood.extraction.members.targets import (
+    ID,
+    IGNORED,
+    IMAGE_OOD,
+    OOD,
+    Targets,
+    of_images,
+)
 from latentood.extraction.model.grid import Grid
 from latentood.latents import Key
 from latentood.latents.facts import Role
 from latentood.pipeline.members import Ood
 from latentood.store.schema import ArraySpec
 
-ID, OOD, IGNORED = 0, 1, 255
-"""What pixels, members and images are; the last are never counted."""
-
-MASKS, IMAGE_OOD = Key("masks"), Key("ood")
+MASKS = Key("masks")
 _COUNT, _PLACE, _LABELS, _OOD = (
     Key(kind, unit="cell") for kind in ("count", "place", "labels", "ood")
 )
@@ -29,7 +35,7 @@ _FITTED: tuple[Role, ...] = ("fit", "val")
 
 
 @dataclass(frozen=True)
-class CellTargets:
+class CellTargets(Targets):
     """Turns the masks of a split into what is kept of pixels and cells.
 
     The label of a cell is that of most of its pixels, the smallest of equally many; so is whether
@@ -71,14 +77,11 @@ class CellTargets:
             ]
         return specs
 
-    def read(self, masks: Tensor, keys: Tensor) -> tuple[Chosen, dict[Key, Tensor]]:
-        """Choose the cells of B images, and give what masks say of them.
-
-        Args:
-            masks: (B, H, W) labels of pixels; anything where there are none.
-            keys: (B,) int64, a key of each image.
-        """
-        labels, ood, pixels = self._read(masks, len(keys))
+    def read(
+        self, targets: Tensor, keys: Tensor, ids: Sequence[str]
+    ) -> tuple[Chosen, dict[Key, Tensor]]:
+        """Choose the cells of B images, and give what masks (B, H, W) say of them."""
+        labels, ood, pixels = self._read(targets, len(keys))
         fitted = self.role in _FITTED
         allowed = ood == ID if fitted else torch.ones_like(ood, dtype=torch.bool)
         chosen = choose(allowed, keys, self.kept)
@@ -130,10 +133,3 @@ class CellTargets:
         counts = np.bincount(places, minlength=len(codes) * grid.cells * kinds)
         most = counts.reshape(len(codes), grid.cells, kinds).argmax(axis=2)
         return torch.from_numpy(most)
-
-
-def of_images(states: Tensor) -> Tensor:
-    """Say of B images (B, …) whether something in them is OOD, else ID, else to be ignored."""
-    flat = states.flatten(1)
-    ood, known = (flat == OOD).any(dim=1), (flat == ID).any(dim=1)
-    return torch.where(ood, OOD, torch.where(known, ID, IGNORED)).to(torch.uint8)

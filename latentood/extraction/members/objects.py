@@ -11,9 +11,16 @@ from torch import Tensor
 
 from latentood.data.items import NO_LABEL
 from latentood.errors import DataError
-from latentood.extraction.members.cells import ID as KNOWN
-from latentood.extraction.members.cells import IGNORED, IMAGE_OOD, OOD, of_images
 from latentood.extraction.members.chosen import Chosen, choose
+from latentood.extraction.members.targets import (
+    ID,
+    IGNORED,
+    IMAGE_OOD,
+    OOD,
+    Targets,
+    of_images,
+    states_of,
+)
 from latentood.extraction.model.detections import padded
 from latentood.extraction.passes.detecting import COUNT, XYXY
 from latentood.latents import Key
@@ -27,7 +34,7 @@ _FITTED: tuple[Role, ...] = ("fit", "val")
 
 
 @dataclass(frozen=True)
-class BoxTargets:
+class BoxTargets(Targets):
     """Turns the true objects of a split into what is kept of boxes.
 
     A box is of the object that it overlaps most, where the overlap is large enough, and has its
@@ -72,16 +79,19 @@ class BoxTargets:
             ]
         return specs
 
-    def objects(self, targets: Sequence[Any], ids: Sequence[str]) -> dict[Key, Tensor]:
+    def read(
+        self, targets: Sequence[Any], keys: Tensor, ids: Sequence[str]
+    ) -> tuple[None, dict[Key, Tensor]]:
         """Give what is kept of the true objects of B images.
 
         Raises:
             DataError: An image has more than can be kept.
         """
-        if self.role in _FITTED:
-            return {}
+        return None, {} if self.role in _FITTED else self._objects(targets, ids)
+
+    def _objects(self, targets: Sequence[Any], ids: Sequence[str]) -> dict[Key, Tensor]:
         if not self.labelled:
-            state = OOD if self.role in ("near", "far") else KNOWN
+            state = OOD if self.role in ("near", "far") else ID
             return {IMAGE_OOD: torch.full((len(targets),), state, dtype=torch.uint8)}
         for name, target in zip(ids, targets, strict=True):
             if len(target["boxes"]) > self.most:
@@ -90,7 +100,7 @@ class BoxTargets:
                     f"{self.most}, got {len(target['boxes'])} in {name}; raise boxes.max"
                 )
         states = [self._states(target["labels"]) for target in targets]
-        of_role = OOD if self.role in ("near", "far") else KNOWN
+        of_role = OOD if self.role in ("near", "far") else ID
         images = torch.stack(
             [of_images(one[None])[0] if len(one) else torch.tensor(of_role) for one in states]
         )
@@ -104,7 +114,7 @@ class BoxTargets:
             IMAGE_OOD: images,
         }
 
-    def read(
+    def boxes(
         self, found: Mapping[str, Tensor], targets: Sequence[Any], keys: Tensor
     ) -> tuple[Chosen, dict[Key, Tensor]]:
         """Choose the boxes of B images, and say of which objects they are.
@@ -117,13 +127,13 @@ class BoxTargets:
         xyxy, count = found[XYXY].cpu(), found[COUNT].cpu()
         there = torch.arange(self.most) < count[:, None]
         if not self.labelled:
-            state = OOD if self.role in ("near", "far") else KNOWN
+            state = OOD if self.role in ("near", "far") else ID
             ood = torch.full(there.shape, state, dtype=torch.uint8)
             chosen = choose(there, keys, self.most)
             states = {} if self.role in _FITTED else {BOX_OOD: chosen.cleared(ood)}
             return chosen, {COUNT: chosen.count, **states}
         labels, ood = self._matched(xyxy, there, targets)
-        chosen = choose(there & (ood == KNOWN) if self.role in _FITTED else there, keys, self.most)
+        chosen = choose(there & (ood == ID) if self.role in _FITTED else there, keys, self.most)
         arrays = {COUNT: chosen.count, LABELS: chosen.take(labels)}
         if self.role not in _FITTED:
             arrays[BOX_OOD] = chosen.take(ood)
@@ -153,6 +163,4 @@ class BoxTargets:
 
     def _states(self, labels: Tensor) -> Tensor:
         """Say of objects with these labels what they are: 0 ID, 1 OOD, 255 ignored."""
-        ood = torch.isin(labels, torch.tensor(self.ood.labels, dtype=torch.int64))
-        ignored = torch.isin(labels, torch.tensor(self.ood.ignore, dtype=torch.int64))
-        return torch.where(ood, OOD, torch.where(ignored, IGNORED, KNOWN)).to(torch.uint8)
+        return states_of(labels, self.ood)

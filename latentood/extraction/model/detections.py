@@ -74,7 +74,8 @@ def watched(model: nn.Module) -> Iterator[Seen]:
         seen.images = output[0]
 
     def detected(module: nn.Module, args: Any, output: Any) -> None:
-        seen.proposals, seen.found = args[1], output[0]
+        seen.proposals = args[1]
+        seen.found = [dict(one) for one in output[0]]  # the transform scales boxes back in place
 
     def predicted(module: nn.Module, args: Any, output: Any) -> None:
         seen.features, (seen.logits, seen.regression) = args[0], output

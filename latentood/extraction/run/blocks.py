@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from latentood.errors import DataError
-from latentood.extraction.members.cells import CellTargets
 from latentood.extraction.members.chosen import Chosen
 from latentood.extraction.members.objects import BoxTargets
+from latentood.extraction.members.targets import Targets
 from latentood.extraction.model.batches import moved
 from latentood.extraction.model.taps import key_of, pass_key
 from latentood.extraction.passes.engines import Captured, Engine, Noisy
@@ -59,10 +59,10 @@ def compute_block(
         end = at + len(inputs)
         part = {key: values[at:end] for key, values in block.items()}
         keys = row_keys(job.seed(name), torch.arange(start + at, start + end))
-        members = job.members.get(name)
-        chosen = _put_data(part, members, inputs, targets, keys, ids[at:end])
+        about = job.targets.get(name)
+        chosen = _put_data(part, about, inputs, targets, keys, ids[at:end])
         if runs_model:
-            boxes = members if isinstance(members, BoxTargets) else None
+            boxes = about if isinstance(about, BoxTargets) else None
             batch = Batch(moved(inputs, job.device), keys.to(job.device), chosen, targets, boxes)
             for key, values in _compute(job, scorer, block, batch).items():
                 # On a GPU the copy runs on while the next batch is being computed.
@@ -89,7 +89,7 @@ def _empty(spec: SplitSpec, rows: int, device: torch.device) -> dict[str, Tensor
 
 def _put_data(
     part: dict[str, Tensor],
-    members: CellTargets | BoxTargets | None,
+    about: Targets | None,
     inputs: Any,
     targets: Any,
     keys: Tensor,
@@ -104,12 +104,9 @@ def _put_data(
         part[LABELS].copy_(targets)
     if HASHES in part:
         part[HASHES].copy_(hashes(inputs))
-    chosen: Chosen | None = None
-    arrays: dict[Key, Tensor] = {}
-    if isinstance(members, CellTargets):
-        chosen, arrays = members.read(targets, keys)
-    elif members is not None:
-        arrays = members.objects(targets, ids)
+    if about is None:
+        return None
+    chosen, arrays = about.read(targets, keys, ids)
     for key in arrays.keys() & part.keys():
         part[key].copy_(arrays[key])
     return chosen
@@ -147,7 +144,7 @@ def _compute(job: Job, scorer: Scorer, wanted: Container[str], batch: Batch) -> 
             chosen, about = batch.cells, dict[Key, Tensor]()
             if batch.boxes is not None:
                 found, keys = captured.features, batch.keys.cpu()
-                chosen, about = batch.boxes.read(found, batch.targets, keys)
+                chosen, about = batch.boxes.boxes(found, batch.targets, keys)
             logits = job.plan.engine.readout.key
             known = {key: values for key, values in about.items() if key in wanted}
             return _outputs(captured, logits, wanted, chosen) | known | scores

@@ -164,11 +164,11 @@ class Inputs(Dataset[tuple[Tensor, Any]]):
             # Forking after zarr or CUDA started is unsafe.
             multiprocessing_context="spawn" if workers else None,
         )
-        return _named(self.name, loader)
+        return loaded(self.name, loader, workers="extract.workers")
 
 
-def _named(split: str, batches: Iterable[Any]) -> Iterator[Any]:
-    """Yield batches; an error of a loader process is one line that names the split."""
+def loaded(split: str, batches: Iterable[Any], *, workers: str) -> Iterator[Any]:
+    """Yield batches; an error of a loader process is one line that names split and setting."""
     try:
         yield from batches
     except DataError as error:  # of a process, with its traceback in the message
@@ -179,7 +179,7 @@ def _named(split: str, batches: Iterable[Any]) -> Iterator[Any]:
             raise
         raise DataError(
             f"split {split!r}: a loader process ended before its rows were read "
-            f"({one_line(error)[:120]}); set extract.workers: 0, or give the machine more memory"
+            f"({one_line(error)[:120]}); set {workers}: 0, or give the machine more memory"
         ) from error
 
 
@@ -201,7 +201,8 @@ def _kind(pipeline: Pipeline, config: SplitConfig) -> TargetKind:
     """Choose what the targets of a split are."""
     if pipeline.unit == "cell":
         ignored, *more = config.ood.ignore
-        return Masks(ignored, (*more, *config.ood.mask_values))
+        remedy = "name it in ood.mask_values or ood.ignore of the split, or mend the mask"
+        return Masks(ignored, (*more, *config.ood.mask_values), remedy)
     return Boxes() if pipeline.unit == "box" else CLASS_NUMBERS
 
 

@@ -17,6 +17,8 @@ from latentood.device import resolve_device
 from latentood.errors import DataError, LatentOODError, ModelError, StoreError, one_line, unknown
 from latentood.extraction.members.cells import CellTargets
 from latentood.extraction.members.objects import BoxTargets
+from latentood.extraction.members.rows import RowTargets
+from latentood.extraction.members.targets import Targets
 from latentood.extraction.model.batches import moved
 from latentood.extraction.model.grid import Grid
 from latentood.extraction.model.head import linear_layer
@@ -47,7 +49,7 @@ class Job:
     origin: Origin  # identifies the run in the cache
     head: tuple[np.ndarray, np.ndarray] | None  # weight (C, D) and bias (C,), if there is a head
     inputs: dict[str, Inputs]  # by split
-    members: dict[str, CellTargets | BoxTargets]  # by split, where there are cells or boxes
+    targets: dict[str, Targets]  # by split, where they say more than a label
     specs: dict[str, SplitSpec]  # by split
     scores: Schedule
     device: torch.device  # where the model runs
@@ -98,10 +100,10 @@ def prepare(
             compile_parts(plan.engine, probe)
     scores = Schedule.of(pipeline, TappedModel(plan, probe))
     for name in names:
-        of_classes = pipeline.splits[name].role in ("fit", "val", "id", "mixed")
-        if of_classes and pipeline.unit != "box":
+        roles = ("fit", "val", "id", *(["mixed"] if pipeline.unit == "cell" else []))
+        if pipeline.splits[name].role in roles and pipeline.unit != "box":
             inputs[name] = replace(inputs[name], classes=plan.classes)
-    members = {name: one for name in names if (one := _members(pipeline, plan, inputs[name]))}
+    targets = {name: one for name in names if (one := _targets(pipeline, plan, inputs[name]))}
     wanted = batch_size or pipeline.extract.batch_size
     if wanted == "auto" and store is not None:
         wanted = timed_before(Path(store)) or wanted
@@ -112,9 +114,9 @@ def prepare(
         origin=origin_of(pipeline, weights, size, plan.facts),
         head=_head(plan),
         inputs=inputs,
-        members=members,
+        targets=targets,
         specs={
-            name: lay_out(pipeline, plan, scores, one, members.get(name))
+            name: lay_out(pipeline, plan, scores, one, targets.get(name))
             for name, one in inputs.items()
         },
         scores=scores,
@@ -160,14 +162,16 @@ def timed_before(store: Path) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _members(pipeline: Pipeline, plan: Plan, inputs: Inputs) -> CellTargets | BoxTargets | None:
-    """Settle what is kept of the cells or boxes of a split."""
+def _targets(pipeline: Pipeline, plan: Plan, inputs: Inputs) -> Targets | None:
+    """Settle what is kept of targets, cells and boxes of a split."""
     readout, config = plan.engine.readout, pipeline.splits[inputs.name]
     if isinstance(readout, BoxReadout):
         labelled = inputs.has_labels()
         return BoxTargets(inputs.name, config.role, config.ood, pipeline.boxes.max, labelled)
     if not isinstance(readout, CellLogits):
-        return None
+        if config.role != "mixed":
+            return None
+        return RowTargets(inputs.name, config.ood, inputs.has_labels())
     if (grid := Grid.over(tuple(inputs.shape), pipeline.cells.stride)) != readout.grid:
         raise DataError(
             f"split {inputs.name!r}: all splits must have images of one size for unit: cell, got "

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from latentood.extraction.members.cells import CellTargets
-from latentood.extraction.members.objects import BoxTargets
+from latentood.extraction.members.targets import Targets
 from latentood.extraction.model.taps import key_of, pass_key
 from latentood.extraction.passes.detecting import BOX_FEATURES
 from latentood.extraction.passes.plan import Plan
@@ -66,13 +65,13 @@ def lay_out(
     plan: Plan,
     scores: Schedule,
     inputs: Inputs,
-    members: CellTargets | BoxTargets | None,
+    targets: Targets | None,
 ) -> SplitSpec:
-    """Lay out the arrays of a split; ``members`` says what is kept of its cells or boxes."""
+    """Lay out the arrays of a split; ``targets`` says what is kept of its cells or boxes."""
     config = pipeline.splits[inputs.name]
     split = config.model_dump(mode="json")
-    kept = None if members is None else members.kept
-    targets = {} if pipeline.unit == "image" else {"ood": split["ood"]}
+    kept = None if targets is None else targets.kept
+    about = {} if targets is None else {"ood": split["ood"]}
     return SplitSpec(
         name=inputs.name,
         role=config.role,
@@ -80,7 +79,7 @@ def lay_out(
         block_rows=min(_block_rows(pipeline, kept), len(inputs)),
         arrays=(
             *_of_rows(pipeline, plan, inputs),
-            *([] if members is None else members.arrays()),
+            *([] if targets is None else targets.arrays()),
             *(_of_layer(pipeline, plan, key, tail) for key, tail in _outputs(plan, kept)),
             *_of_passes(pipeline, plan, kept),
             *scores.arrays(inputs.name),
@@ -89,7 +88,7 @@ def lay_out(
             "target": split["target"],
             "transform": split["transform"],
             "fingerprint": inputs.fingerprint(),
-            **targets,
+            **about,
         },
     )
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from latentood.errors import DataError, ModelError
 from latentood.extraction.model.readout import RowLogits, find_head
-from latentood.extraction.run.inputs import Inputs, _named
+from latentood.extraction.run.inputs import Inputs, loaded
 from latentood.extraction.run.job import model_errors
 
 
@@ -61,15 +61,15 @@ def test_an_error_of_a_loader_process_is_one_line():
         "  File x\nlatentood.errors.DataError: split 'train': row 3 cannot be read: gone"
     )
     with pytest.raises(DataError, match=r"^split 'train': row 3 cannot be read: gone$"):
-        list(_named("train", broken(DataError(text))))
+        list(loaded("train", broken(DataError(text)), workers="extract.workers"))
 
 
 def test_a_loader_process_that_dies_is_named():
     died = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
     with pytest.raises(DataError, match=r"split 'train': a loader process .* extract\.workers: 0"):
-        list(_named("train", broken(died)))
+        list(loaded("train", broken(died), workers="extract.workers"))
     with pytest.raises(RuntimeError, match="mine"):
-        list(_named("train", broken(RuntimeError("mine"))))
+        list(loaded("train", broken(RuntimeError("mine")), workers="extract.workers"))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
