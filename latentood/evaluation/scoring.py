@@ -23,6 +23,7 @@ from latentood.device import default_memory, free_memory
 from latentood.errors import (
     BadScores,
     ConfigError,
+    DataError,
     DetectorError,
     LatentOODError,
     StoreError,
@@ -52,6 +53,8 @@ from latentood.latents.rows import Budget
 from latentood.latents.splits import MemberSplits, Splits
 
 log = logging.getLogger(__name__)
+
+_ID_ROLES = ("id", "mixed")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -107,14 +110,15 @@ def score_all(
     if not allow_overlap:
         require_apart(counted, roles.scored, who="score")
     runs = [_Run(detector, optional=detector in optional) for detector in detectors]
+    session.require_both_sides(unit if image_score is None else "image")
     session.fit(runs)
     runs += [_Run(one.detector, one) for one in admitted]
     session.prepare(runs)
-    scored = tuple(session.score(runs, name) for name in roles.scored)
+    scored = tuple(session.score(runs, name) for name in session.names)
     if image_score is not None:
         for run in runs:
             run.summarise(scored, image_score)
-        scored = tuple(session.images(name) for name in roles.scored)
+        scored = tuple(session.images(name) for name in session.names)
     results = tuple(result for run in runs if (result := run.finish(scored)) is not None)
     left_out = [run.skipped for run in runs if run.skipped]
     if len(left_out) == len(runs):
@@ -228,6 +232,14 @@ class _Session:
             if split is not None:
                 self.rows[split] = self.rows[split].within(budget)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The splits that are scored: without ID boxes a threshold comes from the val split."""
+        val = self.roles.val
+        if self.splits.unit != "box" or self.roles.id is not None or val is None:
+            return self.roles.scored
+        return (val, *self.roles.scored)
+
     def fit(self, runs: Sequence[_Run]) -> None:
         """Fit all detectors, after one shared read of the fit split."""
         if self.roles.fit is None:
@@ -260,7 +272,7 @@ class _Session:
                     run.fitted.prepare()
                     run.fit_seconds += self._since(start)
         for split in (self.roles.fit, self.roles.val):
-            if split is not None:
+            if split is not None and split not in self.names:
                 del self.rows[split]  # and what was kept of it
 
     def score(self, runs: Sequence[_Run], split: str) -> ScoredSplit:
@@ -280,28 +292,48 @@ class _Session:
         return ScoredSplit(
             name=split,
             role=self.splits.splits[split].role,
-            ids=self._ids(split),
+            ids=self._ids(self.splits, split),
             labels=np.concatenate(labels),
             predictions=np.concatenate(predictions),
             truth=self._truth(split, self.splits.unit),
+            images=self._ids(self.splits.of, split),
         )
+
+    def require_both_sides(self, unit: Unit) -> None:
+        """Check that there are ID and OOD rows to compare.
+
+        Raises:
+            DataError: A split has none of those that it is there for.
+        """
+        for name in self.roles.scored:
+            role = self.splits.splits[name].role
+            truth = self._truth(name, unit)
+            for needed, state, what in ((role in _ID_ROLES, 0, "ID"), (role != "id", 1, "OOD")):
+                if needed and not truth.has(state):
+                    raise DataError(
+                        f"{name}: a split of role {role} must have {what} {unit}s, got none among "
+                        f"{truth.ood.size:,}; look at its masks or boxes and at ood: in the "
+                        "pipeline"
+                    )
 
     def images(self, split: str) -> ScoredSplit:
         """Describe the images of a split, for scores made of those of their members."""
         truth = self._truth(split, "image")
         nothing = np.full(truth.images, NO_CLASS, dtype=np.int64)
         role = self.splits.splits[split].role
-        return ScoredSplit(split, role, self.splits.of.ids(split), nothing, nothing, truth)
+        ids = self._ids(self.splits.of, split)
+        return ScoredSplit(split, role, ids, nothing, nothing, truth, images=ids)
 
     def _truth(self, split: str, unit: Unit) -> Truth:
         return Truth.of(self.splits.of[split], self.splits.splits[split].role, unit)
 
-    def _ids(self, split: str) -> Sequence[str]:
+    @staticmethod
+    def _ids(splits: Splits, split: str) -> Sequence[str]:
         """Name the rows, by their numbers where a cache has no ids."""
         try:
-            return self.splits.ids(split)
+            return splits.ids(split)
         except UnknownName:
-            return [str(row) for row in range(len(self.rows[split]))]
+            return [str(row) for row in range(len(splits[split]))]
 
     def _reads(self, chunks: Iterator[Latents]) -> Iterator[Latents]:
         """Yield chunks, and add up how long reading them takes."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from latentood.errors import DataError
+from latentood.evaluation.members.boxes import Objects
 from latentood.evaluation.metrics import Array
 from latentood.latents import Key, Latents
 from latentood.latents.facts import Role
@@ -19,6 +22,8 @@ from latentood.latents.rows import Rows
 
 ImageScore = Literal["max", "mean", "top3"]
 """How the scores of members become that of their image."""
+
+_IMAGES = 16  # whose masks are read together
 
 _OOD_ROLES: tuple[Role, ...] = ("near", "far")
 
@@ -31,6 +36,22 @@ class Pixels:
     rows: int  # of the grid of cells
     columns: int
 
+    def parts(self) -> Iterator[Tensor]:
+        """Read masks, some images at a time."""
+        count = self.masks.shape[0]
+        for start in range(0, count, _IMAGES):
+            yield self.masks.read(start, min(start + _IMAGES, count))
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """The boxes of images that are scored, and the true objects of these images."""
+
+    xyxy: Array  # (M, 4) corners in pixels of the input
+    confidence: Array  # (M,)
+    predictions: NDArray[np.int64]  # (M,) classes
+    objects: tuple[Objects, ...] | None  # of each image; None where they are not known
+
 
 @dataclass(frozen=True, eq=False)
 class Truth:
@@ -41,6 +62,7 @@ class Truth:
     image: NDArray[np.int64]  # (M,), ascending
     images: int  # N
     pixels: Pixels | None = None  # where scores of cells are compared pixel by pixel
+    boxes: Boxes | None = None
 
     @classmethod
     def of(cls, rows: Latents, role: Role, unit: Unit) -> Truth:
@@ -64,11 +86,13 @@ class Truth:
         else:
             ood = np.full(layout.members, role in _OOD_ROLES, dtype=np.uint8)
         image = layout.image_of().numpy()
-        return cls(unit, ood, image, len(rows), _pixels(rows, unit))
+        return cls(unit, ood, image, len(rows), _pixels(rows, unit), _boxes(rows, unit))
 
-    def of_images(self, rows: Latents, role: Role) -> Truth:
-        """Give the same of the images themselves, for scores of images made of their members'."""
-        return Truth.of(rows, role, "image")
+    def has(self, state: int) -> bool:
+        """Whether something that is compared is ID (0) or OOD (1)."""
+        if self.pixels is None:
+            return bool((self.ood == state).any())
+        return any(bool((part == state).any()) for part in self.pixels.parts())
 
 
 def _layout(rows: Latents, unit: Unit) -> Layout:
@@ -83,6 +107,25 @@ def _pixels(rows: Latents, unit: Unit) -> Pixels | None:
         return None
     last = rows[place][0, -1].tolist()  # all cells are there, row after row
     return Pixels(rows.rows(masks), last[0] + 1, last[1] + 1)
+
+
+def _boxes(rows: Latents, unit: Unit) -> Boxes | None:
+    if unit != "box" or Key("xyxy", unit="box") not in rows:
+        return None
+    members = rows.members("box")
+    xyxy, confidence = (members[kind].cpu().double().numpy() for kind in ("xyxy", "confidence"))
+    predictions = members["predictions"].cpu().numpy().astype(np.int64)
+    return Boxes(xyxy, confidence, predictions, _objects(rows))
+
+
+def _objects(rows: Latents) -> tuple[Objects, ...] | None:
+    kinds = ("count", "xyxy", "labels", "ood")
+    count, *columns = (Key(kind, unit="object") for kind in kinds)
+    if count not in rows:
+        return None
+    whole = [rows[key].cpu() for key in columns]
+    counts = rows[count].tolist()
+    return tuple(Objects(*(one[n, :many] for one in whole)) for n, many in enumerate(counts))
 
 
 def image_scores(scores: Array, truth: Truth, how: ImageScore) -> Array:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,8 +53,9 @@ def make_taps(model: nn.Module, layers: Sequence[Layer], head: str | None) -> tu
                 head = ATTACHED  # which makes the logits of what it gets: latent vectors
             if head is None:
                 raise ModelError(
-                    "layer 'penultimate': no linear layer gives the logits of this model; "
-                    "name the last linear layer with head: <module name>"
+                    "layer 'penultimate': no linear layer (of segmenters: no 1×1 convolution) "
+                    "gives the logits of this model; remove it from layers:, or name the last "
+                    "linear layer with head: <module name>"
                 )
             taps[PENULTIMATE] = Tap(PENULTIMATE, head, None, how, of_input=True)
             continue
@@ -122,7 +123,10 @@ class Capture:
 
     def take(self, tap: Tap, value: Tensor) -> None:
         """Reduce and keep a value; the reduction must give the shape that it declares."""
-        declared = tap.reduction.shape(tuple(value.shape[1:]))
+        try:
+            declared = tap.reduction.shape(tuple(value.shape[1:]))
+        except ModelError as error:
+            raise ModelError(f"layer {key_of(tap.layer).layer!r}: {error}") from None
         reduced = tap.reduction.apply(value)
         if tuple(reduced.shape) != (len(value), *declared):
             raise ModelError(
@@ -141,6 +145,28 @@ def capture(model: nn.Module, taps: Sequence[Tap]) -> Iterator[Capture]:
             hook = _hook(captured, name, [tap for tap in taps if tap.module == name])
             hooks.enter_context(model.get_submodule(name).register_forward_hook(hook))
         yield captured
+
+
+def capture_until(
+    model: nn.Module, taps: Sequence[Tap], run: Callable[[], object]
+) -> dict[str, Tensor]:
+    """Run a model until all taps have captured something; what would follow is left out."""
+
+    def stop(module: nn.Module, args: Any, output: Any) -> None:
+        if len(captured.outputs) == len(taps):
+            raise _EnoughError
+
+    with ExitStack() as hooks:
+        captured = hooks.enter_context(capture(model, taps))
+        for name in {tap.module for tap in taps}:
+            hooks.enter_context(model.get_submodule(name).register_forward_hook(stop))
+        hooks.enter_context(suppress(_EnoughError))
+        run()
+    return captured.outputs
+
+
+class _EnoughError(Exception):
+    """All that is wanted of a forward is there."""
 
 
 def _hook(captured: Capture, name: str, taps: Sequence[Tap]) -> Any:

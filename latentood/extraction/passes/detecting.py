@@ -9,16 +9,13 @@ pass is a forward of its own, until the last of the layers that vary has run.
 from __future__ import annotations
 
 import logging
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from latentood.errors import ModelError, one_line
 from latentood.extraction.model.detections import (
@@ -29,11 +26,12 @@ from latentood.extraction.model.detections import (
     watched,
 )
 from latentood.extraction.model.readout import BoxReadout
-from latentood.extraction.model.taps import Tap, capture, key_of
+from latentood.extraction.model.taps import Tap, capture, capture_until, key_of
+from latentood.extraction.passes.bodies import Body, holders
 from latentood.extraction.passes.engine_choice import agree, varying_layers
-from latentood.extraction.passes.engines import Captured, Engine, FrozenNorms, Noisy
-from latentood.extraction.passes.noise import OFF, row_keys
-from latentood.extraction.passes.sites import OfModule, Pass, Site, find_sites, noisy
+from latentood.extraction.passes.engines import Captured, Engine, Noisy
+from latentood.extraction.passes.noise import row_keys
+from latentood.extraction.passes.sites import Pass, find_sites, noisy
 from latentood.latents import PENULTIMATE, Key
 from latentood.pipeline.schema import MonteCarlo
 
@@ -67,7 +65,7 @@ class BoxEngine(Engine):
 
     def detect(self, images: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[Detections, Outputs]:
         """Run the detector once, noise as the active hooks have it."""
-        with capture(self.model, taps) as captured, watched(self.model) as seen:
+        with capture(self.model, taps) as captured, watched(self.model, self.readout.head) as seen:
             output = self.readout.call(self.model, images)
         found = detections_of(output, images, seen, self.model)
         return found.kept(self.readout.boxes), captured.outputs
@@ -121,30 +119,13 @@ class NoisyDetecting(BoxEngine, Noisy):
 
     readout: BoxReadout
 
-    @property
-    def followed(self) -> tuple[Tap, ...]:
-        """The taps of layers that vary."""
-        return tuple(tap for tap in self.taps if tap.layer in self.varying)
-
     def quiet(self, taps: Sequence[Tap]) -> Engine:
         """Give the engine without passes."""
         return Detecting(self.model, taps, self.readout)
 
     def until(self, images: Sequence[Tensor], taps: Sequence[Tap]) -> Outputs:
         """Run the model until all these layers have run, noise as the active hooks have it."""
-
-        def stop(module: nn.Module, args: Any, output: Any) -> None:
-            if len(captured.outputs) == len(taps):
-                raise _EnoughError
-
-        with ExitStack() as hooks:
-            captured = hooks.enter_context(capture(self.model, taps))
-            for name in {tap.module for tap in taps}:
-                module = self.model.get_submodule(name)
-                hooks.enter_context(module.register_forward_hook(stop))
-            hooks.enter_context(suppress(_EnoughError))
-            self.readout.call(self.model, images)
-        return captured.outputs
+        return capture_until(self.model, taps, lambda: self.readout.call(self.model, images))
 
 
 @dataclass(frozen=True)
@@ -169,79 +150,29 @@ class VmappedDetecting(NoisyDetecting):
     Layers behind the body run once more for each pass, on what the body gave.
     """
 
-    body: str  # name of the module
+    body: Body
 
     def run_images(self, images: Sequence[Tensor], keys: Tensor) -> Captured:
         """Run B images of one size."""
-        inside = [tap for tap in self.taps if _within(tap.module, self.body)]
+        body = replace(self.body, passes=self.passes)
+        inside = [tap for tap in self.taps if body.holds(tap)]
         outside = [tap for tap in self.taps if tap not in inside]
-        body = self.model.get_submodule(self.body)
-        given: list[tuple[Any, Outputs]] = []  # of the body: in all passes, and its layers
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            given.append(self._every_pass(body, inside, keys, args, kwargs))
-            return _of_pass(given[-1][0], 0)
-
-        with _replaced(body, forward):
-            found, outputs = self.detect(images, outside)
-        if len(given) != 1:
-            raise ModelError(f"vmap: {self.body!r} must run once in a forward, got {len(given)}")
-        output, layers = given[0]
-        outputs |= {name: values[0] for name, values in layers.items()}
-        passes = {n: v[1:].transpose(0, 1) for n, v in layers.items() if n in self.varying}
+        detected: list[tuple[Detections, Outputs]] = []
+        given = body.run(inside, keys, lambda: detected.append(self.detect(images, outside)))
+        found, outputs = detected[0]
+        passes = {name: values for name, values in given.passes.items() if name in self.varying}
         behind = [tap for tap in outside if tap.layer in self.varying]
         if behind:
-            each = []
-            for index in range(1, self.passes + 1):
-                with _replaced(body, lambda *_, index=index, **__: _of_pass(output, index)):
-                    each.append(self.until(images, behind))
+            each = [
+                body.replay(given, index, lambda: self.until(images, behind))
+                for index in range(1, self.passes + 1)
+            ]
             passes |= _stacked(each, [tap.layer for tap in behind])
-        return self.captured(found, outputs, passes)
-
-    def _every_pass(
-        self, body: nn.Module, taps: Sequence[Tap], keys: Tensor, args: Any, kwargs: Any
-    ) -> tuple[Any, Outputs]:
-        """Run the body in all passes: its output and its layers, (1 + T, B, …) each."""
-        replaced = body.forward
-        body.forward = type(body).forward.__get__(body)
-        indices = torch.arange(OFF, self.passes, device=keys.device)
-
-        def one(index: Tensor) -> tuple[Any, Outputs]:
-            with (
-                noisy(self.model, self.sites, Pass(keys, index)),
-                capture(self.model, taps) as captured,
-            ):
-                output = body(*args, **kwargs)
-            return output, captured.outputs
-
-        try:
-            with warnings.catch_warnings(), FrozenNorms():
-                warnings.filterwarnings("ignore", message="There is a performance drop")
-                return torch.func.vmap(one)(indices)
-        finally:
-            body.forward = replaced
-
-
-@contextmanager
-def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a module do something else when it is called."""
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-
-
-def _of_pass(output: Any, index: int) -> Any:
-    return tree_map(lambda values: values[index], output)
+        return self.captured(found, outputs | given.quiet, passes)
 
 
 def _stacked(passes: Sequence[Outputs], layers: Collection[str]) -> Outputs:
     return {name: torch.stack([one[name] for one in passes], dim=1) for name in layers}
-
-
-class _EnoughError(Exception):
-    """All that is wanted of a forward is there."""
 
 
 def choose_box_engine(
@@ -267,37 +198,23 @@ def choose_box_engine(
             "noise modules by activate: [NAME, …]"
         )
     repeated = replace(repeated, varying=varying_layers(truth, config.layers))
-    for body in _bodies(sites):
+    for name in holders(sites):
+        body = Body(model, name, sites, config.passes)
+        if readout.head is not None and body.contains(readout.head):
+            continue  # it would run with all boxes of all passes
         vmapped = VmappedDetecting(
             model, taps, readout, sites, config.passes, repeated.varying, body
         )
         try:
             got = replace(vmapped, passes=3).run(images, keys)
         except Exception as error:  # functorch raises many kinds where it cannot batch an operation
-            log.info("vmap of %s does not apply: %s", body, one_line(error)[:200])
+            log.info("vmap of %s does not apply: %s", name, one_line(error)[:200])
         else:
             if agree(got, truth):
-                log.info("passes: vmap over %s", body)
+                log.info("passes: vmap over %s", name)
                 return vmapped
     log.warning("passes: vmap cannot run this model; falling back to %d forwards", config.passes)
     return repeated
-
-
-def _bodies(sites: Sequence[Site]) -> Iterator[str]:
-    """Name the modules that hold all sites, the largest first; the model itself is none."""
-    if not all(isinstance(site, OfModule) for site in sites):
-        return
-    names = [cast("OfModule", site).module.split(".") for site in sites]
-    shared = []
-    for parts in zip(*names, strict=False):
-        if len(set(parts)) > 1:
-            return
-        shared.append(parts[0])
-        yield ".".join(shared)
-
-
-def _within(module: str, body: str) -> bool:
-    return f"{module}.".startswith(f"{body}.")
 
 
 def _is_of_boxes(name: str) -> bool:

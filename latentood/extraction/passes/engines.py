@@ -16,19 +16,17 @@ In their place :class:`~latentood.extraction.passes.members.Members` runs those 
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from latentood.extraction.model.readout import Logits, Readout
-from latentood.extraction.model.taps import Tap, capture
+from latentood.extraction.model.taps import Tap, capture, capture_until
+from latentood.extraction.passes.bodies import Body, batched, holders
 from latentood.extraction.passes.noise import OFF, Mask
 from latentood.extraction.passes.sites import ModuleSite, Pass, Site, noisy
 
@@ -85,6 +83,12 @@ class Noisy(Engine):
     sites: Sequence[Site]
     passes: int  # T
     varying: frozenset[str]  # layers to follow over the passes
+    with_logits: bool = field(default=True, kw_only=True)  # whether to follow the logits, too
+
+    @property
+    def followed(self) -> tuple[Tap, ...]:
+        """The taps of layers to follow."""
+        return tuple(tap for tap in self.taps if tap.layer in self.varying)
 
     @abstractmethod
     def quiet(self, taps: Sequence[Tap]) -> Engine:
@@ -108,21 +112,27 @@ class NoisyLogits(LogitsEngine, Noisy):
         with noisy(self.model, self.sites, Pass(keys, index)):
             return self.forward(batch)
 
+    def run_part(self, batch: Tensor, keys: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Run the model in one stochastic pass until the layers to follow have run."""
+        with noisy(self.model, self.sites, Pass(keys, index)):
+            return capture_until(self.model, self.followed, lambda: self.model(batch))
+
 
 @dataclass(frozen=True)
 class Vmapped(NoisyLogits):
     """All passes at once under ``vmap``; the part before the first noise is computed once.
 
     The forward without noise is one more pass, ``OFF``, so that nothing deterministic is computed
-    twice.
+    twice. Where only layers are followed, the passes run through no more than the module that holds
+    these and all noise.
     """
 
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
         """Run one batch."""
+        if not self.with_logits and (body := self._body()) is not None:
+            return self._run_parts(batch, keys, body)
         indices = torch.arange(OFF, self.passes, device=keys.device)
-        with warnings.catch_warnings(), FrozenNorms():
-            # Operations without a batching rule run in a loop: slower, but right.
-            warnings.filterwarnings("ignore", message="There is a performance drop")
+        with batched():
             every_pass = torch.func.vmap(lambda index: self.run_pass(batch, keys, index))
             logits, outputs = every_pass(indices)
         return Captured(
@@ -132,6 +142,24 @@ class Vmapped(NoisyLogits):
             mc_features={n: v[1:].transpose(0, 1) for n, v in outputs.items() if n in self.varying},
         )
 
+    def _run_parts(self, batch: Tensor, keys: Tensor, body: Body) -> Captured:
+        """Run the model once, and the passes through the part of it that holds them."""
+        inside = [tap for tap in self.taps if body.holds(tap)]
+        outside = [tap for tap in self.taps if tap not in inside]
+        with capture(self.model, outside) as captured:
+            logits: list[Tensor] = []
+            given = body.run(
+                inside, keys, lambda: logits.append(self.readout.logits(self.model(batch)))
+            )
+        passes = {n: values for n, values in given.passes.items() if n in self.varying}
+        return Captured(logits[0], captured.outputs | given.quiet, mc_features=passes)
+
+    def _body(self) -> Body | None:
+        """Give the smallest part that holds all noise and all layers to follow, if there is one."""
+        parts = [Body(self.model, name, self.sites, self.passes) for name in holders(self.sites)]
+        fitting = [part for part in parts if all(map(part.holds, self.followed))]
+        return fitting[-1] if fitting else None
+
 
 @dataclass(frozen=True)
 class Repeated(NoisyLogits):
@@ -140,10 +168,12 @@ class Repeated(NoisyLogits):
     def run(self, batch: Tensor, keys: Tensor) -> Captured:
         """Run one batch."""
         logits, features = self.forward(batch)
-        passes = [
-            self.run_pass(batch, keys, torch.tensor(index, device=keys.device))
-            for index in range(self.passes)
-        ]
+        indices = torch.arange(self.passes, device=keys.device)
+        if not self.with_logits:
+            parts = [self.run_part(batch, keys, index) for index in indices]
+            followed = {n: torch.stack([one[n] for one in parts], dim=1) for n in self.varying}
+            return Captured(logits, features, mc_features=followed)
+        passes = [self.run_pass(batch, keys, index) for index in indices]
         return Captured(
             logits=logits,
             features=features,
@@ -188,42 +218,3 @@ class Pooled(NoisyLogits):
         if masks.shape[2] == 1:
             return masks[:, :, 0] @ maps.transpose(1, 2) / maps.shape[2]
         return torch.einsum("btcp,bcp->btc", masks, maps) / maps.shape[2]
-
-
-class FrozenNorms(TorchFunctionMode):
-    """Compute ``F.batch_norm`` with running statistics as an affine map of every channel.
-
-    Under ``vmap`` torch moves the passes beside the channels and back to normalise them, which
-    copies every activation twice and takes as long as the convolutions.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        given = kwargs or {}
-        if func is F.batch_norm and (affine := _affine(*args, **given)) is not None:
-            return affine
-        return func(*args, **given)
-
-
-def _affine(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor | None:
-    if training or running_mean is None or running_var is None:
-        return None
-    wide = torch.promote_types(input.dtype, torch.float32)  # half precision is rounded once
-    scale = torch.rsqrt(running_var.to(wide) + eps)
-    if weight is not None:
-        scale = scale * weight
-    shift = -running_mean * scale
-    if bias is not None:
-        shift = shift + bias
-    each = (-1,) + (1,) * (input.dim() - 2)
-    return torch.addcmul(shift.view(each), input, scale.view(each)).to(input.dtype)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from latentood.errors import ModelError
-from latentood.extraction.model.detections import head_of
 from latentood.extraction.model.grid import Grid
 from latentood.extraction.model.head import require_finite
 from latentood.extraction.model.readout import (
@@ -102,8 +101,10 @@ def make_plan(model: nn.Module, pipeline: Pipeline, batch: Any) -> Plan:
 
 def _plan_of_boxes(model: nn.Module, pipeline: Pipeline, images: Sequence[Tensor]) -> Plan:
     """Settle how to run an object detector."""
+    images = [one for one in images if one.shape == images[0].shape]  # others are never run beside
     readout = BoxReadout(pipeline.model.output, pipeline.boxes)
-    head = pipeline.head or head_of(model)
+    head = find_head(model, images, readout, named=pipeline.head)
+    readout = replace(readout, head=head)
     layers = [layer for layer in pipeline.layers if layer.name != PENULTIMATE]
     taps = with_boxes(make_taps(model, layers, None))
     plain = Detecting(model, taps, readout)

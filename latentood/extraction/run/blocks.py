@@ -220,6 +220,7 @@ def narrowed(engine: Engine, wanted: Container[str]) -> Engine:
     if not isinstance(engine, Noisy):
         return replace(engine, taps=taps)
     varying = frozenset(filter(followed, engine.varying))
-    if not varying and pass_key("mc.logits", engine.readout.key) not in wanted:
+    with_logits = pass_key("mc.logits", engine.readout.key) in wanted
+    if not varying and not with_logits:
         return engine.quiet(taps)
-    return replace(engine, taps=taps, varying=varying)
+    return replace(engine, taps=taps, varying=varying, with_logits=with_logits)

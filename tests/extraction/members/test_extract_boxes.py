@@ -147,7 +147,7 @@ def test_logits_and_features_are_of_exactly_that_box(cache):
 def test_vmap_over_the_body_gives_the_passes_of_repeated_forwards(layers):
     engine = prepare(pipeline(layers=layers)).plan.engine
     assert isinstance(engine, VmappedDetecting)
-    assert engine.body == "backbone"
+    assert engine.body.name == "backbone"
     repeated = RepeatedDetecting(
         engine.model, engine.taps, engine.readout, engine.sites, engine.passes, engine.varying
     )

@@ -5,6 +5,7 @@ import latentood as lo
 from latentood.errors import ConfigError, DataError, ModelError
 from latentood.extraction.passes.engines import Repeated, Vmapped
 from latentood.extraction.passes.noise import row_keys
+from latentood.extraction.run.blocks import narrowed
 from latentood.extraction.run.job import prepare
 from latentood.extraction.run.runner import run
 from latentood.pipeline.schema import parse_pipeline
@@ -222,3 +223,29 @@ def test_every_detector_whose_inputs_are_there_scores_cells(cache):
     mixed = next(row for row in comparison.rows if row.role == "mixed")
     masks = cache["street"]["masks"]
     assert (mixed.n_id, mixed.n_ood) == (int((masks == 0).sum()), int((masks == 1).sum()))
+
+
+@pytest.mark.parametrize("model", ["latentood.models.unet"])
+def test_passes_that_only_layers_are_followed_in_run_through_no_more_than_these(model):
+    config = {"passes": 3, "activate": True}
+    args = {"num_classes": 3, "widths": [4, 6, 8], "p": 0.3, "block_size": 2}
+    raw = pipeline(layers=["encoder2", "dropblock"], monte_carlo=config).model_dump(mode="json")
+    engine = prepare(parse_pipeline({**raw, "model": {"target": model, "args": args}})).plan.engine
+    images, keys = Masked(4).images, row_keys(3, torch.arange(4))
+    runs = []
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: runs.append(name))
+        for name, module in engine.model.named_modules()
+        if name in ("encoder3", "dropblock", "head")
+    ]
+    wanted = {"mc.entropy/dropblock", "cells.mc.entropy/dropblock", "cells.logits"}
+    with torch.no_grad():
+        whole, part = engine.run(images, keys), narrowed(engine, wanted).run(images, keys)
+    assert runs[-4:] == ["encoder3", "dropblock", "dropblock", "head"]  # the second is all passes
+    assert part.mc_logits is None
+    torch.testing.assert_close(part.logits, whole.logits)
+    assert set(part.mc_features) == {"dropblock", "cells.features/dropblock"}
+    for name, values in part.mc_features.items():
+        torch.testing.assert_close(values, whole.mc_features[name])
+    for hook in hooks:
+        hook.remove()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentood.extraction.passes.engines import FrozenNorms
+from latentood.extraction.passes.norms import FrozenNorms
 
 
 @pytest.mark.parametrize("affine", [True, False])
