@@ -56,6 +56,9 @@ def child_metrics(result: Result) -> dict[str, float]:
         values[f"mean.{name}"] = mean_over_splits(result, name)
     for role, average in result.averages.items():
         values[f"mean_{role}.auroc"] = average.auroc
+    if result.wrong is not None:
+        for name in ("auroc", "fpr95_id", "fpr95_ood"):
+            values[f"wrong.{name}"] = getattr(result.wrong, name)
     seconds = {"fit": result.fit_seconds, "score": result.total_score_seconds}
     return values | {f"seconds.{part}": spent for part, spent in seconds.items()}
 
@@ -143,11 +146,16 @@ def data_facts(comparison: Comparison) -> list[DataFacts]:
 
 
 def table(result: Result) -> str:
-    """Give one line per OOD split and one per role, their mean, as MLflow stores a table."""
+    """Give one line per OOD split, one per role, their mean, and one of the wrong predictions.
+
+    MLflow stores a table so. The last line is there where the ID split has wrong predictions.
+    """
     lines = [[getattr(row, name) for name in _TABLE] for row in result.rows]
     for role, average in result.averages.items():
         values = vars(average) | {"split": f"mean of {role}"}
         lines.append([values.get(name) for name in _TABLE])
+    if result.wrong is not None:
+        lines.append([getattr(result.wrong, name) for name in _TABLE])
     return to_text({"columns": _TABLE, "data": lines})
 
 

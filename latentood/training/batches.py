@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from latentood.extraction.run.inputs import loaded
+
 _ODD = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of SplitMix64
 _64 = (1 << 64) - 1
+_UNNAMED = "train"  # what rows are called in errors where their split has no name
 
 
 def stream(seed: int, *place: int) -> int:
@@ -70,13 +73,22 @@ class Seeded(Dataset[Any]):
         return self.source[row]
 
     @property
+    def name(self) -> str:
+        """Name of its split, for errors."""
+        return getattr(self.source, "name", _UNNAMED)
+
+    @property
     def collate(self) -> Callable[[Any], Any] | None:
         """How items become a batch, where the data set has a way of its own."""
         return getattr(self.source, "collate", None)
 
 
 def read(source: Dataset[Any], batches: list[list[int]], workers: int) -> Iterator[list[Tensor]]:
-    """Load batches in order, each (inputs, labels); a data set may have its own ``collate``."""
+    """Load batches in order, each (inputs, labels); a data set may have its own ``collate``.
+
+    Raises:
+        DataError: A row cannot be read, also in a loader process, or such a process ended.
+    """
     loader = DataLoader(
         source,
         batch_sampler=batches,
@@ -84,7 +96,7 @@ def read(source: Dataset[Any], batches: list[list[int]], workers: int) -> Iterat
         pin_memory=torch.cuda.is_available(),
         collate_fn=getattr(source, "collate", None),
     )
-    yield from loader
+    yield from loaded(getattr(source, "name", _UNNAMED), loader, workers="training.workers")
 
 
 def cycle(rows: int, size: int, seed: int, step: int) -> list[int]:

@@ -46,8 +46,8 @@ def load(file: Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
 
     def refuse(what: str) -> StoreError:
         return StoreError(
-            f"{file}: must be a checkpoint of latentood train, got {what}; choose another --out, "
-            "or --overwrite to train anew"
+            f"{file}: must be a checkpoint of latentood train, got {what}; choose another "
+            f"{place_of(identity)}, or --overwrite to train anew"
         )
 
     document, tensors, intact = sealed.read(file, refuse)
@@ -65,6 +65,11 @@ def load(file: Path, *, identity: Mapping[str, Any]) -> dict[str, Any]:
         raise refuse(f"one of another run ({shown})")
     state: dict[str, Any] = _with_tensors(document["state"], tensors)
     return state
+
+
+def place_of(identity: Mapping[str, Any]) -> str:
+    """Name the option that says where a run is kept: a head on cached features has a name."""
+    return "--name or --out" if "layer" in identity else "--out"
 
 
 def _without_tensors(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

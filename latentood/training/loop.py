@@ -10,7 +10,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -143,6 +143,7 @@ class Run:
                 continue
             rows = self.order.batches(epoch, first)
             outliers = self._outliers(first, len(rows), epoch)
+            self.network.train()
             for batch in read(self.job.train, rows, self.job.config.workers):
                 self._take(batch, next(outliers))
                 self.progress("train", self.step, self.steps)
@@ -173,7 +174,6 @@ class Run:
         """Take one step."""
         inputs, targets = (moved(part, self.job.device) for part in batch)
         seed_torch(stream(self.job.seed, _DROPOUT, self.step))
-        self.network.train()
         moment = self.moment
         self.optimiser.zero_grad()
         others = None if outliers is None else outliers.to(self.job.device)
@@ -187,7 +187,7 @@ class Run:
         self.fabric.backward(loss)
         if self.job.config.clip is not None:
             self.fabric.clip_gradients(self.wrapped, self.optimiser, max_norm=self.job.config.clip)
-        with self._warming_up():
+        with self._warming_up() if self.step < self.job.config.warmup else nullcontext():
             self.optimiser.step()
         self._move("step")
         if self.average is not None:
@@ -201,7 +201,7 @@ class Run:
     def _warming_up(self) -> Iterator[None]:
         """Lower the learning rate for one of the first steps."""
         rates = [group["lr"] for group in self.optimiser.param_groups]
-        share = min(1.0, (self.step + 1) / max(1, self.job.config.warmup))
+        share = (self.step + 1) / self.job.config.warmup
         for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * share
         yield

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from latentood.data.targets import TargetKind
 from latentood.errors import DataError, ModelError
-from latentood.extraction.run.inputs import Inputs
+from latentood.extraction.run.inputs import Inputs, loaded
 from latentood.extraction.run.job import model_errors
 from latentood.training.objectives.base import Batch, Objective
 
@@ -57,7 +57,7 @@ def read_targets(inputs: Inputs, workers: int) -> tuple[Tensor, Tensor]:
     """
     log.info("train: reading the targets of split %r, %d rows", inputs.name, len(inputs))
     rows = DataLoader(_Targets(inputs), batch_size=None, num_workers=workers)
-    digests, counts = zip(*rows, strict=True)
+    digests, counts = zip(*loaded(inputs.name, rows, workers="training.workers"), strict=True)
     total = torch.zeros(max(map(len, counts)), dtype=torch.int64)
     for one in counts:
         total[: len(one)] += one

@@ -55,8 +55,8 @@ def train(
             remove(out / name)
     elif not checkpoint.exists() and (out / weights.FILE).exists():
         raise StoreError(
-            f"{out}: holds {weights.FILE} but no checkpoint to go on from; choose another --out, "
-            "or --overwrite to train anew"
+            f"{out}: holds {weights.FILE} but no checkpoint to go on from; choose another "
+            f"{checkpoints.place_of(job.identity)}, or --overwrite to train anew"
         )
     run = Run(job, out, progress or (lambda *_: None))
     if checkpoint.exists():

@@ -11,7 +11,7 @@ def test_the_mean_auroc_and_the_mean_fpr95_come_first_however_metrics_are_sorted
     names = list(runs.child_metrics(comparison.results[0]))
     assert names[:3] == ["mean.auroc", "mean.fpr95_id", "mean.fpr95_ood"]
     assert sorted(names, key=str.casefold)[:3] == names[:3]
-    assert len(names) <= 7
+    assert len(names) <= 10
 
 
 def test_every_column_of_the_view_is_there(comparison):
@@ -45,11 +45,12 @@ def test_a_hyperparameter_called_weights_is_kept_beside_those_of_the_model(compa
     assert (params["weights"], params["model.weights"]) == ("[0.5, 1.5]", "a1a1a1a1")
 
 
-def test_the_table_ends_with_the_means_of_near_and_far(comparison):
+def test_the_table_ends_with_the_means_of_near_and_far_and_the_wrong_predictions(comparison):
     result = comparison.results[0]
     table = json.loads(runs.table(result))
     lines = [dict(zip(table["columns"], line, strict=True)) for line in table["data"]]
-    assert [line["split"] for line in lines[3:]] == ["mean of near", "mean of far"]
+    assert [line["split"] for line in lines[3:]] == ["mean of near", "mean of far", "id_test"]
+    assert (lines[5]["role"], lines[5]["auroc"]) == ("wrong", result.wrong.auroc)
     far = result.averages["far"]
     numbers = (lines[4]["auroc"], lines[4]["auroc_low"], lines[4]["auroc_high"])
     assert numbers == (far.auroc, far.auroc_low, far.auroc_high)

@@ -76,6 +76,9 @@ def test_metrics_are_those_of_the_comparison(child, comparison):
         "mean.fpr95_ood": pytest.approx(np.mean(means["fpr95_ood"])),
         "mean_near.auroc": result.averages["near"].auroc,
         "mean_far.auroc": result.averages["far"].auroc,
+        "wrong.auroc": result.wrong.auroc,
+        "wrong.fpr95_id": result.wrong.fpr95_id,
+        "wrong.fpr95_ood": result.wrong.fpr95_ood,
         "seconds.fit": result.fit_seconds,
         "seconds.score": result.total_score_seconds,
     }

@@ -216,6 +216,12 @@ def test_another_head_of_the_same_name_is_refused_and_replaced_only_on_request(s
     lo.fit("vacuity", store)  # whose head is that of the arrays
 
 
+def test_the_checkpoint_of_another_head_is_refused_with_advice_to_name_this_one(store):
+    lo.train_head(described(), store)
+    with pytest.raises(StoreError, match="choose another --name or --out, or --overwrite"):
+        lo.train_head(described(epochs=2), store)
+
+
 def test_heads_of_other_kinds_do_not_share_a_name(store):
     lo.train_head(described("posterior"), store, name="x")
     with pytest.raises(StoreError, match="written together"):

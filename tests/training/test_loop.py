@@ -16,6 +16,7 @@ from latentood.training import checkpoints
 from latentood.training.job import prepare
 from latentood.training.loop import Run
 from latentood.training.train import train
+from tests.training.nets import Points
 
 NETS = "tests.training.nets"
 ALL_OPTIONS = {
@@ -200,3 +201,32 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 def test_what_is_trained_is_what_the_job_says(tmp_path):
     job = prepare(pipeline())
     assert train(job, tmp_path).steps == 20
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_row_that_cannot_be_read_is_one_line_also_from_a_loader_process(
+    tmp_path, monkeypatch, workers
+):
+    job, item = prepare(pipeline(workers=workers)), Points.__getitem__
+
+    def broken(self, row):
+        if row == 40:
+            raise OSError("gone")
+        return item(self, row)
+
+    monkeypatch.setattr(Points, "__getitem__", broken)
+    with pytest.raises(
+        DataError, match=r"^split 'train': row 40 \(40\) cannot be read: gone; mend"
+    ):
+        train(job, tmp_path)
+
+
+def test_the_learning_rate_of_the_first_steps_is_lowered_and_then_that_of_the_schedule(tmp_path):
+    job = prepare(pipeline(warmup=3, epochs=1))
+    run, rates = Run(job, tmp_path, lambda *_: None), []
+    run.optimiser.register_step_pre_hook(
+        lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"])
+    )
+    run.go(lambda: False)
+    assert rates == pytest.approx([0.05 / 3, 0.1 / 3, 0.05, 0.05, 0.05])
+    assert run.optimiser.param_groups[0]["lr"] == 0.05

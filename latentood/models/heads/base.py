@@ -18,7 +18,7 @@ class Prediction(NamedTuple):
     log_density: Tensor | None = None  # (B, C), log density of the latent vectors for each class
     distance: Tensor | None = None  # (B, C), squared distance to the nearest prototype of a class
     weighted_logits: Tensor | None = None  # (B, C), logits plus log weights of the classes
-    features: Tensor | None = None  # (B, D), the penultimate layer, where an objective reads it
+    features: Tensor | None = None  # (B, D), what an objective reads beside the predictions
     classify: Callable[[Tensor], Tensor] | None = None  # features (M, D) → logits, beside features
 
     def split(self, first: int) -> tuple[Prediction, Prediction]:

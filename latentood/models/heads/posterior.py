@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class DensityHead(UncertaintyHead):
     """
 
     log_budget: Tensor  # (C,) or () float64, log N_c
+    reach: ClassVar[float] = 1.0
+    """What the parameters of the flows are divided by; see :class:`RadialFlows`."""
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class DensityHead(UncertaintyHead):
         self.latent_width = min(width, latent)
         self.reduce = nn.Linear(width, latent) if width > latent else nn.Identity()
         self.norm = nn.BatchNorm1d(self.latent_width)
-        self.flows = RadialFlows(self.latent_width, flows, flow_length)
+        self.flows = RadialFlows(self.latent_width, flows, flow_length, self.reach)
 
     @property
     def log_normal_budget(self) -> float:
@@ -68,10 +70,11 @@ class DensityHead(UncertaintyHead):
 
     def forward(self, output: Tensor) -> Prediction:
         """Give log α (B, C) float64, as logits too: their softmax is the mean α/S; and log p_c."""
-        log_density = self.log_densities(self._latent(output))
+        latent = self._latent(output)
+        log_density = self.log_densities(latent)
         evidence = self.log_budget.double() + log_density
         log_alpha = torch.logaddexp(torch.zeros_like(evidence), evidence)
-        return Prediction(log_alpha, log_alpha=log_alpha, log_density=log_density)
+        return Prediction(log_alpha, log_alpha=log_alpha, log_density=log_density, features=latent)
 
     def uncertainty(self, prediction: Prediction) -> Tensor:
         """Give −log Σ N_c·p_c(z), (B,) float64, any sign.
@@ -114,19 +117,23 @@ class RadialFlows(nn.Module):
         width: H.
         flows: F.
         length: L, transforms of each flow.
+        reach: What the parameters are kept divided by. Adam, whose steps have about the length of
+            the learning rate, moves them as many times as far (the equalised learning rate of
+            Karras et al. 2018, arXiv:1710.10196); SGD so many times squared.
     """
 
-    def __init__(self, width: int, flows: int, length: int) -> None:
+    def __init__(self, width: int, flows: int, length: int, reach: float = 1.0) -> None:
         super().__init__()
-        bound = width**-0.5
+        self.reach = reach
+        bound = width**-0.5 / reach
         self.centres = nn.Parameter(torch.empty(length, flows, width).uniform_(-bound, bound))
         self.alpha = nn.Parameter(torch.empty(length, flows).uniform_(-bound, bound))
         self.gamma = nn.Parameter(torch.empty(length, flows).uniform_(-bound, bound))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Give the log density of rows (B, H) under each flow: (B, F) float64, nats."""
-        positive = (F.softplus(raw.double()) for raw in (self.alpha, self.gamma))
-        return radial_log_density(rows.double(), self.centres.double(), *positive)
+        positive = (F.softplus(self.reach * raw.double()) for raw in (self.alpha, self.gamma))
+        return radial_log_density(rows.double(), self.reach * self.centres.double(), *positive)
 
 
 class PosteriorHead(DensityHead):
@@ -191,20 +198,25 @@ class NaturalPosteriorHead(DensityHead):
     """Natural posterior network for classes: one density of z, shared out by class probabilities.
 
     Charpentier et al. 2022, arXiv:2105.04471, sec. 3: a linear layer gives the parameters of the
-    categorical distribution, χ = softmax(W·z + b), one radial flow gives the evidence
-    n = N_H·p(z), and the update of the prior χ₀ = 1/C, n₀ = C to
-    ``(n₀·χ₀ + n·χ)/(n₀ + n)``, ``n₀ + n`` is α_c = 1 + n·χ_c. N_H = exp(½·H·log 4π).
+    categorical distribution, χ = softmax(W·z + b), one density gives the evidence n = N_H·p(z),
+    and the update of the prior χ₀ = 1/C, n₀ = C to ``(n₀·χ₀ + n·χ)/(n₀ + n)``, ``n₀ + n`` is
+    α_c = 1 + n·χ_c. N_H = exp(½·H·log 4π).
 
     ``log_density`` is log p(z) + log χ_c, whose logsumexp is log p(z).
 
-    Departures: z is batch-normalised, as in the posterior network; log n is not cut off at ±30,
-    as it is in the authors' code, since α is kept in logarithms; the flow has no warm-up.
+    Departures: p is the mean of C radial flows, in the paper one normalising flow. A radial
+    transform makes one peak or one hollow, so that the 8 transforms of the authors' code have no
+    form for many classes and what lies between them, where OOD inputs are. The parameters of
+    the flows are kept divided by 3 (``reach`` of :class:`RadialFlows`), since centres have a way of
+    whole units to their classes, where weights of a network change by hundredths. z is
+    batch-normalised, as in the posterior network. And log n is not cut off at ±30, as it is in the
+    authors' code, since α is kept in logarithms.
 
     Args:
         width: H, the width of the network's output.
         classes: C.
-        flow_length: L, radial transforms; 8 in the authors' code.
-        latent: Most dimensions of z; see :class:`DensityHead`.
+        flow_length: L, radial transforms of each flow.
+        latent: Most dimensions of z; see :class:`DensityHead`. 16 in the authors' code.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -212,17 +224,18 @@ class NaturalPosteriorHead(DensityHead):
 
     name = "natural_posterior"
     gives = ("log_alpha", "log_density")
+    reach = 3.0
 
     def __init__(self, width: int, classes: int, *, flow_length: int = 8, latent: int = 16) -> None:
-        super().__init__(width, classes, 1, flow_length=flow_length, latent=latent)
+        super().__init__(width, classes, classes, flow_length=flow_length, latent=latent)
         self.likelihood = nn.Linear(self.latent_width, classes)
         budget = torch.tensor(self.log_normal_budget, dtype=torch.float64)
         self.register_buffer("log_budget", budget)
 
     def log_densities(self, latent: Tensor) -> Tensor:
         """Give log p(z) + log χ_c."""
-        densities: Tensor = self.flows(latent)
-        return densities + torch.log_softmax(self.likelihood(latent).double(), dim=1)
+        density = torch.logsumexp(self.flows(latent), dim=1, keepdim=True) - math.log(self.classes)
+        return density + torch.log_softmax(self.likelihood(latent).double(), dim=1)
 
 
 def _checked(counts: Tensor, classes: int) -> Tensor:

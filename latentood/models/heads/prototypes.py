@@ -19,9 +19,11 @@ class PrototypeHead(UncertaintyHead):
     K = 1.
 
     Departures: the class of largest probability is predicted, which for K > 1 need not be that of
-    the nearest prototype (eq. 1 and 2). And prototypes start as draws from N(0, 1/H), about
-    length 1 in every width: from the zeros of the authors' code all prototypes of a class have
-    the same gradient and stay equal.
+    the nearest prototype (eq. 1 and 2). And prototypes start as draws of length about 3/√γ in
+    every width, not at the zeros of the authors' code, from where all prototypes of a class have
+    the same gradient and stay equal. Two of them are then about 18/γ apart in squared distance, so
+    that an output at its own has a probability of nearly 1; from length 1/√γ it has ½ of eight
+    classes, and prototypes take small steps.
 
     Args:
         width: H, the width of the network's output.
@@ -42,7 +44,7 @@ class PrototypeHead(UncertaintyHead):
         check_positive(self.name, prototypes=prototypes, gamma=gamma)
         super().__init__(width, classes, prototypes=prototypes, gamma=gamma)
         self.gamma = gamma
-        drawn = torch.randn(classes * prototypes, width) * width**-0.5
+        drawn = torch.randn(classes * prototypes, width) * (3 * (gamma * width) ** -0.5)
         self.prototypes = nn.Parameter(drawn)  # (C·K, H), the K of a class side by side
 
     def forward(self, output: Tensor) -> Prediction:

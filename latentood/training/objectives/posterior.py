@@ -69,23 +69,42 @@ class Posterior(BayesianLoss):
 
 @plugin
 class NaturalPosterior(BayesianLoss):
-    """Natural posterior network (NatPN) for classes: the Bayesian loss.
+    """Natural posterior network (NatPN) for classes: the Bayesian loss, and the flows' likelihood.
 
     Charpentier et al. 2022, arXiv:2105.04471, sec. 3: ``−E[log p(y|θ)] − λ·H`` under the posterior
     of θ, which for classes is the loss of the posterior network. The posterior is that of
     :class:`NaturalPosteriorHead`. λ is the default of the authors' code.
 
-    Departure: the authors train the flow alone by maximum likelihood before and after; here all
-    is trained by this loss.
+    Departure: the authors' code trains the flow alone by maximum likelihood, −log p(z), for some
+    epochs before and after all else. Here every step does so beside the Bayesian loss, with
+    −log p(z|y) of the flow of the row's class; log C more is an upper bound of −log p(z). As there,
+    the network has no gradient of that term. Without it the flows do not follow the latent vectors,
+    and inputs between the classes can have the highest density.
     """
 
     name = "natural_posterior"
     paper = "arXiv:2105.04471, sec. 3"
-    flow_length: int = hyper(8, "radial transforms of the density", low=1)
+    flow_length: int = hyper(8, "radial transforms of the density of each class", low=1)
     latent: int = hyper(16, "most dimensions of a latent vector", low=1)
+    likelihood_weight: float = hyper(1.0, "weight of −log p(z|y), for the flows alone", low=0)
 
     def head(self, width: int, classes: int, counts: Tensor | None = None) -> NaturalPosteriorHead:
         """Make the flow and the linear layer; counts are not read."""
         return NaturalPosteriorHead(
             width, classes, flow_length=self.flow_length, latent=self.latent
         )
+
+    def of(self, given: Given) -> Tensor:
+        """Give the mean of ``ψ(S) − ψ(α_y) − λ·H(Dir(α)) − w·log p(z|y)``: float64, nats.
+
+        Raises:
+            ModelError: The predictions have no Dirichlet distribution, or are of another head.
+        """
+        loss, latent, head = super().of(given), given.prediction.features, given.head
+        if latent is None or not isinstance(head, NaturalPosteriorHead):
+            raise ModelError(
+                f"{self.who}: predictions must be those of its own head, got those of a head "
+                f"{head.name!r}; build the network with the head of this objective"
+            )
+        likelihood: Tensor = head.flows(latent.detach()).gather(1, given.labels.unsqueeze(1))
+        return loss - self.likelihood_weight * likelihood.mean()

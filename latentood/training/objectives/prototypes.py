@@ -17,16 +17,21 @@ class Prototypes(Objective):
 
     Yang et al. 2018, arXiv:1805.03438, sec. 3: the distance-based cross-entropy −log p(y|x)
     (eq. 12) plus λ times the prototype loss, the squared distance to the nearest prototype of
-    the true class. Prototypes and network learn from both terms. γ and λ are the defaults of the
-    authors' code, which halves the prototype loss; here it is that of the paper. For what departs
-    from the paper see :class:`PrototypeHead`.
+    the true class. Prototypes and network learn from both terms. γ is the default of the authors'
+    code, which halves the prototype loss; here it is that of the paper.
+
+    λ is 1, where the authors' code has 0.001. For K = 1, ‖f(x)‖² cancels in DCE, which is then that
+    of a linear layer and lets outputs grow past their prototypes without end; only the prototype
+    loss holds them. With λ = γ both terms are log-likelihoods of one model, classes that are
+    Gaussian around their prototypes with variance 1/(2γ): DCE is −log p(y|x) and λ·PL is
+    −log p(f(x)|y) without its constant. For what else departs see :class:`PrototypeHead`.
     """
 
     name = "prototypes"
     paper = "arXiv:1805.03438, sec. 3"
     prototypes: int = hyper(1, "K, prototypes of each class", low=1)
     gamma: float = hyper(1.0, "γ, how hard rows are assigned to prototypes", above=0)
-    prototype_weight: float = hyper(0.001, "weight λ of the prototype loss", low=0)
+    prototype_weight: float = hyper(1.0, "weight λ of the prototype loss", low=0)
 
     def head(self, width: int, classes: int, counts: Tensor | None = None) -> PrototypeHead:
         """Make the prototypes; counts are not read."""

@@ -77,10 +77,14 @@ def test_prototypes_of_a_class_start_apart_and_get_gradients_of_their_own():
     assert len(head.prototypes.grad[:3].unique(dim=0)) == 3
 
 
-def test_prototypes_start_at_about_length_one_in_every_width():
-    for width in (4, 512):
-        lengths = PrototypeHead(width, 500).prototypes.square().sum(dim=1)
-        assert lengths.mean().item() == pytest.approx(1, abs=0.1)
+@pytest.mark.parametrize("width", [4, 512])
+@pytest.mark.parametrize("gamma", [0.1, 1.0])
+def test_prototypes_start_so_far_apart_that_each_has_its_own_class(width, gamma):
+    lengths = PrototypeHead(width, 500, gamma=gamma).prototypes.square().sum(dim=1)
+    assert gamma * lengths.mean().item() == pytest.approx(9, rel=0.1)
+    head = PrototypeHead(512, 500, gamma=gamma)
+    own = head(head.prototypes).probability.diagonal()
+    assert own.min() > 0.99
 
 
 def test_a_head_comes_back_from_its_description_and_its_tensors():

@@ -40,7 +40,8 @@ def test_expected_cross_entropy_and_entropy_are_those_of_samples():
 
 @pytest.mark.parametrize("name", ["posterior", "natural_posterior"])
 def test_gradients_of_outputs_and_flows_are_those_of_the_loss(name):
-    objective = OBJECTIVES.build(name, flow_length=2, entropy_weight=0.1)
+    alone = {"likelihood_weight": 0.0} if name == "natural_posterior" else {}
+    objective = OBJECTIVES.build(name, flow_length=2, entropy_weight=0.1, **alone)
     head = objective.head(2, 3, COUNTS).double().eval()
     names, parameters = zip(*head.named_parameters(), strict=True)
     output = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
@@ -90,6 +91,33 @@ def test_alpha_is_one_far_from_the_rows_that_the_flows_were_trained_on(name):
     strength = network(far_rows()).log_alpha.exp().sum(dim=1)
     assert (3 / strength).min() > 0.999
     assert (3 / network(inputs).log_alpha.exp().sum(dim=1)).median() < 0.3
+
+
+def test_the_likelihood_of_the_flows_is_that_of_the_class_and_leaves_the_network_alone():
+    head = NaturalPosterior().head(4, 3).double().eval()
+    output = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    bayesian, both = (
+        NaturalPosterior(likelihood_weight=w).loss(head(output), LABELS, head=head) for w in (0, 2)
+    )
+    density = head.flows(head.norm(output))
+    mean = sum(density[row, label] for row, label in enumerate(LABELS)) / 5
+    torch.testing.assert_close(bayesian - both, 2 * mean)
+    shared = [output, *head.norm.parameters(), *head.likelihood.parameters()]
+    gradients = [torch.autograd.grad(loss, shared, retain_graph=True) for loss in (bayesian, both)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("hollow", [True, False])
+def test_flows_follow_classes_that_surround_an_empty_middle(hollow):
+    """OOD inputs of a trained network lie between its classes."""
+    angles = torch.arange(8) * (2 * torch.pi / 8)
+    labels = torch.arange(400) % 8
+    ring = torch.stack([angles.cos(), angles.sin()], dim=1)[labels] + 0.05 * torch.randn(400, 2)
+    objective = NaturalPosterior(likelihood_weight=1.0 if hollow else 0.0)
+    network = Network(nn.Identity(), objective, classes=8, width=2)
+    train(network, ring, labels, steps=60, rate=5e-3)
+    uncertainty = network.predict(torch.cat([ring, 0.05 * torch.randn(50, 2)]))[1]
+    assert (uncertainty[400:].min() > uncertainty[:400].max()) == hollow
 
 
 def test_counts_must_be_known_for_a_budget_of_counts():
