@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from latentood.latents.facts import Origin, Role, SplitFacts
 from latentood.latents.key import Key, Unit
 from latentood.latents.latents import Latents
+
+log = logging.getLogger(__name__)
+
+_MAY_BE_EMPTY: tuple[Role, ...] = ("near", "far", "mixed")
 
 
 class Splits(Protocol):
@@ -36,10 +42,22 @@ class MemberSplits:
     of: Splits
     unit: Unit
 
-    @property
+    @cached_property
     def splits(self) -> Mapping[str, SplitFacts]:
-        """Split → what is known of it."""
-        return self.of.splits
+        """Split → what is known of it; OOD splits in which no image has a member are left out."""
+        kept = {}
+        for name, facts in self.of.splits.items():
+            if facts.role in _MAY_BE_EMPTY and self._is_empty(name):
+                log.warning("%s: no image has a %s, so the split is left out", name, self.unit)
+            else:
+                kept[name] = facts
+        return kept
+
+    def _is_empty(self, split: str) -> bool:
+        if self.unit == "image":
+            return False
+        rows, count = self.of[split], Key("count", unit=self.unit)
+        return count in rows and not bool(rows[count].any())
 
     @property
     def header(self) -> Origin:

@@ -91,7 +91,7 @@ class ResNet(nn.Module):
         trunk = []
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
             trunk.append(f"layer{number}")
-            self.add_module(trunk[-1], _stage(incoming, width, depth, number > 1, shortcut))
+            self.add_module(trunk[-1], stage(incoming, width, depth, number > 1, shortcut))
             incoming = width
             if dropblocks and number in dropblocks:
                 trunk.append(f"dropblock{number}")
@@ -134,7 +134,8 @@ def digits_resnet(num_classes: int = 10, p: float = 0.4, block_size: int = 3) ->
     )
 
 
-def _stage(inputs: int, width: int, depth: int, halve: bool, shortcut: Shortcut) -> nn.Sequential:
+def stage(inputs: int, width: int, depth: int, halve: bool, shortcut: Shortcut) -> nn.Sequential:
+    """Build ``depth`` basic blocks, of which the first may halve the map."""
     beside = shortcut(inputs, width) if halve else nn.Identity()
     first = BasicBlock(inputs, width, stride=2 if halve else 1, shortcut=beside)
     rest = (BasicBlock(width, width, stride=1, shortcut=nn.Identity()) for _ in range(depth - 1))

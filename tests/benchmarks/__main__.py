@@ -22,6 +22,8 @@ MODULES = (
     "end_to_end",
     "training",
     "heads",
+    "pixel_metrics",
+    "members",
 )
 
 

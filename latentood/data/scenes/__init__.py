@@ -1,0 +1,1 @@
+"""Images that show several objects, with a mask or boxes each."""
