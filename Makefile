@@ -83,8 +83,9 @@ $(TEST) $(DOCS): $(VENV)/.installed-$(ACCELERATOR)-%: $(BASE)
 	$(PIP) install -e ".[$(ACCELERATOR),$*]"
 	@touch $@
 
-# oodeel, which tests compare with, asks for NumPy 1; its code runs with ours. In a folder of its
-# own nothing else asks what it asks for.
-$(PEERS): | $(VENV)/.made
-	$(PIP) install --no-deps --upgrade --target $(VENV)/peers oodeel==0.4.0
+# oodeel, which tests compare with, and facenet-pytorch, whose weights a test runs, ask for NumPy 1
+# and an old torch; their code runs with ours. In a folder of its own nothing else asks what they
+# ask for.
+$(PEERS): Makefile | $(VENV)/.made
+	$(PIP) install --no-deps --upgrade --target $(VENV)/peers oodeel==0.4.0 facenet-pytorch==2.6.0
 	@touch $@

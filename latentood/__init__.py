@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         layers,
         publish,
         score,
+        score_maps,
         train,
         train_head,
+        write_maps,
     )
     from latentood.workflows import extract as build_cache
 
@@ -62,8 +64,10 @@ _HOMES = {
         "layers",
         "publish",
         "score",
+        "score_maps",
         "train",
         "train_head",
+        "write_maps",
     ),
 }
 """Module → the public names that it holds."""
@@ -85,8 +89,8 @@ __all__ = [
     "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__", "build_cache",
     "detector", "errors", "estimate", "extract", "fit", "hyper", "inspect", "layers", "load",
     "load_pipeline", "metrics", "open_cache", "parse_pipeline", "plugin", "publish", "registry",
-    "score", "statistics", "stats", "train", "train_head", "training",
-    "verify",
+    "score", "score_maps", "statistics", "stats", "train", "train_head", "training",
+    "verify", "write_maps",
 ]  # fmt: skip
 
 

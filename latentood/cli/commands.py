@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,7 +26,9 @@ from latentood.cli.options import (
     Device,
     FittedFiles,
     HeadOn,
+    Images,
     ImageScore,
+    Maps,
     Memory,
     Names,
     Overrides,
@@ -79,17 +82,23 @@ def _options(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("latentood-demo"),
+    unit: Annotated[
+        Literal["image", "cell", "box"],
+        typer.Option(help="Classify digits, or find them in scenes with a segmenter or detector."),
+    ] = "image",
     tracking: Tracking = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a small network on digits, extract, score every detector, print the comparison.
 
     Example: `latentood demo --out /tmp/demo`
+
+    Example: `latentood demo --unit box --out /tmp/boxes`
     """
     from latentood.cli.demo import run
 
     with _stoppable("what is finished is kept"):
-        comparison, files = run(out, tracking=tracking)
+        comparison, files = run(out, unit=unit, tracking=tracking)
     _show(comparison, files, as_json=as_json)
 
 
@@ -291,6 +300,8 @@ def score(
     memory: Memory = None,
     unit: Unit = None,
     image_score: ImageScore = None,
+    maps: Maps = None,
+    images: Images = None,
     tracking: Tracking = None,
     device: Where = None,
     as_json: AsJson = False,
@@ -298,13 +309,21 @@ def score(
     """Fit, score and compare detectors from a cache; write results, then track them in MLflow.
 
     Example: `latentood score caches/cifar10.zarr --detectors vim,knn --set knn.k=10,50`
+
+    Example: `latentood score caches/road.zarr --maps maps --images pipelines/camvid_unet.yaml`
     """
+    if images is not None and maps is None:
+        raise typer.BadParameter(
+            "needs --maps DIR, the folder of the pictures", param_hint="--images"
+        )
     with (
         _stoppable("no results were written, and the cache is as it was"),
         terminal.row_progress() as progress,
     ):
         from latentood import workflows
 
+        if maps is not None:
+            workflows.require_maps(store, unit=unit, image_score=image_score, images=images)
         comparison = workflows.score(
             store,
             detectors=which,
@@ -322,6 +341,10 @@ def score(
     folder = out or workflows.results_folder(store, unit, image_score)
     with _stoppable(f"results in {folder} are whole or not there, and may not be tracked"):
         files = workflows.publish(comparison, folder, tracking=tracking)
+        if maps is not None:
+            most = workflows.most_maps(which, fitted)
+            workflows.write_maps(comparison, maps, images=images, best=most)
+            files = replace(files, maps=maps)
     _show(comparison, files, as_json=as_json)
 
 

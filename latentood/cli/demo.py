@@ -4,18 +4,21 @@ The pipeline file ``pipelines/demo.yaml`` runs through the same training, extrac
 as a user's own.
 
 Seven digits are the classes. The other three are near-OOD: 3, 5 and 8, which share strokes with
-each other and with those that stay.
+each other and with those that stay. For cells and boxes there are scenes of digits instead, with a
+segmenter or an object detector.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentood.cli import terminal
 from latentood.device import one_thread
 from latentood.errors import FingerprintMismatch, StoreError
+from latentood.latents.key import Unit
 from latentood.pipeline.schema import Pipeline, load_pipeline
 
 if TYPE_CHECKING:
@@ -26,7 +29,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison, Files]:
+FILES: Mapping[Unit, str] = {
+    "image": "demo.yaml",
+    "cell": "scenes_unet.yaml",
+    "box": "scenes_fasterrcnn.yaml",
+}
+"""Unit → the pipeline file of its demo."""
+
+
+def run(
+    out_dir: Path | str, *, unit: Unit = "image", tracking: str | None = None
+) -> tuple[Comparison, Files]:
     """Train, extract, score all detectors and compare them, with progress on stderr.
 
     What is already in the folder is used again; ``tracking`` defaults to ``mlflow.db`` in it.
@@ -34,7 +47,7 @@ def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison
     from latentood import workflows
 
     folder = Path(out_dir).resolve()
-    pipeline = load_pipeline(pipeline_file())
+    pipeline = load_pipeline(pipeline_file(unit))
     with terminal.row_progress("steps") as progress:
         trained = prepare(pipeline, folder / "weights", progress)
     if not trained.finished:
@@ -54,10 +67,10 @@ def run(out_dir: Path | str, *, tracking: str | None = None) -> tuple[Comparison
     return comparison, workflows.publish(comparison, folder / "results", tracking=uri)
 
 
-def pipeline_file() -> Path:
-    """The path of the demo's pipeline: in the package, or beside it in a checkout."""
-    inside = Path(__file__).with_name("demo.yaml")
-    return inside if inside.is_file() else inside.parents[2] / "pipelines" / "demo.yaml"
+def pipeline_file(unit: Unit = "image") -> Path:
+    """The path of a demo's pipeline: in the package, or beside it in a checkout."""
+    inside = Path(__file__).with_name(FILES[unit])
+    return inside if inside.is_file() else inside.parents[2] / "pipelines" / inside.name
 
 
 def prepare(pipeline: Pipeline, out: Path, progress: Progress | None = None) -> Trained:

@@ -62,6 +62,20 @@ Unit = Annotated[
     Literal["image", "cell", "box"] | None,
     typer.Option(help="What a score is about (default: the unit of the cache's pipeline)."),
 ]
+Maps = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Write score maps of cells, or boxes.parquet, and pictures there: for the detectors "
+        "that are named, else for the 3 best.",
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PIPELINE", help="Pipeline file whose data sets give the images of the pictures."
+    ),
+]
 ImageScore = Annotated[
     Literal["max", "mean", "top3"] | None,
     typer.Option("--image-score", help="Turn the scores of cells or boxes into their image's."),

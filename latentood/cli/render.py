@@ -216,6 +216,8 @@ def comparison(result: Comparison, files: Files, *, as_json: bool) -> None:
             terminal.say(f"warning: {result.title(one.request)}: {sentence}")
     for kind, path in files.results.items():
         terminal.say(f"{kind + ':':9}{path}")
+    if files.maps is not None:
+        terminal.say(f"maps:     {files.maps}")
     if files.tracking is not None:
         terminal.say(f"tracked:  {files.tracking}")
         terminal.say(f"compare:  latentood ui --tracking {files.tracking}")

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from latentood.detectors.base import Detector
 from latentood.errors import LatentOODError, one_line, place_of
-from latentood.evaluation.contrast import Contrast, Side, average, contrast
+from latentood.evaluation.contrast import Contrast, OfMembers, Side, average, contrast
 from latentood.evaluation.members.clustered import Interval
-from latentood.evaluation.metrics import Array, accuracy
+from latentood.evaluation.members.maps import Scale
+from latentood.evaluation.members.unknown import components_of, open_set_of
+from latentood.evaluation.metrics import Array, accuracy, id_threshold
 from latentood.evaluation.overlap import Overlap
 from latentood.evaluation.truth import Truth
 from latentood.evaluation.warnings import few_rows, warnings_of
@@ -82,6 +84,7 @@ class ScoredSplit:
     labels: Classes  # (N,)
     predictions: Classes  # (N,)
     truth: Truth
+    images: Sequence[str] = ()  # names of the images that members are of
 
     @property
     def accuracy(self) -> float | None:
@@ -132,6 +135,11 @@ class Result:
     wrong: Row | None = None  # right predictions of the ID split as ID, wrong ones as OOD
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     """Split → metric → 95% interval, for members; of the AUROC it is in the rows."""
+    open_set: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Mixed split → open-set metrics, of boxes; the threshold keeps 95% of the ID boxes of the ID
+    split, or without one of the split to calibrate on."""
+    components: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Mixed split → metrics of connected components, of pixels."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -215,6 +223,12 @@ class Comparison:
             sides[split.name] = known, oods.of(True)
         return sides
 
+    def scale(self, result: Result, split: str) -> Scale:
+        """Give the scale of the maps of a split of cells: that of the metrics of its pixels."""
+        sides = {one.name: ids for one, ids, _ in pairs_of(self.splits, result.scores)}
+        own = (one.side(result.scores[split]) for one in self.splits if one.name == split)
+        return (sides.get(split) or next(own)).scale
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is doubtful about the splits, one sentence each."""
@@ -296,8 +310,40 @@ def measure(
     intervals = {split.name: part.intervals() for split, _, _, part in pairs}
     wrong = _wrong(request, id_split_of(splits), scores, fit_seconds, score_seconds)
     return Result(
-        request, scores, fit_seconds, score_seconds, rows, averages, provenance, wrong, intervals
+        request,
+        scores,
+        fit_seconds,
+        score_seconds,
+        rows,
+        averages,
+        provenance,
+        wrong,
+        intervals,
+        open_set=_open_set(splits, scores),
+        components={
+            split.name: components_of(own.scores, own.truth.pixels, ids.scale, part.pixels)
+            for split, ids, own, part in pairs
+            if split.role == "mixed" and isinstance(part, OfMembers)
+            if own.truth.pixels is not None and part.pixels is not None
+        },
     )
+
+
+def _open_set(
+    splits: Sequence[ScoredSplit], scores: Mapping[str, Array]
+) -> dict[str, Mapping[str, Any]]:
+    """Give the open-set metrics of each mixed split of boxes, where there is a threshold."""
+    known = [split for role in ("id", "val") for split in splits if split.role == role]
+    ids = known[0].side(scores[known[0].name]).of(False) if known else ()
+    if not len(ids):
+        return {}
+    threshold = id_threshold(ids)
+    return {
+        split.name: open_set_of(scores[split.name], boxes, split.truth.image, threshold)
+        for split in splits
+        if split.role == "mixed"
+        if (boxes := split.truth.boxes) is not None and boxes.objects is not None
+    }
 
 
 def _wrong(

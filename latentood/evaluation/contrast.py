@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -88,6 +88,7 @@ class OfMembers:
     """Members of images, or their pixels, correlated within an image."""
 
     counts: ImageCounts
+    pixels: ScoreHistogram | None = None  # of all images together, where pixels are compared
 
     @property
     def n_id(self) -> int:
@@ -125,6 +126,12 @@ class Side:
     scores: Array
     truth: Truth
 
+    @property
+    def scale(self) -> Scale:
+        """The scale of maps that are compared with this side as ID: that of its ID cells."""
+        known = self.of(False)
+        return Scale.of(known if known.size else self.scores)
+
     def of(self, ood: bool) -> Array:
         """Give the scores of its ID or of its OOD rows."""
         chosen: Array = self.scores[self.truth.ood == ood]
@@ -146,7 +153,9 @@ def contrast(ids: Side, oods: Side) -> Contrast:
     if ids.truth.unit == "image":
         return OfRows(ids.of(False), oods.of(True))
     if ids.truth.pixels is not None:
-        return OfMembers(ImageCounts.of_histograms(_histograms(ids, oods)))
+        total = ScoreHistogram()
+        counts = ImageCounts.of_histograms(_added(_histograms(ids, oods), total))
+        return OfMembers(counts, total)
     if ids is oods:
         return OfMembers(_counts([ids], [ids.truth.ood]))
     known = [_only(ids.truth.ood, 0), _only(oods.truth.ood, 1)]
@@ -172,13 +181,19 @@ def average(
 
 def _histograms(ids: Side, oods: Side) -> Iterator[ScoreHistogram]:
     """Count the pixels of all images of one side and of the other."""
-    scale = Scale.of(ids.of(False) if (ids.truth.ood == 0).any() else ids.scores)
-    same = ids is oods
+    scale, same = ids.scale, ids is oods
     for side, other in ((ids, False), *([] if same else [(oods, True)])):
         if side.truth.pixels is not None:
             yield from pixel_histograms(
                 side.scores, side.truth.pixels, scale, ids=not other, oods=other or same
             )
+
+
+def _added(histograms: Iterable[ScoreHistogram], total: ScoreHistogram) -> Iterator[ScoreHistogram]:
+    """Add histograms up while they are read."""
+    for one in histograms:
+        total.counts += one.counts
+        yield one
 
 
 def _only(ood: NDArray[np.uint8], kept: int) -> NDArray[np.uint8]:

@@ -77,6 +77,18 @@ def fpr95_id(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     return _false_alarms(-oods, -ids)
 
 
+def id_threshold(id_scores: ArrayLike) -> float:
+    """Give the threshold of :func:`fpr95_id`: rows above it are taken for OOD.
+
+    Args:
+        id_scores: (n,) scores of ID rows, higher = more OOD.
+
+    Returns:
+        The lowest of them at or below which at least 95% of them lie.
+    """
+    return -_catching(-checked("id_threshold", id_scores, "ID"))
+
+
 def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
     """Give the share of rows whose predicted class is the true one.
 
@@ -191,6 +203,10 @@ def _average_precision(negatives: Array, positives: Array) -> float:
 
 
 def _false_alarms(negatives: Array, positives: Array) -> float:
+    return float(np.mean(negatives >= _catching(positives)))
+
+
+def _catching(positives: Array) -> float:
+    """Give the highest score at or above which at least 95% lie."""
     needed = (19 * positives.size + 19) // 20  # ⌈0.95 m⌉, free of rounding
-    threshold = np.partition(positives, positives.size - needed)[positives.size - needed]
-    return float(np.mean(negatives >= threshold))
+    return float(np.partition(positives, positives.size - needed)[positives.size - needed])

@@ -99,9 +99,10 @@ def score_all(
             "cell or --unit box"
         )
     admitted = [admit(one, splits, any_cache=any_cache) for one in fitted]
+    members = MemberSplits(splits, unit)
     session = _Session(
-        MemberSplits(splits, unit),
-        Roles.of(splits, fits=bool(detectors)),
+        members,
+        Roles.of(members, fits=bool(detectors)),
         torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
         Budget(default_memory() if memory is None else memory),
         progress or (lambda *_: None),

@@ -106,7 +106,7 @@ def ranking(comparison: Comparison) -> Figure:
             color=colour, markersize=4, elinewidth=1.2, label=f"{role} OOD, 95% interval",
         )  # fmt: skip
     names = [f"{comparison.title(result.request)} · {result.request.layer}" for result in ranked]
-    axes.set_yticks(places, [_plain(name) for name in names], fontsize=8)
+    axes.set_yticks(places, [plain(name) for name in names], fontsize=8)
     axes.set_ylim(len(ranked) - 0.5, -0.5)
     axes.set_xlabel("AUROC")
     axes.tick_params(axis="x", top=True, labeltop=True)  # the lower axis may be a screen away
@@ -120,7 +120,7 @@ def certainty(statistics: Mapping[str, Any], title: str) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 4.2), dpi=120, layout="constrained")
-    figure.suptitle(_plain(title), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(plain(title), fontsize=11, x=0.01, ha="left")
     labels = {
         "uncertainty": "uncertainty of the network's head",
         "probability": "probability of the predicted class",
@@ -176,7 +176,7 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_plain(title), fontsize=11, loc="left", wrap=True)
+    axes.set_title(plain(title), fontsize=11, loc="left", wrap=True)
     _style(axes)
     return figure, axes
 
@@ -192,10 +192,10 @@ def _coloured(rows: Sequence[Row]) -> list[tuple[Row, str]]:
 
 
 def _name(row: Row) -> str:
-    return f"{_plain(row.split)} ({row.role})"
+    return f"{plain(row.split)} ({row.role})"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Write a name so that nothing in it is drawn as a formula."""
     return printable(text).replace("$", r"\$")
 

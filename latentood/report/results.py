@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from latentood.evaluation.comparison import (
     NO_CLASS,
     ROW_COLUMNS,
     Comparison,
+    Request,
     Result,
     ScoredSplit,
     Unscored,
@@ -70,7 +71,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     ``rows`` has an entry per detector × layer × OOD split, ``averages`` one per role instead.
     ``wrong_predictions`` has one per detector × layer, where the ID split has right and wrong
     predictions: its right ones take the place of ID, its wrong ones that of OOD. ``intervals`` are
-    those of a bootstrap over images, where rows are members of images.
+    those of a bootstrap over images, where rows are members of images. ``open_set`` and
+    ``components`` have one entry per detector × layer × mixed split, of boxes and of cells.
     """
     document = {
         "format": FORMAT,
@@ -89,6 +91,10 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             for split, of_split in result.intervals.items()
             for name, (low, high) in of_split.items()
         ],
+        "open_set": [one for r in comparison.results for one in _by_split(r.request, r.open_set)],
+        "components": [
+            one for r in comparison.results for one in _by_split(r.request, r.components)
+        ],
         "wrong_predictions": [asdict(r.wrong) for r in comparison.results if r.wrong],
         "fitted": [asdict(r.request) | {"provenance": r.provenance} for r in comparison.results],
         "failed": [_unscored(one) for one in comparison.failed],
@@ -97,6 +103,13 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "shared_seconds": comparison.shared_seconds,
     }
     return {name: plain(value) for name, value in document.items()}
+
+
+def _by_split(
+    request: Request, metrics: Mapping[str, Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    for split, values in metrics.items():
+        yield asdict(request) | {"split": split} | dict(values)
 
 
 def _id_facts(comparison: Comparison) -> dict[str, Any] | None:
@@ -187,13 +200,13 @@ def _row_columns(split: ScoredSplit) -> dict[str, Any]:
 
     return {
         "row": pa.array(np.arange(len(split.labels))),
-        "id": pa.array([_unicode(name) for name in split.ids], pa.string()),
+        "id": pa.array([unicode_name(name) for name in split.ids], pa.string()),
         "label": pa.array(split.labels, mask=split.labels == NO_CLASS),
         "prediction": pa.array(split.predictions, mask=split.predictions == NO_CLASS),
     }
 
 
-def _unicode(name: str) -> str:
+def unicode_name(name: str) -> str:
     """Replace what is not Unicode: file names may hold it, Parquet may not."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -14,6 +14,31 @@ from latentood.evaluation.comparison import Average, Comparison, Result, Row, Un
 from latentood.evaluation.warnings import LEAST_ROWS
 
 _ROWS = {"image": "rows", "cell": "cells", "box": "boxes"}
+
+
+_BEST = 10  # detectors in the tables about unknown objects; the results file has all
+
+_UNKNOWN: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "open_set": (
+        "unknown objects at the threshold that keeps 95% of ID boxes of {}:",
+        {
+            "recall": "recall_unknown",
+            "precision": "precision_unknown",
+            "AP": "ap_unknown",
+            "AOSE": "aose",
+            "nOSE": "nose",
+            "WI": "wilderness_impact",
+            "AP known": "ap_known",
+            "AP50 known": "ap50_known",
+        },
+    ),
+    "components": (
+        "components at the threshold of the best pixel F1:",
+        {"mean F1": "mean_f1", "sIoU": "siou", "PPV": "ppv", "true": "n_true",
+         "predicted": "n_predicted"},
+    ),
+}  # fmt: skip
+"""Field of a result → title and columns of its table."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +112,42 @@ def _tables(comparison: Comparison) -> list[_Cells]:
             for name, result in zip(named, ranked, strict=True)
         ],
     )
-    return [summary, by_split]
+    return [summary, by_split, *_unknown_objects(comparison)]
+
+
+def _unknown_objects(comparison: Comparison) -> list[_Cells]:
+    """Lay out how well unknown objects of mixed splits are detected, by the best detectors."""
+    best = comparison.ranked[:_BEST]
+    more = f", the best {_BEST} detectors" if len(comparison.ranked) > _BEST else ""
+    tables = []
+    for kind, (title, columns) in _UNKNOWN.items():
+        for split in comparison.ood_splits:
+            values = [(one.request, getattr(one, kind).get(split.name)) for one in best]
+            rows = [
+                (
+                    printable(comparison.title(request)),
+                    printable(request.layer),
+                    *(_number(metrics[name]) for name in columns.values()),
+                )
+                for request, metrics in values
+                if metrics is not None
+            ]
+            if rows:
+                about = f"{title.format(_calibrating(comparison))} {printable(split.name)}{more}"
+                tables.append(_Cells(about, ("detector", "layer", *columns), rows))
+    return tables
+
+
+def _calibrating(comparison: Comparison) -> str:
+    """Name the split that thresholds of boxes are from."""
+    known = (split.name for split in comparison.splits if split.role in ("id", "val"))
+    return printable(next(known, ""))
+
+
+def _number(value: float | None) -> str:
+    if value is None or value != value:
+        return "—"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def _interval(average: Average | Row) -> str:
@@ -107,14 +167,29 @@ def _notes(comparison: Comparison, failed: Sequence[Unscored]) -> list[str]:
     notes = [
         f"{_ROWS[comparison.unit]}: {rows}",
         *_predictions(comparison),
+        *_pixels(comparison),
         "FPR95-ood: share of ID at or above the threshold that catches 95% of OOD",
         "FPR95-id: share of OOD accepted at the threshold that keeps 95% of ID",
         f"seconds shared by all detectors: {shared['gather']:.3f} for statistics of the fit split, "
         f"{shared['read']:.3f} for reading rows to score",
+        *_missing_metrics(comparison),
         *(f"failed: {_why(one)}" for one in failed),
         *(f"skipped: {_why(one)}" for one in comparison.skipped),
     ]
     return [printable(note) for note in notes]
+
+
+def _pixels(comparison: Comparison) -> list[str]:
+    """Say that metrics are of more than what was scored."""
+    pixels = any(split.truth.pixels is not None for split in comparison.splits)
+    what = "metrics are of pixels: scores of cells, enlarged to the size of the masks"
+    return [what] if pixels else []
+
+
+def _missing_metrics(comparison: Comparison) -> list[str]:
+    """Say once why metrics of boxes are not there."""
+    metrics = (of for result in comparison.results for of in result.open_set.values())
+    return list(dict.fromkeys(one["note"] for one in metrics if one["note"]))
 
 
 def _predictions(comparison: Comparison) -> list[str]:

@@ -2,6 +2,7 @@
 
 from latentood.workflows.extracting import estimate, extract, layers
 from latentood.workflows.given import NO_TRACKING, Arrays, PipelineSource
+from latentood.workflows.maps import most_maps, require_maps, score_maps, write_maps
 from latentood.workflows.scoring import Files, fit, publish, results_folder, score
 from latentood.workflows.training import TrainedHead, head_folder, train, train_head
 
@@ -16,9 +17,13 @@ __all__ = [
     "fit",
     "head_folder",
     "layers",
+    "most_maps",
     "publish",
+    "require_maps",
     "results_folder",
     "score",
+    "score_maps",
     "train",
     "train_head",
+    "write_maps",
 ]

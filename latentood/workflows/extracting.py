@@ -8,9 +8,8 @@ from typing import Any
 
 from latentood.device import resolve_device
 from latentood.extraction.model.batches import moved, repeated
-from latentood.extraction.model.detections import head_of
 from latentood.extraction.model.outline import LayerFacts, describe
-from latentood.extraction.model.readout import find_head
+from latentood.extraction.model.readout import BoxReadout, find_head
 from latentood.extraction.model.weights import load_model
 from latentood.extraction.passes.modules import stochastic_modules
 from latentood.extraction.passes.plan import readout_of
@@ -46,7 +45,9 @@ def layers(
     # The row twice: an output with another first axis, such as one per window, is not per row.
     batch = moved(repeated(row, 2), where)
     if given.unit == "box":
-        head = given.head or head_of(model)
+        boxes = BoxReadout(given.model.output, given.boxes)
+        head = find_head(model, batch, boxes, named=given.head)
+        batch = boxes.inputs(model, batch)
     else:
         head = find_head(model, batch, readout_of(given, batch), named=given.head)
     return describe(model, batch, head, stochastic_modules(model))

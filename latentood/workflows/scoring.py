@@ -38,6 +38,7 @@ class Files:
     results: dict[str, Path]
     tracking: str | None = None
     tracking_error: str | None = None  # why it could not be tracked
+    maps: Path | None = None  # folder of maps and pictures
 
 
 def fit(

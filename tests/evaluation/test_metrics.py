@@ -166,3 +166,12 @@ def test_confidences_that_are_no_probabilities_are_refused():
         metrics.calibration_error([float("nan")], [True])
     with pytest.raises(DataError, match=r"got \(2,\), \(1,\) and 15; give one of each"):
         metrics.calibration_error([0.5, 0.5], [True])
+
+
+@pytest.mark.parametrize("count", [1, 19, 20, 21, 40, 180, 1001])
+def test_the_id_threshold_is_the_lowest_score_that_keeps_95_percent(count):
+    ids = np.random.default_rng(count).permutation(count).astype(float)
+    threshold = metrics.id_threshold(ids)
+    assert 20 * (ids <= threshold).sum() >= 19 * count > 20 * (ids < threshold).sum()
+    oods = np.array([threshold, threshold + 0.5])
+    assert metrics.fpr95_id(ids, oods) == 0.5  # at the threshold a row is accepted

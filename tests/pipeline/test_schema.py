@@ -77,6 +77,10 @@ def test_overrides_replace_values_and_their_paths_are_relative_to_the_current_fo
         ),
         ("layers=[3]", "layers.0: input should be a valid dictionary, got 3"),
         ("monte_carlo.insert=null", "give insert: {after: LAYER, …}"),
+        (
+            "monte_carlo.activate=member",
+            "or a list of globs (did you mean 'members'?), got 'member'",
+        ),
         ("monte_carlo.activate=members", "must stand without insert, since no noise is run"),
         ("model.weights=[a.pt]", "model.weights: a list must name the files of ≥ 2 members, got 1"),
         ("splits={}", "splits: dictionary should have at least 1 item"),

@@ -11,9 +11,11 @@ import torch
 
 from latentood.errors import ConfigError
 from latentood.evaluation.comparison import Request, Unscored
+from latentood.evaluation.scoring import score_all
 from latentood.report import results
 from latentood.report.results import as_json, plain, write_results
 from latentood.report.table import as_text
+from tests.evaluation.members.examples import First, box_splits
 
 COLUMNS = [
     "detector", "layer", "split", "role", "n_id", "n_ood", "auroc", "auroc_low", "auroc_high",
@@ -167,3 +169,37 @@ def test_no_password_reaches_a_results_file(renamed, tmp_path):
     text = write_results(renamed(pipeline={"model": model}), tmp_path)["json"].read_text()
     assert "secret" not in text
     assert "https://***@host/x.pt" in text
+
+
+def test_metrics_about_unknown_objects_are_in_the_json_and_in_the_table(tmp_path):
+    comparison = score_all(box_splits(), [First()], unit="box")
+    (entry,) = json.loads(write_results(comparison, tmp_path)["json"].read_text())["open_set"]
+    metrics = comparison.results[0].open_set["street"]
+    assert (entry["detector"], entry["layer"], entry["split"]) == ("first", "logits", "street")
+    for name in ("threshold", "aose", "ap_unknown", "recall_unknown", "ap_known", "note"):
+        assert entry[name] == metrics[name]
+    lines = as_text(comparison).splitlines()
+    start = lines.index(
+        "unknown objects at the threshold that keeps 95% of ID boxes of id_test: street"
+    )
+    assert lines[start + 1].split()[2:6] == ["recall", "precision", "AP", "AOSE"]
+    numbers = [f"{metrics[f'{name}_unknown']:.4f}" for name in ("recall", "precision", "ap")]
+    assert lines[start + 2].split()[2:6] == [*numbers, str(metrics["aose"])]
+    assert "metrics are of pixels" not in as_text(comparison)
+
+
+def test_a_metric_that_cannot_be_computed_is_null_and_said_once(tmp_path):
+    comparison = score_all(box_splits(), [First(), First(width=2.0)], unit="box")
+    without = [
+        dataclasses.replace(
+            one,
+            open_set={"street": {**one.open_set["street"], "ap_known": None, "note": "no extra"}},
+        )
+        for one in comparison.results
+    ]
+    changed = dataclasses.replace(comparison, results=tuple(without))
+    entries = json.loads(write_results(changed, tmp_path)["json"].read_text())["open_set"]
+    assert [(one["ap_known"], one["note"]) for one in entries] == [(None, "no extra")] * 2
+    text = as_text(changed)
+    assert text.count("no extra") == 1
+    assert "—" in text

@@ -105,7 +105,7 @@ def compare_components(
     predicted = _labelled((values >= threshold) & (classes != IGNORED), min_predicted)
     true, _ = label(classes == 1, _EIGHT)
     small = _too_small(true, min_true)[true]
-    inside = (classes != IGNORED) & ~small
+    inside = (classes != IGNORED) & ~small & ((true > 0) | (predicted > 0))  # most are in none
     table = _table(true[inside], predicted[inside])
     background, overlap = table[[0], 1:].toarray()[0], table[1:, 1:]
     touched = csr_array(

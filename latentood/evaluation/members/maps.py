@@ -42,6 +42,10 @@ class Scale:
         values = torch.from_numpy((scores - self.offset) / self.width)
         return values.clamp(-_LARGEST, _LARGEST).float()
 
+    def undo(self, values: Any) -> Any:
+        """Turn mapped scores back into scores, in float64."""
+        return self.offset + self.width * np.asarray(values, dtype=np.float64)
+
 
 def score_maps(scores: Array, pixels: Pixels, scale: Scale) -> Iterator[Tensor]:
     """Enlarge the scores of cells bilinearly to the size of the masks, some images at a time.
@@ -63,24 +67,38 @@ def score_maps(scores: Array, pixels: Pixels, scale: Scale) -> Iterator[Tensor]:
             f"score maps: there must be a score for each of {pixels.rows} × {pixels.columns} cells "
             f"of {count} images, got {scores.size}; leave cells.sample out for scored splits"
         )
-    grids = scale.apply(scores).view(count, 1, pixels.rows, pixels.columns)
-    for part in grids.split(max(1, _PIXELS // (height * width))):
-        enlarged = part
-        if part.shape[2:] != (height, width):
-            size = (height, width)
-            enlarged = F.interpolate(part, size, mode="bilinear", align_corners=False)
-        yield enlarged[:, 0].half()
+    grids = scale.apply(scores).view(count, pixels.rows, pixels.columns)
+    for part in grids.split(images_at_once(height, width)):
+        yield enlarge(part, height, width).half()
+
+
+def images_at_once(height: int, width: int) -> int:
+    """Say how many maps are made together, so that they need little memory."""
+    return max(1, _PIXELS // (height * width))
+
+
+def enlarge(grids: Tensor, height: int, width: int) -> Tensor:
+    """Bring scores of cells (n, rows, columns) bilinearly to (n, H, W), as metrics do."""
+    if grids.shape[1:] == (height, width):
+        return grids
+    size = (height, width)
+    return F.interpolate(grids[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def maps_and_masks(scores: Array, pixels: Pixels, scale: Scale) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give each map beside the mask of its image: (H, W) float16 and uint8."""
+    start = 0
+    for maps in score_maps(scores, pixels, scale):
+        masks = pixels.masks.read(start, start + len(maps))
+        start += len(maps)
+        yield from zip(maps, masks, strict=True)
 
 
 def pixel_histograms(
     scores: Array, pixels: Pixels, scale: Scale, *, ids: bool, oods: bool
 ) -> Iterator[ScoreHistogram]:
     """Count the pixels of each image by their scores, those that are ID, OOD, or both."""
-    start = 0
     states = torch.full((256,), 255, dtype=torch.uint8)
     states[:2] = torch.tensor([0 if ids else 255, 1 if oods else 255], dtype=torch.uint8)
-    for maps in score_maps(scores, pixels, scale):
-        masks: Any = states[pixels.masks.read(start, start + len(maps)).long()]
-        start += len(maps)
-        for one, mask in zip(maps, masks, strict=True):
-            yield ScoreHistogram.of(one, mask)
+    for one, mask in maps_and_masks(scores, pixels, scale):
+        yield ScoreHistogram.of(one, states[mask.long()])

@@ -25,8 +25,8 @@ class Detections:
     confidence: Parts  # (n,)
     labels: Parts  # (n,) int64, the classes that the detector predicts
     relative: Parts  # (n, 4), corners as shares of the sides of the maps
-    logits: Parts | None = None  # (n, C), where the detector classifies boxes by a linear layer
-    features: Parts | None = None  # (n, D), the input of that layer
+    logits: Parts | None = None  # (n, C), where there is one proposal or query to each box
+    features: Parts | None = None  # (n, D), what the head makes them of, where there is one
 
     def kept(self, settings: Boxes) -> Detections:
         """Keep the boxes that are confident enough, and of these at most so many."""
@@ -55,19 +55,23 @@ class Detections:
 
 @dataclass
 class Seen:
-    """What hooks saw of one forward of a torchvision detector."""
+    """What hooks saw of one forward; all but the features are of torchvision's detectors alone."""
 
     images: Any = None  # ImageList: the inputs as the backbone gets them, and their sizes in it
     proposals: Any = None  # (P, 4) boxes of each image
     found: Any = None  # of each image the boxes as the head gives them, before they are scaled back
     regression: Tensor | None = None  # (ΣP, 4·C)
     logits: Tensor | None = None  # (ΣP, C)
-    features: Tensor | None = None  # (ΣP, D)
+    features: Tensor | None = None  # (ΣP, D), or (B, Q, D) of queries: the input of the head
 
 
 @contextmanager
-def watched(model: nn.Module) -> Iterator[Seen]:
-    """See what the parts of a torchvision detector do while it runs; others have no such parts."""
+def watched(model: nn.Module, head: str | None) -> Iterator[Seen]:
+    """See what a head gets while a detector runs, and what the parts of torchvision's do.
+
+    A head that runs several times, such as behind every layer of a decoder, makes the logits in its
+    last run.
+    """
     seen = Seen()
 
     def transformed(module: nn.Module, args: Any, output: Any) -> None:
@@ -78,9 +82,14 @@ def watched(model: nn.Module) -> Iterator[Seen]:
         seen.found = [dict(one) for one in output[0]]  # the transform scales boxes back in place
 
     def predicted(module: nn.Module, args: Any, output: Any) -> None:
-        seen.features, (seen.logits, seen.regression) = args[0], output
+        seen.logits, seen.regression = output
+
+    def classified(module: nn.Module, args: Any) -> None:
+        seen.features = args[0]
 
     with ExitStack() as hooks:
+        if head is not None:
+            hooks.enter_context(model.get_submodule(head).register_forward_pre_hook(classified))
         if (transform := transform_of(model)) is not None:
             hooks.enter_context(transform.register_forward_hook(transformed))
         if (heads := roi_heads_of(model)) is not None:
@@ -104,16 +113,8 @@ def roi_heads_of(model: nn.Module) -> Any:
     return next((m for m in model.modules() if isinstance(m, RoIHeads)), None)
 
 
-def head_of(model: nn.Module) -> str | None:
-    """Name the linear layer of an R-CNN that classifies boxes."""
-    linear: Any = getattr(getattr(roi_heads_of(model), "box_predictor", None), "cls_score", None)
-    if not isinstance(linear, nn.Linear):
-        return None
-    return str(next(name for name, module in model.named_modules() if module is linear))
-
-
 def detections_of(
-    output: Any, images: Sequence[Tensor], seen: Seen, model: nn.Module
+    output: Any, images: Sequence[Tensor], seen: Seen, model: nn.Module, most: int
 ) -> Detections:
     """Read the output of a detector for B images.
 
@@ -123,12 +124,13 @@ def detections_of(
         images: (C, H, W) each.
         seen: What :func:`watched` saw.
         model: The detector.
+        most: How many boxes of queries to read of an image.
 
     Raises:
         ModelError: It is something else.
     """
     if hasattr(output, "pred_boxes") and hasattr(output, "logits"):
-        return _of_queries(output, images)
+        return _of_queries(output, images, seen, model, most)
     if not isinstance(output, list) or not all(_is_detection(one) for one in output):
         raise ModelError(
             "unit box: the model must give a mapping with boxes, scores and labels for each image, "
@@ -137,10 +139,10 @@ def detections_of(
     order = [one["scores"].argsort(descending=True, stable=True) for one in output]
     boxes = [one["boxes"][index].float() for one, index in zip(output, order, strict=True)]
     logits = features = None
-    if seen.logits is not None and seen.features is not None:
+    if seen.logits is not None:
         rows = [found[index] for found, index in zip(_proposals(seen, model), order, strict=True)]
         logits = [seen.logits[index] for index in rows]
-        features = [seen.features[index] for index in rows]
+        features = None if seen.features is None else [seen.features[index] for index in rows]
     return Detections(
         xyxy=boxes,
         confidence=[one["scores"][index] for one, index in zip(output, order, strict=True)],
@@ -182,6 +184,7 @@ def _proposals(seen: Seen, model: nn.Module) -> Parts:
     heads = roi_heads_of(model)
     scores = cast("Tensor", seen.logits).softmax(dim=-1)
     decoded = heads.box_coder.decode(seen.regression, seen.proposals)
+    decoded = decoded.reshape(*scores.shape, 4)  # which it is but for no proposals at all
     found, start = [], 0
     for one, proposals, size in zip(
         seen.found, seen.proposals, seen.images.image_sizes, strict=True
@@ -203,31 +206,53 @@ def _proposals(seen: Seen, model: nn.Module) -> Parts:
     return found
 
 
-def _of_queries(output: Any, images: Sequence[Tensor]) -> Detections:
-    """Read the queries of a detector such as DETR: each is a box, with logits of its own.
+def _of_queries(
+    output: Any, images: Sequence[Tensor], seen: Seen, model: nn.Module, most: int
+) -> Detections:
+    """Read the queries of a detector such as DETR, as Hugging Face's processors do.
 
-    The last class of DETR means no object (Carion et al. 2020, arXiv:2005.12872, sec. 3.2), and
-    its confidences are the largest of the others' softmax. Detectors without such a class have
-    the largest sigmoid.
+    Where the last class means no object, each query is a box, whose confidence is the largest of
+    the other classes' softmax (Carion et al. 2020, arXiv:2005.12872, sec. 3.2). Else each class of
+    each query is a box, whose confidence is a sigmoid; of these the processors give at most 100, or
+    as many as there are queries, here it is ``most``. Boxes may reach beyond the image; features
+    are of what is within.
     """
-    logits = output.logits
-    has_nothing = getattr(output, "no_object", True)
-    scores = logits.softmax(dim=-1)[..., :-1] if has_nothing else logits.sigmoid()
-    confidence, labels = scores.max(dim=-1)
+    logits: Tensor = output.logits
+    queries, classes = logits.shape[1:]
+    if _has_no_object(model, classes):
+        confidence, labels = logits.softmax(dim=-1)[..., :-1].max(dim=-1)
+        of = torch.arange(queries, device=logits.device).expand_as(labels)
+    else:
+        confidence = logits.sigmoid().flatten(1)
+        pairs = torch.arange(queries * classes, device=logits.device).expand_as(confidence)
+        of, labels = pairs // classes, pairs % classes
+    order = confidence.argsort(dim=1, descending=True, stable=True)[:, :most]
+    rows = [of[i, index] for i, index in enumerate(order)]
     centre, size = output.pred_boxes.split(2, dim=-1)
-    relative = torch.cat([centre - size / 2, centre + size / 2], dim=-1).clamp(0, 1)
-    order = confidence.argsort(dim=1, descending=True, stable=True)
-    sides = [torch.tensor(image.shape[-2:]).flip(0).repeat(2).to(relative) for image in images]
-    rows = list(enumerate(order))
-    hidden = getattr(output, "last_hidden_state", None)
+    corners = torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+    sides = [torch.tensor(image.shape[-2:]).flip(0).repeat(2).to(corners) for image in images]
+
+    def taken(values: Tensor) -> Parts:
+        return [value[index] for value, index in zip(values, rows, strict=True)]
+
     return Detections(
-        xyxy=[relative[i, index] * sides[i] for i, index in rows],
-        confidence=[confidence[i, index] for i, index in rows],
-        labels=[labels[i, index] for i, index in rows],
-        relative=[relative[i, index] for i, index in rows],
-        logits=[logits[i, index] for i, index in rows],
-        features=None if hidden is None else [hidden[i, index] for i, index in rows],
+        xyxy=[box * side for box, side in zip(taken(corners), sides, strict=True)],
+        confidence=list(confidence.gather(1, order)),
+        labels=list(labels.gather(1, order)),
+        relative=taken(corners.clamp(0, 1)),
+        logits=taken(logits),
+        features=None if seen.features is None else taken(seen.features),
     )
+
+
+def _has_no_object(model: nn.Module, classes: int) -> bool:
+    """Test whether the last class of a query means no object, as the model's configuration says.
+
+    DETR, Table Transformer and YOLOS have one class more than ``config.num_labels``; Conditional,
+    Deformable, DAB and RT-DETR have as many. Without a configuration it is taken to be as in DETR.
+    """
+    known = getattr(getattr(model, "config", None), "num_labels", None)
+    return known is None or classes > known
 
 
 def roi_features(maps: Tensor, relative: Parts, side: int) -> Parts:

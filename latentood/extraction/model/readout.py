@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentood.errors import ModelError, suggest
+from latentood.extraction.model.detections import watched
 from latentood.extraction.model.grid import Grid
 from latentood.extraction.model.head import output_at, require_finite, select_logits
 from latentood.latents import LOGITS, Key
@@ -28,7 +29,21 @@ class Readout(ABC):
 
     key: ClassVar[Key]
     """What its logits are called."""
+    linear: ClassVar[str] = "a linear layer"
+    """What a head is."""
     field: str | None  # field or index of the output that holds them
+
+    @abstractmethod
+    def given(self, model: nn.Module, batch: Any) -> Tensor | None:
+        """Run a model and take its logits as it gives them; None where there are none."""
+
+    def is_linear(self, module: nn.Module) -> bool:
+        """Whether a module may be the head: a linear map of features to logits."""
+        return isinstance(module, nn.Linear)
+
+    def made_of(self, output: Tensor, logits: Tensor) -> bool:
+        """Whether the output of a module is the logits that :meth:`given` gave."""
+        return output.shape == logits.shape and output.equal(logits)
 
 
 @dataclass(frozen=True)
@@ -43,13 +58,9 @@ class Logits(Readout):
     def logits(self, output: Any) -> Tensor:
         """Take them as a cache keeps them."""
 
-    @abstractmethod
-    def is_linear(self, module: nn.Module) -> bool:
-        """Whether a module may be the head: a linear map of features to logits."""
-
-    @abstractmethod
-    def made_of(self, output: Tensor, logits: Tensor) -> bool:
-        """Whether the output of a module is the logits that :meth:`whole` gave."""
+    def given(self, model: nn.Module, batch: Tensor) -> Tensor:
+        """Run a model and take its logits as it gives them."""
+        return self.whole(model(batch))
 
 
 @dataclass(frozen=True)
@@ -66,20 +77,13 @@ class RowLogits(Logits):
         """Take (B, C)."""
         return self.whole(output)
 
-    def is_linear(self, module: nn.Module) -> bool:
-        """Whether it is a linear layer."""
-        return isinstance(module, nn.Linear)
-
-    def made_of(self, output: Tensor, logits: Tensor) -> bool:
-        """Whether both are equal."""
-        return output.shape == logits.shape and output.equal(logits)
-
 
 @dataclass(frozen=True)
 class CellLogits(Logits):
     """Logits of the cells of a grid, (B, K, C), of a segmenter's maps (B, C, h, w)."""
 
     key = Key("logits", unit="cell")
+    linear = "a 1×1 convolution"
     grid: Grid
 
     def whole(self, output: Any) -> Tensor:
@@ -125,20 +129,31 @@ class CellLogits(Logits):
 
 @dataclass(frozen=True)
 class BoxReadout(Readout):
-    """The boxes of a detector; where it classifies them by a linear layer, with their logits."""
+    """The boxes of a detector, with their logits where these are of one proposal or query."""
 
     key = Key("logits", unit="box")
     boxes: Boxes
+    head: str | None = None  # name of the linear layer that makes logits of features
+
+    def inputs(self, model: nn.Module, images: Sequence[Tensor]) -> Any:
+        """Give B images as a detector takes them: a list, or one tensor for Hugging Face's."""
+        if any(one.__module__.startswith("transformers.") for one in type(model).__mro__):
+            return torch.stack(list(images))
+        return list(images)
 
     def call(self, model: nn.Module, images: Sequence[Tensor]) -> Any:
-        """Run a detector on B images, as a list, or as one tensor for Hugging Face's."""
-        if type(model).__module__.startswith("transformers."):
-            return model(torch.stack(list(images)))
-        return model(list(images))
+        """Run a detector on B images."""
+        return model(self.inputs(model, images))
+
+    def given(self, model: nn.Module, batch: Any) -> Tensor | None:
+        """Take those of all proposals of an R-CNN, (ΣP, C), or of all queries, (B, Q, C)."""
+        with watched(model, None) as seen:
+            output = self.call(model, batch)
+        return getattr(output, "logits", None) if seen.logits is None else seen.logits
 
 
 def find_head(
-    model: nn.Module, batch: Tensor, readout: Logits, *, named: str | None = None
+    model: nn.Module, batch: Any, readout: Readout, *, named: str | None = None
 ) -> str | None:
     """Find the linear layer whose output is the logits; of segmenters a 1×1 convolution.
 
@@ -151,7 +166,9 @@ def find_head(
     linear = {name: m for name, m in model.named_modules() if readout.is_linear(m)}
     if named is not None:
         if named not in linear:
-            raise ModelError(f"head {named!r}: must name a linear layer; {suggest(named, linear)}")
+            raise ModelError(
+                f"head {named!r}: must name {readout.linear}; {suggest(named, linear)}"
+            )
         return named
     outputs: dict[str, Tensor] = {}
     with ExitStack() as hooks, torch.inference_mode():
@@ -161,6 +178,8 @@ def find_head(
                 outputs[name] = out
 
             hooks.callback(module.register_forward_hook(take).remove)
-        logits = readout.whole(model(batch))
+        logits = readout.given(model, batch)
+    if logits is None:
+        return None
     require_finite(model, logits)
     return next((n for n, out in reversed(outputs.items()) if readout.made_of(out, logits)), None)

@@ -67,8 +67,9 @@ class BoxEngine(Engine):
         """Run the detector once, noise as the active hooks have it."""
         with capture(self.model, taps) as captured, watched(self.model, self.readout.head) as seen:
             output = self.readout.call(self.model, images)
-        found = detections_of(output, images, seen, self.model)
-        return found.kept(self.readout.boxes), captured.outputs
+        boxes = self.readout.boxes
+        found = detections_of(output, images, seen, self.model, boxes.max)
+        return found.kept(boxes), captured.outputs
 
     def captured(self, found: Detections, outputs: Outputs, passes: Outputs) -> Captured:
         """Bring boxes and the layers of all passes, layer → (B, T, …), to what a cache keeps."""
@@ -198,23 +199,33 @@ def choose_box_engine(
             "noise modules by activate: [NAME, …]"
         )
     repeated = replace(repeated, varying=varying_layers(truth, config.layers))
-    for name in holders(sites):
-        body = Body(model, name, sites, config.passes)
-        if readout.head is not None and body.contains(readout.head):
-            continue  # it would run with all boxes of all passes
+    for body in _bodies(repeated):
         vmapped = VmappedDetecting(
             model, taps, readout, sites, config.passes, repeated.varying, body
         )
         try:
             got = replace(vmapped, passes=3).run(images, keys)
         except Exception as error:  # functorch raises many kinds where it cannot batch an operation
-            log.info("vmap of %s does not apply: %s", name, one_line(error)[:200])
+            log.info("vmap of %s does not apply: %s", body.name, one_line(error)[:200])
         else:
             if agree(got, truth):
-                log.info("passes: vmap over %s", name)
+                log.info("passes: vmap over %s", body.name)
                 return vmapped
     log.warning("passes: vmap cannot run this model; falling back to %d forwards", config.passes)
     return repeated
+
+
+def _bodies(plain: RepeatedDetecting) -> list[Body]:
+    """List the bodies to try, of which none holds the head, whose input is of one pass alone.
+
+    First come those that hold all layers to follow, the smallest first, since nothing else runs in
+    all passes there; then the others, the largest first.
+    """
+    head = plain.readout.head
+    every = [Body(plain.model, name, plain.sites, plain.passes) for name in holders(plain.sites)]
+    every = [body for body in every if head is None or not body.contains(head)]
+    whole = [body for body in every if all(map(body.holds, plain.followed))]
+    return [*reversed(whole), *(body for body in every if body not in whole)]
 
 
 def _is_of_boxes(name: str) -> bool:
