@@ -95,9 +95,7 @@ def test_a_unit_that_is_not_there_is_missing():
 
 def test_no_member_anywhere_is_an_error_that_names_the_split():
     latents, _ = rows(**{"boxes.count": torch.zeros(5, dtype=torch.int64)})
-    with pytest.raises(
-        DataError, match="at least one image must have a box, got none in 5"
-    ):
+    with pytest.raises(DataError, match="at least one image must have a box, got none in 5"):
         latents.members("box")
 
 
