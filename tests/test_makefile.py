@@ -92,7 +92,7 @@ def test_make_demo_installs_and_runs_the_demo(checkout):
 
 
 def test_a_second_call_installs_nothing(checkout):
-    assert installs(checkout.make("test")[1]) == [".[cpu]", ".[cpu,test]", "oodeel==0.4.0"]
+    assert installs(checkout.make("test")[1]) == [".[cpu]", ".[cpu,test]", "facenet-pytorch==2.6.0"]
     done, commands = checkout.make("test")
     assert (done.returncode, installs(commands)) == (0, [])
     assert commands == [PYTEST]
@@ -106,7 +106,7 @@ def test_a_changed_pyproject_installs_anew(checkout):
 
 def test_check_runs_what_ci_runs(checkout, repository):
     _, commands = checkout.make("check")
-    assert installs(commands) == [".[cpu]", ".[cpu,test]", "oodeel==0.4.0", ".[cpu,docs]"]
+    assert installs(commands) == [".[cpu]", ".[cpu,test]", "facenet-pytorch==2.6.0", ".[cpu,docs]"]
     ran = [command for command in commands if " pip " not in command]
     damage = "python -m pytest tests/store/test_damage.py"
     checks = ["ruff check .", "ruff format --check .", "mypy", "mkdocs build --strict"]

@@ -58,7 +58,7 @@ def test_the_box_head_sees_at_most_as_many_proposals_as_are_asked_for():
 
 def test_it_trains_on_scenes_and_then_gives_detections():
     torch.manual_seed(0)
-    scenes = DigitScenes(4, [0, 1], target="boxes")
+    scenes = DigitScenes(4, [0, 1], targets="boxes")
     images, targets = map(list, zip(*scenes, strict=True))
     net = faster_rcnn(3, **{**SMALL, "proposals": 50})
     objectness = []

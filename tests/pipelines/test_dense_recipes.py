@@ -43,9 +43,11 @@ def test_unknown_digits_are_in_no_split_that_is_trained_on(network):
         assert bool(args.get("unknown")) == (name in ("mixed", "unknown"))
         assert not set(args.get("known", ())) & set(args.get("unknown", ()))
     parts = [one.args.get("part", "train") for one in pipeline.splits.values() if one.role != "far"]
-    assert parts == ["train", "val", "test", "test", "test"]
-    seeds = [pipeline.splits[name].args.get("seed", 0) for name in ("id_test", "mixed", "unknown")]
-    assert seeds == [0, 1, 2]  # or they would be the same scenes
+    assert parts[:2] == ["train", "val"]
+    assert set(parts[2:]) == {"test"}
+    tested = [one for one in pipeline.splits.values() if one.args.get("part") == "test"]
+    seeds = [one.args.get("seed", 0) for one in tested]
+    assert len(set(seeds)) == len(seeds)  # or they would be the same scenes
 
 
 def test_camvid_trains_on_what_is_known(capsys, tmp_path):

@@ -48,7 +48,7 @@ class DigitScenes:
         unknown: Digits that a model has never seen, as unknown objects.
         share: Chance of a digit to be an unknown one, where there are some.
         part: ``train``, ``val`` or ``test``.
-        target: ``masks``, (size, size) int64; or ``boxes``, a mapping with ``boxes`` (n, 4)
+        targets: ``masks``, (size, size) int64; or ``boxes``, a mapping with ``boxes`` (n, 4)
             float32 and ``labels`` (n,) int64.
         size: Height and width: 32, 64 or 96.
         unknown_label: Label of unknown digits, above those of the known ones and below 255.
@@ -56,7 +56,7 @@ class DigitScenes:
 
     Raises:
         ConfigError: A digit is known and unknown, or an argument is outside its range.
-        UnknownName: No such part or target.
+        UnknownName: No such part or kind of targets.
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class DigitScenes:
         unknown: Sequence[int] = (),
         share: float = 0.5,
         part: str = "train",
-        target: str = "masks",
+        targets: str = "masks",
         size: int = 64,
         unknown_label: int = 254,
         seed: int = 0,
     ) -> None:
-        for kind, name, names in (("part", part, SHARES), ("target", target, TARGETS)):
+        for kind, name, names in (("part", part, SHARES), ("kind of targets", targets, TARGETS)):
             if name not in names:
                 raise unknown_name(f"{kind} of DigitScenes", name, names)
         _check_numbers(length, share, size, seed)
         _check_digits(known, unknown, unknown_label)
-        self.length, self.size, self.target, self.seed = length, size, target, seed
+        self.length, self.size, self.targets, self.seed = length, size, targets, seed
         self.share = share if unknown else 0.0
         self.unknown_label = unknown_label
         self.known = Digits(known, part, size=8)
@@ -107,7 +107,7 @@ class DigitScenes:
             ends = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
             boxes.append(torch.stack(ends) + torch.tensor([left, top, left, top]))
             labels.append(label)
-        if self.target == "masks":
+        if self.targets == "masks":
             return image, mask
         return image, {"boxes": torch.stack(boxes).float(), "labels": torch.tensor(labels)}
 

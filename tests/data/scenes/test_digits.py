@@ -25,7 +25,7 @@ def test_a_scene_is_in_the_range_of_a_model_and_its_targets_are_those_of_trainin
         assert image.min() >= -1
         assert image.max() <= 1
         assert torch.equal(Masks(IGNORED).read(mask, image, 1 + len(KNOWN)), mask)
-        again, target = DigitScenes(2, KNOWN, size=size, target="boxes")[1]
+        again, target = DigitScenes(2, KNOWN, size=size, targets="boxes")[1]
         assert torch.equal(image, again)
         read = Boxes().read(target, image, 1 + len(KNOWN))
         assert all(torch.equal(read[key], value) for key, value in target.items())
@@ -41,7 +41,7 @@ def test_an_item_is_a_function_of_seed_part_and_row():
 
 
 def test_boxes_are_the_smallest_around_the_pixels_of_a_digit():
-    with_boxes = DigitScenes(20, KNOWN, [8], target="boxes")
+    with_boxes = DigitScenes(20, KNOWN, [8], targets="boxes")
     for row, (_, mask) in enumerate(DigitScenes(20, KNOWN, [8])):
         rest = mask.clone()
         rest[rest == IGNORED] = 0
@@ -72,7 +72,7 @@ def test_labels_are_places_in_the_list_of_known_digits_and_one_for_all_unknown_o
 
 
 def test_the_share_is_that_of_unknown_digits_and_pictures_hold_both_kinds():
-    scenes = DigitScenes(300, KNOWN, [8, 9], share=0.3, target="boxes")
+    scenes = DigitScenes(300, KNOWN, [8, 9], share=0.3, targets="boxes")
     labels = [target["labels"] for _, target in scenes]
     everything = torch.cat(labels)
     # about 650 digits: four standard errors are 0.07
@@ -81,12 +81,12 @@ def test_the_share_is_that_of_unknown_digits_and_pictures_hold_both_kinds():
 
 
 def test_a_scene_of_four_fields_holds_one_to_four_digits():
-    counts = [len(target["labels"]) for _, target in DigitScenes(100, KNOWN, target="boxes")]
+    counts = [len(target["labels"]) for _, target in DigitScenes(100, KNOWN, targets="boxes")]
     assert set(counts) == {1, 2, 3, 4}
 
 
 def test_parts_are_drawn_apart():
-    train, test = (DigitScenes(50, KNOWN, part=part, target="boxes") for part in ("train", "test"))
+    train, test = (DigitScenes(50, KNOWN, part=part, targets="boxes") for part in ("train", "test"))
     counts = [[len(target["labels"]) for _, target in scenes] for scenes in (train, test)]
     assert counts[0] != counts[1]
 
@@ -140,8 +140,8 @@ def test_a_label_of_unknown_digits_that_means_something_else_is_refused(label):
 def test_unknown_parts_and_targets_suggest_the_nearest():
     with pytest.raises(UnknownName, match="no part of DigitScenes named 'all'; did you mean 'val'"):
         DigitScenes(1, KNOWN, part="all")
-    with pytest.raises(UnknownName, match="no target of DigitScenes named 'box'; did you mean 'bo"):
-        DigitScenes(1, KNOWN, target="box")
+    with pytest.raises(UnknownName, match="no kind of targets of DigitScenes named 'box'; did"):
+        DigitScenes(1, KNOWN, targets="box")
 
 
 def test_rows_outside_end_a_loop():
