@@ -255,27 +255,52 @@ def _has_no_object(model: nn.Module, classes: int) -> bool:
     return known is None or classes > known
 
 
-def roi_features(maps: Tensor, relative: Parts, side: int) -> Parts:
+def roi_features(maps: Tensor, relative: Tensor, side: int) -> Tensor:
     """Average maps over each box: RoIAlign on ``side`` × ``side`` places, and their mean.
 
-    He et al. 2017, arXiv:1703.06870, sec. 3; four points for each place. Boxes are scaled to the
-    map by x and y apart.
+    He et al. 2017, arXiv:1703.06870, sec. 3; four points for each place, as
+    ``torchvision.ops.roi_align(…, sampling_ratio=2, aligned=True)`` has them. Boxes are scaled to
+    the map by x and y apart. The points are all pairs of some rows and some columns, so the mean of
+    their bilinear weights is a product of weights of rows and weights of columns: a box costs two
+    products of matrices, whatever the number of passes and channels.
 
     Args:
-        maps: (B, D, h, w).
-        relative: (n, 4) of each image, corners as shares of the sides.
+        maps: (B, T, D, h, w), of T passes.
+        relative: (B, K, 4), corners as shares of the sides.
         side: Places along a side of a box.
 
     Returns:
-        (n, D) of each image.
+        (B, T, K, D).
     """
-    from torchvision.ops import roi_align
-
     height, width = maps.shape[-2:]
-    sides = torch.tensor([width, height, width, height], device=maps.device, dtype=maps.dtype)
-    boxes = [part.to(maps) * sides for part in relative]
-    pooled = roi_align(maps, boxes, side, sampling_ratio=2, aligned=True).mean(dim=(2, 3))
-    return list(pooled.split([len(part) for part in relative]))
+    x1, y1, x2, y2 = relative.to(maps).unbind(2)
+    of_rows = _weights(y1, y2, height, 2 * side)  # (B, K, h)
+    of_columns = _weights(x1, x2, width, 2 * side)  # (B, K, w)
+    along = torch.einsum("btdhw,bkw->btdhk", maps, of_columns)
+    return torch.einsum("btdhk,bkh->btkd", along, of_rows)
+
+
+def _weights(first: Tensor, last: Tensor, size: int, points: int) -> Tensor:
+    """Give the mean weight of each position of an axis for points between two ends.
+
+    Args:
+        first: (B, K) where boxes begin, as a share of the axis.
+        last: (B, K) where they end.
+        size: Positions of the axis; the centre of the first is at a half.
+        points: How many points, evenly spaced.
+
+    Returns:
+        (B, K, size); points beyond the axis by more than one position weigh nothing.
+    """
+    steps = (torch.arange(points, device=first.device) + 0.5) / points
+    places = (first[..., None] + (last - first)[..., None] * steps) * size - 0.5
+    inside = ((places >= -1) & (places <= size)).to(first.dtype) / points
+    places = places.clamp(0, size - 1)
+    low = places.floor().long()
+    share = places - low
+    weights = first.new_zeros((*first.shape, size))
+    weights.scatter_add_(2, low, (1 - share) * inside)
+    return weights.scatter_add_(2, (low + 1).clamp(max=size - 1), share * inside)
 
 
 def padded(parts: Sequence[Tensor], most: int) -> Tensor:

@@ -51,6 +51,8 @@ class Grid:
         size = (self.rows, self.columns)
         if (height, width) == size:
             on_grid = maps
+        elif height % self.rows == 0 and width % self.columns == 0:
+            on_grid = F.avg_pool2d(maps, (height // self.rows, width // self.columns))
         elif height >= self.rows and width >= self.columns:
             on_grid = F.adaptive_avg_pool2d(maps, size)
         else:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentood.errors import ModelError, one_line
@@ -74,10 +75,17 @@ class BoxEngine(Engine):
     def captured(self, found: Detections, outputs: Outputs, passes: Outputs) -> Captured:
         """Bring boxes and the layers of all passes, layer → (B, T, …), to what a cache keeps."""
         most = self.readout.boxes.max
-        features = {
-            name: self._of_boxes(values, found) if _is_of_boxes(name) else values
-            for name, values in outputs.items()
-        }
+        here = int(found.count.max())
+        relative = padded(found.relative, here)
+        absent = (torch.arange(here) >= found.count[:, None])[:, None, :, None]
+
+        def of_boxes(name: str, values: Tensor) -> Tensor:
+            if key_of(name).unit != "box":
+                return values
+            rows = roi_features(values, relative, self.readout.boxes.roi)
+            return F.pad(rows.masked_fill(absent.to(rows.device), 0), (0, 0, 0, most - here))
+
+        features = {name: of_boxes(name, v[:, None])[:, 0] for name, v in outputs.items()}
         features |= {
             XYXY: padded(found.xyxy, most),
             CONFIDENCE: padded(found.confidence, most),
@@ -90,17 +98,8 @@ class BoxEngine(Engine):
         return Captured(
             logits=none if found.logits is None else padded(found.logits, most),
             features=features,
-            mc_features={name: self._of_passes(name, v, found) for name, v in passes.items()},
+            mc_features={name: of_boxes(name, values) for name, values in passes.items()},
         )
-
-    def _of_boxes(self, maps: Tensor, found: Detections) -> Tensor:
-        boxes = self.readout.boxes
-        return padded(roi_features(maps, found.relative, boxes.roi), boxes.max)
-
-    def _of_passes(self, name: str, values: Tensor, found: Detections) -> Tensor:
-        if not _is_of_boxes(name):
-            return values
-        return torch.stack([self._of_boxes(maps, found) for maps in values.unbind(1)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -226,10 +225,6 @@ def _bodies(plain: RepeatedDetecting) -> list[Body]:
     every = [body for body in every if head is None or not body.contains(head)]
     whole = [body for body in every if all(map(body.holds, plain.followed))]
     return [*reversed(whole), *(body for body in every if body not in whole)]
-
-
-def _is_of_boxes(name: str) -> bool:
-    return key_of(name).unit == "box"
 
 
 def _joined(parts: Sequence[Captured]) -> Captured:

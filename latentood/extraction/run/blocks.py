@@ -188,9 +188,12 @@ def _kept(key: Key, values: Tensor, chosen: Chosen | None) -> Tensor:
 
 def _entropy(values: Tensor, members: Chosen | None) -> Tensor:
     """Give the entropies over passes: (B, T, …) → (B, …), of members (B, K, T, …) → (B, K, …)."""
-    rows = values if members is None else values.flatten(0, 1)
-    entropy = kl_entropy(rows.flatten(2)).reshape(rows[:, 0].shape)
-    return entropy if members is None else members.cleared(entropy.unflatten(0, values.shape[:2]))
+    if members is None:
+        return kl_entropy(values.flatten(2)).reshape(values[:, 0].shape)
+    there = members.there.to(values.device)
+    entropy = values.new_zeros(values[:, :, 0].shape, dtype=torch.float64)
+    entropy[there] = kl_entropy(values[there].flatten(2)).reshape(-1, *values.shape[3:])
+    return entropy
 
 
 def _require_finite(key: str, values: Tensor, name: str, start: int, ids: Sequence[str]) -> None:
