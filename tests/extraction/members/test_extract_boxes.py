@@ -191,9 +191,11 @@ def test_images_of_different_sizes_run_alone(tmp_path):
         torch.testing.assert_close(whole[key], alone[key], rtol=1e-4, atol=1e-4)
 
 
-def test_images_without_boxes_stop_nothing_but_a_fit(tmp_path):
-    cache = extract(tmp_path / "c.zarr", pipeline(f"{__name__}.none", monte_carlo=None))
+@pytest.mark.parametrize("passes", [None, {"passes": 3, "activate": True}])
+def test_images_without_boxes_stop_nothing_but_a_fit(passes, tmp_path):
+    cache = extract(tmp_path / "c.zarr", pipeline(f"{__name__}.none", monte_carlo=passes))
     assert cache["id"]["boxes.count"].tolist() == [0] * 4
+    assert not cache["id"]["boxes.features/backbone.3"].any()
     assert cache["id"]["ood"].tolist() == [0] * 4
     with pytest.raises(DataError, match="train: at least one image must have a box, got none in 6"):
         cache["train"].members("box")
