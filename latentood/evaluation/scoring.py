@@ -93,11 +93,7 @@ def score_all(
     """
     if not (detectors or fitted):
         raise ConfigError("score: must have at least one detector, got none; name one")
-    if image_score is not None and unit == "image":
-        raise ConfigError(
-            f"score: image_score {image_score!r} must be of members, got unit image; add --unit "
-            "cell or --unit box"
-        )
+    _check_units(unit, image_score, fitted)
     admitted = [admit(one, splits, any_cache=any_cache) for one in fitted]
     members = MemberSplits(splits, unit)
     session = _Session(
@@ -350,6 +346,20 @@ class _Session:
         if self.device.type == "cuda":  # a kernel may still run after the call that began it
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
+
+
+def _check_units(unit: Unit, image_score: ImageScore | None, fitted: Sequence[Fitted]) -> None:
+    if image_score is not None and unit == "image":
+        raise ConfigError(
+            f"score: image_score {image_score!r} must be of members, got unit image; add --unit "
+            "cell or --unit box"
+        )
+    for one in fitted:
+        if one.unit != unit:
+            raise ConfigError(
+                f"{one.detector.name}: must score what it was fitted on, {one.unit}s, got unit "
+                f"{unit}; add --unit {one.unit}, or fit it on a cache with --unit {unit}"
+            )
 
 
 def gather(train: Latents, detectors: Sequence[Detector]) -> None:

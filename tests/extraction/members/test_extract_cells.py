@@ -212,6 +212,8 @@ def test_a_detector_of_cells_does_not_score_images(cache):
     assert scores.shape == (36,)
     with pytest.raises(lo.errors.DetectorError, match="unit it was fitted on, cell, got image"):
         fitted.score(cache["id"])
+    with pytest.raises(ConfigError, match="knn: must score what it was fitted on, cells, got unit"):
+        lo.score(cache, fitted=[fitted], unit="image")
 
 
 def test_every_detector_whose_inputs_are_there_scores_cells(cache):
