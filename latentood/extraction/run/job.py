@@ -135,10 +135,12 @@ def model_errors(probe: Any) -> Iterator[None]:
     except Exception as error:
         log.info("the model stopped", exc_info=True)
         row = probe[0]
+        what, remedy = "inputs", "look at the transform, which must give float32 for most models"
+        if isinstance(probe, list):
+            what, remedy = "a list of images", f"{remedy}, or set unit: image or cell"
         raise ModelError(
-            f"the model must take inputs of shape {tuple(row.shape)} and {row.dtype}, got "
-            f"{type(error).__name__}: {one_line(error)[:300]}; look at the transform, which must "
-            "give float32 for most models"
+            f"the model must take {what} of shape {tuple(row.shape)} and {row.dtype}, got "
+            f"{type(error).__name__}: {one_line(error)[:300]}; {remedy}"
         ) from error
 
 

@@ -38,6 +38,17 @@ def rcnn(classes=3, threshold=0.05):
     return model
 
 
+class Counting(nn.Module):
+    """Takes images, and gives no boxes but a number for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, given):
+        return self.conv(torch.stack(given)).mean(dim=(1, 2, 3))
+
+
 def none():
     """A detector that finds nothing."""
     return rcnn(threshold=1.0)
@@ -233,7 +244,11 @@ def test_only_r_cnns_have_penultimate_features():
     [
         (
             {"model": "tests.extraction.nets.Conv", "layers": ["conv1"]},
-            "unit box: the model must give a mapping with boxes, scores and labels|the model",
+            r"the model must take a list of images of shape \(3, 32, 32\) .* or set unit: image or",
+        ),
+        (
+            {"model": f"{__name__}.Counting", "layers": ["conv"]},
+            "unit box: the model must give a mapping with boxes, scores and labels for each image",
         ),
         ({"layers": ["roi_heads.box_head"]}, r"unit box: layers must give maps \(B, C, H, W\)"),
     ],
