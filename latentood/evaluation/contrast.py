@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -108,15 +109,23 @@ class OfMembers:
 
     def metrics(self) -> Mapping[str, float]:
         """Compute them of the counts."""
-        return {name: float(metric(*self.counts.totals)) for name, metric in METRICS.items()}
+        return self._metrics
 
     def interval(self) -> Interval:
         """Give that of Obuchowski's variance."""
-        return clustered.auroc_interval(self.counts)
+        return self._interval
 
     def intervals(self) -> Mapping[str, Interval]:
         """Give those of a bootstrap over images."""
         return clustered.bootstrap_over_images(self.counts.coarse(_BINS))
+
+    @cached_property
+    def _metrics(self) -> Mapping[str, float]:
+        return {name: float(metric(*self.counts.totals)) for name, metric in METRICS.items()}
+
+    @cached_property
+    def _interval(self) -> Interval:
+        return clustered.auroc_interval(self.counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +135,7 @@ class Side:
     scores: Array
     truth: Truth
 
-    @property
+    @cached_property
     def scale(self) -> Scale:
         """The scale of maps that are compared with this side as ID: that of its ID cells."""
         known = self.of(False)

@@ -225,6 +225,7 @@ class _Session:
         self.report = progress
         self.shared_seconds = {"gather": 0.0, "read": 0.0}
         self.memory = {"budget": budget.limit, "kept": 0}
+        self.truths: dict[tuple[str, Unit], Truth] = {}
         for split in (roles.fit, roles.val):  # the others are read once anyway
             if split is not None:
                 self.rows[split] = self.rows[split].within(budget)
@@ -322,7 +323,11 @@ class _Session:
         return ScoredSplit(split, role, ids, nothing, nothing, truth, images=ids)
 
     def _truth(self, split: str, unit: Unit) -> Truth:
-        return Truth.of(self.splits.of[split], self.splits.splits[split].role, unit)
+        """Say what the rows of a split are; read once, as checks and scores ask for it."""
+        if (split, unit) not in self.truths:
+            facts = self.splits.splits[split]
+            self.truths[split, unit] = Truth.of(self.splits.of[split], facts.role, unit)
+        return self.truths[split, unit]
 
     @staticmethod
     def _ids(splits: Splits, split: str) -> Sequence[str]:

@@ -105,7 +105,7 @@ def _pixels(rows: Latents, unit: Unit) -> Pixels | None:
     masks, place = Key("masks"), Key("place", unit="cell")
     if unit != "cell" or masks not in rows:
         return None
-    last = rows[place][0, -1].tolist()  # all cells are there, row after row
+    last = rows.read(place, 0, 1)[0, -1].tolist()  # all cells are there, row after row
     return Pixels(rows.rows(masks), last[0] + 1, last[1] + 1)
 
 

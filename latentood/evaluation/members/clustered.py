@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,12 @@ class ImageCounts:
         shape = int(rows.max(initial=-1)) + 1, int(bins.max(initial=-1)) + 1
         return cls(*(_counted(rows[classes == one], bins[classes == one], shape) for one in (0, 1)))
 
-    @property
+    @cached_property
     def totals(self) -> tuple[Counts, Counts]:
         """The counts of all images together, ID and OOD: (K,) each."""
         return self.ids.sum(axis=0), self.oods.sum(axis=0)
 
-    @property
+    @cached_property
     def units(self) -> int:
         """The smaller number of images, of those with ID members and those with OOD members."""
         return min(int((one.sum(axis=1) > 0).sum()) for one in (self.ids, self.oods))
