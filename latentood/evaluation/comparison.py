@@ -21,6 +21,7 @@ from latentood.evaluation.overlap import Overlap
 from latentood.evaluation.truth import Truth
 from latentood.evaluation.warnings import few_rows, warnings_of
 from latentood.latents import LOGITS, Key
+from latentood.latents.facts import OOD_ROLES
 from latentood.latents.key import Unit
 
 Classes = NDArray[np.int64]
@@ -28,9 +29,6 @@ Classes = NDArray[np.int64]
 
 NO_CLASS = -1
 """The class number of a row without label or prediction."""
-
-OOD_ROLES = ("near", "far", "mixed")
-"""The roles of splits with OOD rows; those of a mixed one are compared with its own ID rows."""
 
 WRONG = "wrong"
 """The role of ID rows that the model classifies wrong, beside those it classifies right."""
@@ -296,7 +294,7 @@ def measure(
         _row(request, split, part, fit_seconds, score_seconds[split.name])
         for split, _, _, part in pairs
     )
-    averages = {
+    averages: dict[str, Average] = {
         role: Average(role, *average(*zip(*of_role, strict=True)))
         for role in OOD_ROLES
         if (of_role := [pair[1:] for pair in pairs if pair[0].role == role])

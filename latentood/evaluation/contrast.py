@@ -20,6 +20,7 @@ from latentood.evaluation.members.maps import Scale, pixel_histograms
 from latentood.evaluation.metrics import Array
 from latentood.evaluation.truth import Truth
 from latentood.evaluation.warnings import tie_rate
+from latentood.latents.facts import ID, IGNORED, OOD
 
 _BINS = 1024  # of scores in a bootstrap
 
@@ -148,7 +149,7 @@ class Side:
 
     def with_errors(self, right: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Side:
         """Put right predictions in the place of ID rows, and wrong ones in that of OOD rows."""
-        ood = np.where(right, 0, np.where(wrong, 1, 255)).astype(np.uint8)
+        ood = np.where(right, ID, np.where(wrong, OOD, IGNORED)).astype(np.uint8)
         return Side(self.scores, replace(self.truth, ood=ood, pixels=None))
 
 
@@ -167,7 +168,7 @@ def contrast(ids: Side, oods: Side) -> Contrast:
         return OfMembers(counts, total)
     if ids is oods:
         return OfMembers(_counts([ids], [ids.truth.ood]))
-    known = [_only(ids.truth.ood, 0), _only(oods.truth.ood, 1)]
+    known = [_only(ids.truth.ood, ID), _only(oods.truth.ood, OOD)]
     return OfMembers(_counts([ids, oods], known))
 
 
@@ -206,7 +207,7 @@ def _added(histograms: Iterable[ScoreHistogram], total: ScoreHistogram) -> Itera
 
 
 def _only(ood: NDArray[np.uint8], kept: int) -> NDArray[np.uint8]:
-    return np.where(ood == kept, ood, 255).astype(np.uint8)
+    return np.where(ood == kept, ood, IGNORED).astype(np.uint8)
 
 
 def _counts(sides: Sequence[Side], ood: Sequence[NDArray[np.uint8]]) -> ImageCounts:

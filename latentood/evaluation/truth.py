@@ -15,7 +15,7 @@ from latentood.errors import DataError
 from latentood.evaluation.members.boxes import Objects
 from latentood.evaluation.metrics import Array
 from latentood.latents import Key, Latents
-from latentood.latents.facts import Role
+from latentood.latents.facts import Role, state_of
 from latentood.latents.key import Unit
 from latentood.latents.members import Layout
 from latentood.latents.rows import Rows
@@ -24,8 +24,6 @@ ImageScore = Literal["max", "mean", "top3"]
 """How the scores of members become that of their image."""
 
 _IMAGES = 16  # whose masks are read together
-
-_OOD_ROLES: tuple[Role, ...] = ("near", "far")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +82,7 @@ class Truth:
             there = torch.arange(whole.shape[1]) < layout.count[:, None] if whole.dim() > 1 else ...
             ood = whole[there].numpy()
         else:
-            ood = np.full(layout.members, role in _OOD_ROLES, dtype=np.uint8)
+            ood = np.full(layout.members, state_of(role), dtype=np.uint8)
         image = layout.image_of().numpy()
         return cls(unit, ood, image, len(rows), _pixels(rows, unit), _boxes(rows, unit))
 

@@ -20,6 +20,20 @@ its rows or members say themselves whether they are OOD, as both."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
+FITTED_ROLES: tuple[Role, ...] = ("fit", "val")
+"""Of splits that detectors are fitted and calibrated on."""
+
+OOD_ROLES: tuple[Role, ...] = ("near", "far", "mixed")
+"""Of splits with OOD rows; those of a mixed one are compared with its own ID rows."""
+
+ID, OOD, IGNORED = 0, 1, 255
+"""What rows, members and pixels say that they are; those to ignore are never counted."""
+
+
+def state_of(role: Role) -> int:
+    """Say what all rows of a split are that do not say it themselves: ID or OOD."""
+    return OOD if role in ("near", "far") else ID
+
 
 @dataclass(frozen=True)
 class Origin:

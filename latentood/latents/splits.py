@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from latentood.latents.facts import Origin, Role, SplitFacts
+from latentood.latents.facts import OOD_ROLES, Origin, Role, SplitFacts
 from latentood.latents.key import Key, Unit
 from latentood.latents.latents import Latents
 
 log = logging.getLogger(__name__)
-
-_MAY_BE_EMPTY: tuple[Role, ...] = ("near", "far", "mixed")
 
 
 class Splits(Protocol):
@@ -47,7 +45,7 @@ class MemberSplits:
         """Split → what is known of it; OOD splits in which no image has a member are left out."""
         kept = {}
         for name, facts in self.of.splits.items():
-            if facts.role in _MAY_BE_EMPTY and self._is_empty(name):
+            if facts.role in OOD_ROLES and self._is_empty(name):
                 log.warning("%s: no image has a %s, so the split is left out", name, self.unit)
             else:
                 kept[name] = facts

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from latentood.detectors.fitted import Fitted
 from latentood.errors import ConfigError, DataError, unknown
-from latentood.evaluation.comparison import OOD_ROLES, Comparison
+from latentood.evaluation.comparison import Comparison
 from latentood.evaluation.members.maps import enlarge, images_at_once
 from latentood.evaluation.request import ALL
 from latentood.evaluation.truth import ImageScore
 from latentood.extraction.run.inputs import Inputs, open_inputs
 from latentood.latents import HASHES, Key, Latents
+from latentood.latents.facts import OOD_ROLES
 from latentood.latents.key import Unit
 from latentood.latents.splits import Splits
 from latentood.report import maps

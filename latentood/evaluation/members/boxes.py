@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import IGNORED, Array
+from latentood.evaluation.members.counts import Array
+from latentood.latents.facts import IGNORED
 
 Classes: TypeAlias = NDArray[np.int64]
 OVERLAP = 0.5

@@ -25,7 +25,6 @@ from scipy.special import stdtrit
 
 from latentood.errors import DataError
 from latentood.evaluation.members.counts import (
-    IGNORED,
     METRICS,
     Array,
     Counts,
@@ -33,6 +32,7 @@ from latentood.evaluation.members.counts import (
     placements,
 )
 from latentood.evaluation.members.histograms import ScoreHistogram
+from latentood.latents.facts import IGNORED
 
 Interval = tuple[float, float]
 

@@ -17,8 +17,9 @@ from scipy.ndimage import label
 from scipy.sparse import coo_array, csr_array
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import IGNORED, Array
+from latentood.evaluation.members.counts import Array
 from latentood.evaluation.members.histograms import ScoreHistogram, scores_of_bins
+from latentood.latents.facts import IGNORED
 
 THRESHOLDS: Array = np.arange(25, 80, 5) / 100
 """The thresholds τ of the paper: 0.25, 0.30 … 0.75."""

@@ -19,9 +19,6 @@ Array: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
 Metric: TypeAlias = Callable[[Counts, Counts], Array]
 
-IGNORED = 255
-"""The value of ``ood`` beside 0 (ID) and 1 (OOD): a member that is never counted."""
-
 
 def auroc(ids: Counts, oods: Counts) -> Array:
     """Give the probability that an OOD member scores higher than an ID member; a tie counts ½."""

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import IGNORED, METRICS, Counts
+from latentood.evaluation.members.counts import METRICS, Counts
+from latentood.latents.facts import IGNORED
 
 BINS = 1 << 16
 _NEGATIVE_ZERO, _ZERO = BINS // 2 - 1, BINS // 2

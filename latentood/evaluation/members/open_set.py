@@ -36,7 +36,8 @@ from latentood.evaluation.members.boxes import (
     overlaps,
     right_detections,
 )
-from latentood.evaluation.members.counts import IGNORED, Array
+from latentood.evaluation.members.counts import Array
+from latentood.latents.facts import IGNORED
 
 RECALL = 0.8
 """Recall of the known classes at which WI is usually read."""

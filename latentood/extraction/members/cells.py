@@ -11,19 +11,16 @@ import torch
 from torch import Tensor
 
 from latentood.data.items import NO_LABEL
-from latentood.errors import DataError
 from latentood.extraction.members.chosen import Chosen, choose
 from latentood.extraction.members.targets import (
-    ID,
-    IGNORED,
     IMAGE_OOD,
-    OOD,
     Targets,
     of_images,
+    require_targets,
 )
 from latentood.extraction.model.grid import Grid
 from latentood.latents import Key
-from latentood.latents.facts import Role
+from latentood.latents.facts import FITTED_ROLES, ID, IGNORED, OOD, Role, state_of
 from latentood.pipeline.members import Ood
 from latentood.store.schema import ArraySpec
 
@@ -31,7 +28,6 @@ MASKS = Key("masks")
 _COUNT, _PLACE, _LABELS, _OOD = (
     Key(kind, unit="cell") for kind in ("count", "place", "labels", "ood")
 )
-_FITTED: tuple[Role, ...] = ("fit", "val")
 
 
 @dataclass(frozen=True)
@@ -53,11 +49,7 @@ class CellTargets(Targets):
     labelled: bool  # whether there are masks
 
     def __post_init__(self) -> None:
-        if self.role == "mixed" and not self.labelled:
-            raise DataError(
-                f"split {self.split!r}: items of a split of role mixed must have masks, got images "
-                "alone; give (image, mask), or another role"
-            )
+        require_targets(self.split, self.role, self.labelled, "masks", "mask")
 
     @property
     def kept(self) -> int:
@@ -69,7 +61,7 @@ class CellTargets(Targets):
         specs = [ArraySpec(_COUNT, (), "int32"), ArraySpec(_PLACE, (self.kept, 2), "int16")]
         if self.labelled:
             specs.append(ArraySpec(_LABELS, (self.kept,), "int16"))
-        if self.role not in _FITTED:
+        if self.role not in FITTED_ROLES:
             specs += [
                 ArraySpec(_OOD, (self.kept,), "uint8"),
                 ArraySpec(MASKS, (self.height, self.width), "uint8"),
@@ -82,7 +74,7 @@ class CellTargets(Targets):
     ) -> tuple[Chosen, dict[Key, Tensor]]:
         """Choose the cells of B images, and give what masks (B, H, W) say of them."""
         labels, ood, pixels = self._read(targets, len(keys))
-        fitted = self.role in _FITTED
+        fitted = self.role in FITTED_ROLES
         allowed = ood == ID if fitted else torch.ones_like(ood, dtype=torch.bool)
         chosen = choose(allowed, keys, self.kept)
         place = torch.stack(
@@ -98,7 +90,7 @@ class CellTargets(Targets):
     def _read(self, masks: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Give labels and OOD of all cells (B, cells), and OOD of all pixels (B, H, W)."""
         if not self.labelled:
-            state = OOD if self.role in ("near", "far") else ID
+            state = state_of(self.role)
             cells = torch.full((count, self.grid.cells), state, dtype=torch.uint8)
             pixels = torch.full((count, self.height, self.width), state, dtype=torch.uint8)
             return cells, cells, pixels
@@ -119,7 +111,7 @@ class CellTargets(Targets):
     @cached_property
     def _states(self) -> Tensor:
         """Code → ID, OOD or ignored."""
-        known = OOD if self.role in ("near", "far") else ID
+        known = state_of(self.role)
         states = torch.full((self.classes + 2,), known, dtype=torch.uint8)
         states[self.classes], states[self.classes + 1] = IGNORED, OOD
         return states

@@ -13,24 +13,21 @@ from latentood.data.items import NO_LABEL
 from latentood.errors import DataError
 from latentood.extraction.members.chosen import Chosen, choose
 from latentood.extraction.members.targets import (
-    ID,
-    IGNORED,
     IMAGE_OOD,
-    OOD,
     Targets,
     of_images,
+    require_targets,
     states_of,
 )
 from latentood.extraction.model.detections import padded
 from latentood.extraction.passes.detecting import COUNT, XYXY
 from latentood.latents import Key
-from latentood.latents.facts import Role
+from latentood.latents.facts import FITTED_ROLES, ID, IGNORED, OOD, Role, state_of
 from latentood.pipeline.members import Ood
 from latentood.store.schema import ArraySpec
 
 LABELS, BOX_OOD = Key("labels", unit="box"), Key("ood", unit="box")
 _OBJECTS = {kind: Key(kind, unit="object") for kind in ("count", "xyxy", "labels", "ood")}
-_FITTED: tuple[Role, ...] = ("fit", "val")
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,7 @@ class BoxTargets(Targets):
     labelled: bool  # whether there are targets
 
     def __post_init__(self) -> None:
-        if self.role == "mixed" and not self.labelled:
-            raise DataError(
-                f"split {self.split!r}: items of a split of role mixed must have boxes, got images "
-                "alone; give (image, {'boxes': …, 'labels': …}), or another role"
-            )
+        require_targets(self.split, self.role, self.labelled, "boxes", "{'boxes': …, 'labels': …}")
 
     @property
     def kept(self) -> int:
@@ -67,7 +60,7 @@ class BoxTargets(Targets):
         specs = []
         if self.labelled:
             specs.append(ArraySpec(LABELS, (self.most,), "int16"))
-        if self.role in _FITTED:
+        if self.role in FITTED_ROLES:
             return specs
         specs += [ArraySpec(BOX_OOD, (self.most,), "uint8"), ArraySpec(IMAGE_OOD, (), "uint8")]
         if self.labelled:
@@ -87,11 +80,11 @@ class BoxTargets(Targets):
         Raises:
             DataError: An image has more than can be kept.
         """
-        return None, {} if self.role in _FITTED else self._objects(targets, ids)
+        return None, {} if self.role in FITTED_ROLES else self._objects(targets, ids)
 
     def _objects(self, targets: Sequence[Any], ids: Sequence[str]) -> dict[Key, Tensor]:
         if not self.labelled:
-            state = OOD if self.role in ("near", "far") else ID
+            state = state_of(self.role)
             return {IMAGE_OOD: torch.full((len(targets),), state, dtype=torch.uint8)}
         for name, target in zip(ids, targets, strict=True):
             if len(target["boxes"]) > self.most:
@@ -100,7 +93,7 @@ class BoxTargets(Targets):
                     f"{self.most}, got {len(target['boxes'])} in {name}; raise boxes.max"
                 )
         states = [self._states(target["labels"]) for target in targets]
-        of_role = OOD if self.role in ("near", "far") else ID
+        of_role = state_of(self.role)
         images = torch.stack(
             [of_images(one[None])[0] if len(one) else torch.tensor(of_role) for one in states]
         )
@@ -127,15 +120,17 @@ class BoxTargets(Targets):
         xyxy, count = found[XYXY].cpu(), found[COUNT].cpu()
         there = torch.arange(self.most) < count[:, None]
         if not self.labelled:
-            state = OOD if self.role in ("near", "far") else ID
+            state = state_of(self.role)
             ood = torch.full(there.shape, state, dtype=torch.uint8)
             chosen = choose(there, keys, self.most)
-            states = {} if self.role in _FITTED else {BOX_OOD: chosen.cleared(ood)}
+            states = {} if self.role in FITTED_ROLES else {BOX_OOD: chosen.cleared(ood)}
             return chosen, {COUNT: chosen.count, **states}
         labels, ood = self._matched(xyxy, there, targets)
-        chosen = choose(there & (ood == ID) if self.role in _FITTED else there, keys, self.most)
+        chosen = choose(
+            there & (ood == ID) if self.role in FITTED_ROLES else there, keys, self.most
+        )
         arrays = {COUNT: chosen.count, LABELS: chosen.take(labels)}
-        if self.role not in _FITTED:
+        if self.role not in FITTED_ROLES:
             arrays[BOX_OOD] = chosen.take(ood)
         return chosen, arrays
 

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentood.errors import DataError
 from latentood.extraction.members.chosen import Chosen
 from latentood.latents import Key
+from latentood.latents.facts import ID, IGNORED, OOD, Role
 from latentood.pipeline.members import Ood
 from latentood.store.schema import ArraySpec
-
-ID, OOD, IGNORED = 0, 1, 255
-"""What pixels, members and images are; the last are never counted."""
 
 IMAGE_OOD = Key("ood")
 
@@ -46,6 +45,19 @@ class Targets(ABC):
         Returns:
             Which members are kept, where targets say it, and the arrays.
         """
+
+
+def require_targets(split: str, role: Role, labelled: bool, what: str, example: str) -> None:
+    """Check that a split whose members say themselves what they are has targets.
+
+    Raises:
+        DataError: It has none.
+    """
+    if role == "mixed" and not labelled:
+        raise DataError(
+            f"split {split!r}: items of a split of role mixed must have {what}, got images alone; "
+            f"give (image, {example}), or another role"
+        )
 
 
 def of_images(states: Tensor) -> Tensor:
