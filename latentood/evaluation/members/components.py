@@ -17,7 +17,7 @@ from scipy.ndimage import label
 from scipy.sparse import coo_array, csr_array
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import Array
+from latentood.evaluation.members.counts import Array, as_array
 from latentood.evaluation.members.histograms import ScoreHistogram, scores_of_bins
 from latentood.latents.facts import IGNORED
 
@@ -142,9 +142,7 @@ def pixel_f1_threshold(histogram: ScoreHistogram) -> float:
 
 
 def _checked(scores: Any, ood: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    values, classes = (
-        np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) for one in (scores, ood)
-    )
+    values, classes = as_array(scores), as_array(ood)
     if values.ndim != 2 or values.shape != classes.shape:
         raise DataError(
             "components: scores and ood must be (H, W) of one image, got "

@@ -20,6 +20,11 @@ Counts: TypeAlias = NDArray[np.int64]
 Metric: TypeAlias = Callable[[Counts, Counts], Array]
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Take a tensor, an array or a list as an array, in its own type."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
 def auroc(ids: Counts, oods: Counts) -> Array:
     """Give the probability that an OOD member scores higher than an ID member; a tie counts ½."""
     caught = (oods * placements(ids)).sum(axis=0)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import METRICS, Counts
+from latentood.evaluation.members.counts import METRICS, Counts, as_array
 from latentood.latents.facts import IGNORED
 
 BINS = 1 << 16
@@ -130,7 +130,7 @@ def _ascending(values: NDArray[Any]) -> NDArray[Any]:
 
 def _checked(scores: Any, ood: Any) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """Bring a block into bits (n,) and classes (n,)."""
-    values, classes = _array(scores), _array(ood)
+    values, classes = as_array(scores), as_array(ood)
     if values.dtype != np.float16 or classes.dtype not in (np.uint8, np.bool_):
         raise DataError(
             "score histogram: scores must be float16 and ood uint8, got "
@@ -142,10 +142,6 @@ def _checked(scores: Any, ood: Any) -> tuple[NDArray[np.uint16], NDArray[np.uint
             f"{values.shape} and {classes.shape}; resize scores to the mask"
         )
     return values.ravel().view(np.uint16), classes.ravel().view(np.uint8)
-
-
-def _array(values: Any) -> NDArray[Any]:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def _count(bits: NDArray[np.uint16], classes: NDArray[np.uint8]) -> Counts:

@@ -11,7 +11,7 @@ taken to be AOSE divided by the number of unknown objects, and its AP the area o
 
 A detection whose ``unknown`` is true is one of an unknown object, the others are of the class of
 their label. A detection is **right** if it takes an object of its class, an unknown one if it is
-marked as unknown, by the greedy matching of COCO (:func:`boxes.right_detections`). Departures from
+marked as unknown, by the greedy matching of COCO (:func:`right_detections`). Departures from
 the code of ORE and OpenDet, which all metrics here share: they take the object overlapped most
 even if it is taken, count every detection that overlaps any unknown object as open-set error, even
 a right one, and have boxes whose corners are pixels that belong to the box. Detections of ignored
@@ -32,12 +32,10 @@ from latentood.evaluation.members.boxes import (
     Classes,
     Detections,
     Objects,
-    nearest_object,
-    overlaps,
-    right_detections,
 )
 from latentood.evaluation.members.counts import Array
 from latentood.latents.facts import IGNORED
+from latentood.stats.boxes import nearest_object, overlaps, right_detections
 
 RECALL = 0.8
 """Recall of the known classes at which WI is usually read."""

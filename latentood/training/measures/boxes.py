@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentood.stats.boxes import overlaps, right_detections
 from latentood.training.measures.base import Measure
 
 OVERLAP = 0.5
@@ -63,21 +64,10 @@ def match(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
         given: ``boxes`` (D, 4), ``labels`` (D,) and ``scores`` (D,).
         wanted: ``boxes`` (n, 4) and ``labels`` (n,).
     """
-    from torchvision.ops import box_iou
-
-    overlap = box_iou(given["boxes"].double(), wanted["boxes"].double())
-    overlap = overlap * (given["labels"][:, None] == wanted["labels"])
-    right = torch.zeros(len(overlap), dtype=torch.bool)
-    if not overlap.numel():
-        return right
-    free = overlap.cpu().numpy()  # of objects that are taken it becomes 0
+    overlap = overlaps(given["boxes"], wanted["boxes"])
+    same = (given["labels"][:, None] == wanted["labels"]).cpu().numpy()
     scores = given["scores"].cpu().numpy()
-    for row in np.argsort(-scores, kind="stable"):
-        nearest = free[row].argmax()
-        if free[row, nearest] >= OVERLAP:
-            right[row] = True
-            free[:, nearest] = 0
-    return right
+    return torch.from_numpy(right_detections(overlap, same, scores, OVERLAP))
 
 
 def average_precision(scores: NDArray[Any], right: NDArray[Any], objects: int) -> float:
