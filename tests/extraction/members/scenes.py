@@ -1,4 +1,4 @@
-"""Small images with masks or boxes, and networks for them with weights that are drawn."""
+"""Small images with masks or boxes, networks for them with drawn weights, and their caches."""
 
 from collections import OrderedDict
 
@@ -6,7 +6,17 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from latentood.extraction.run.job import prepare
+from latentood.extraction.run.runner import run
+from latentood.store.cache import open_cache
+
 UNKNOWN = 254
+
+
+def extract(folder, wanted, **options):
+    """Run the extraction of a pipeline, and open its cache."""
+    run(prepare(wanted, **options), folder)
+    return open_cache(folder)
 
 
 class Masked(Dataset):

@@ -9,12 +9,10 @@ from latentood.errors import DataError, ModelError
 from latentood.extraction.passes.detecting import RepeatedDetecting, VmappedDetecting
 from latentood.extraction.passes.noise import row_keys
 from latentood.extraction.run.job import prepare
-from latentood.extraction.run.runner import run
 from latentood.latents import Key
 from latentood.pipeline.schema import parse_pipeline
 from latentood.stats.entropy import kl_entropy
-from latentood.store.cache import open_cache
-from tests.extraction.members.scenes import Boxed
+from tests.extraction.members.scenes import Boxed, extract
 
 HERE = "tests.extraction.members.scenes"
 MODELS = "torchvision.models.detection"
@@ -75,11 +73,6 @@ def pipeline(model=f"{__name__}.rcnn", layers=("backbone.3", "penultimate"), arg
         "extract": {"device": "cpu"},
     }
     return parse_pipeline({**raw, **changes})
-
-
-def extract(folder, wanted, **options):
-    run(prepare(wanted, **options), folder)
-    return open_cache(folder)
 
 
 @pytest.fixture(scope="module")

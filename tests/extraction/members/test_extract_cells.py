@@ -11,7 +11,7 @@ from latentood.extraction.run.runner import run
 from latentood.pipeline.schema import parse_pipeline
 from latentood.stats.entropy import kl_entropy
 from latentood.store.cache import open_cache
-from tests.extraction.members.scenes import Masked
+from tests.extraction.members.scenes import Masked, extract
 
 HERE = "tests.extraction.members.scenes"
 
@@ -38,11 +38,6 @@ def pipeline(model="Segmenter", *, stride=8, layers=("stage1", "penultimate"), *
         "extract": {"device": "cpu"},
     }
     return parse_pipeline({**raw, **changes})
-
-
-def extract(folder, wanted, **options):
-    run(prepare(wanted, **options), folder)
-    return open_cache(folder)
 
 
 @pytest.fixture(scope="module")

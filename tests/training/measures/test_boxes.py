@@ -7,15 +7,7 @@ import torch
 from torch import nn
 
 from latentood.training.measures import DetectionMeasure
-
-
-def overlap(one, other):
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return width * height / (sum(areas) - width * height)
+from tests.references.members import iou
 
 
 def slow_ap50(detections, objects):
@@ -39,7 +31,7 @@ def slow_ap50(detections, objects):
         }
         total, right, points = len(free), 0, []
         for seen, (_, image, _, box) in enumerate(ranked, start=1):
-            overlaps = {key: overlap(box, other) for key, other in free.items() if key[0] == image}
+            overlaps = {key: iou(box, other) for key, other in free.items() if key[0] == image}
             best = max(overlaps, key=overlaps.get, default=None)
             if best is not None and overlaps[best] >= 0.5:
                 right += 1
