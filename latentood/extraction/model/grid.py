@@ -45,6 +45,11 @@ class Grid:
         """K, how many there are."""
         return self.rows * self.columns
 
+    @property
+    def reduction(self) -> CellFeatures:
+        """Brings the maps of a layer to the grid."""
+        return CellFeatures(rows=self.rows, columns=self.columns)
+
     def bring(self, maps: Tensor) -> Tensor:
         """Bring maps (B, C, h, w) to the grid: (B, K, C)."""
         height, width = maps.shape[-2:]

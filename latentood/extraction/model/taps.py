@@ -11,10 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from latentood.errors import ModelError, suggest
-from latentood.extraction.model.grid import CellFeatures, Grid
-from latentood.extraction.model.reductions import REDUCTIONS, BoxMaps, Reduction
+from latentood.extraction.model.reductions import REDUCTIONS, Reduction
 from latentood.latents import PENULTIMATE, Key
-from latentood.latents.key import NETWORK
+from latentood.latents.key import NETWORK, Unit
 from latentood.models.heads import ATTACHED, KINDS, UncertaintyHead
 from latentood.pipeline.schema import Layer
 
@@ -95,22 +94,12 @@ def pass_key(kind: str, layer: str) -> Key:
     return Key(kind, key.layer, key.unit)
 
 
-def with_cells(taps: Sequence[Tap], grid: Grid) -> tuple[Tap, ...]:
-    """Capture layers at the cells of a grid as well, under keys of that unit."""
-    how = CellFeatures(rows=grid.rows, columns=grid.columns)
+def with_members(taps: Sequence[Tap], unit: Unit, how: Reduction) -> tuple[Tap, ...]:
+    """Capture layers for the members of images as well, under keys of their unit."""
     layers = (tap for tap in taps if key_of(tap.layer).kind == "features")
     return (
         *taps,
-        *(replace(t, layer=Key("features", t.layer, "cell"), reduction=how) for t in layers),
-    )
-
-
-def with_boxes(taps: Sequence[Tap]) -> tuple[Tap, ...]:
-    """Capture whole maps of layers as well, which are averaged over boxes once these are known."""
-    layers = (tap for tap in taps if key_of(tap.layer).kind == "features")
-    return (
-        *taps,
-        *(replace(t, layer=Key("features", t.layer, "box"), reduction=BoxMaps()) for t in layers),
+        *(replace(t, layer=Key("features", t.layer, unit), reduction=how) for t in layers),
     )
 
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from latentood.extraction.model.taps import Tap, capture
 from latentood.extraction.passes.noise import OFF
 from latentood.extraction.passes.norms import FrozenNorms
 from latentood.extraction.passes.sites import OfModule, Pass, Site, noisy
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -62,13 +64,23 @@ class Body:
         """Whether a module is the body, or in it."""
         return f"{module}.".startswith(f"{self.name}.")
 
-    def run(self, taps: Sequence[Tap], keys: Tensor, call: Callable[[], Any]) -> Multiplied:
+    def split(self, taps: Sequence[Tap]) -> tuple[list[Tap], list[Tap]]:
+        """Separate the taps of layers in the body from the others."""
+        inside = [tap for tap in taps if self.holds(tap)]
+        return inside, [tap for tap in taps if tap not in inside]
+
+    def run(
+        self, taps: Sequence[Tap], keys: Tensor, call: Callable[[], Result]
+    ) -> tuple[Multiplied, Result]:
         """Call the model, all passes in the body; the call goes on with the one without noise.
 
         Args:
             taps: Layers of the body to capture.
             keys: (B,) row keys of the noise.
             call: Runs the model.
+
+        Returns:
+            What the body gave, and what the call did.
 
         Raises:
             ModelError: The body does not run once.
@@ -82,13 +94,13 @@ class Body:
             return given[-1].of_pass(0)
 
         with _forward(body, forward):
-            call()
+            result = call()
         if len(given) != 1:
             raise ModelError(
                 f"passes: {self.name!r} must run once in a forward, got {len(given)} times; name "
                 "layers outside it"
             )
-        return given[0]
+        return given[0], result
 
     def replay(self, multiplied: Multiplied, index: int, call: Callable[[], Any]) -> Any:
         """Call the model with what the body gave in one pass in its place; 0 has no noise."""

@@ -155,11 +155,8 @@ class VmappedDetecting(NoisyDetecting):
     def run_images(self, images: Sequence[Tensor], keys: Tensor) -> Captured:
         """Run B images of one size."""
         body = replace(self.body, passes=self.passes)
-        inside = [tap for tap in self.taps if body.holds(tap)]
-        outside = [tap for tap in self.taps if tap not in inside]
-        detected: list[tuple[Detections, Outputs]] = []
-        given = body.run(inside, keys, lambda: detected.append(self.detect(images, outside)))
-        found, outputs = detected[0]
+        inside, outside = body.split(self.taps)
+        given, (found, outputs) = body.run(inside, keys, lambda: self.detect(images, outside))
         passes = {name: values for name, values in given.passes.items() if name in self.varying}
         behind = [tap for tap in outside if tap.layer in self.varying]
         if behind:

@@ -144,15 +144,12 @@ class Vmapped(NoisyLogits):
 
     def _run_parts(self, batch: Tensor, keys: Tensor, body: Body) -> Captured:
         """Run the model once, and the passes through the part of it that holds them."""
-        inside = [tap for tap in self.taps if body.holds(tap)]
-        outside = [tap for tap in self.taps if tap not in inside]
+        inside, outside = body.split(self.taps)
         with capture(self.model, outside) as captured:
-            logits: list[Tensor] = []
-            given = body.run(
-                inside, keys, lambda: logits.append(self.readout.logits(self.model(batch)))
-            )
+            given, output = body.run(inside, keys, lambda: self.model(batch))
         passes = {n: values for n, values in given.passes.items() if n in self.varying}
-        return Captured(logits[0], captured.outputs | given.quiet, mc_features=passes)
+        logits = self.readout.logits(output)
+        return Captured(logits, captured.outputs | given.quiet, mc_features=passes)
 
     def _body(self) -> Body | None:
         """Give the smallest part that holds all noise and all layers to follow, if there is one."""

@@ -23,12 +23,12 @@ from latentood.extraction.model.readout import (
     RowLogits,
     find_head,
 )
+from latentood.extraction.model.reductions import BoxMaps
 from latentood.extraction.model.taps import (
     capture,
     check_calls,
     make_taps,
-    with_boxes,
-    with_cells,
+    with_members,
 )
 from latentood.extraction.passes.detecting import BOX_FEATURES, Detecting, choose_box_engine
 from latentood.extraction.passes.engine_choice import choose_engine
@@ -80,7 +80,7 @@ def make_plan(model: nn.Module, pipeline: Pipeline, batch: Any) -> Plan:
         head, taps = head and prefix(0) + head, within(0, taps)
         readout = replace(readout, field=None)
     if isinstance(readout, CellLogits):
-        taps = with_cells(taps, readout.grid)
+        taps = with_members(taps, "cell", readout.grid.reduction)
     with capture(model, taps) as captured:
         logits = readout.logits(model(batch))
     require_finite(model, logits)
@@ -106,7 +106,7 @@ def _plan_of_boxes(model: nn.Module, pipeline: Pipeline, images: Sequence[Tensor
     head = find_head(model, images, readout, named=pipeline.head)
     readout = replace(readout, head=head)
     layers = [layer for layer in pipeline.layers if layer.name != PENULTIMATE]
-    taps = with_boxes(make_taps(model, layers, None))
+    taps = with_members(make_taps(model, layers, None), "box", BoxMaps())
     plain = Detecting(model, taps, readout)
     with capture(model, taps) as captured:
         readout.call(model, images)
