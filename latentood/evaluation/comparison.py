@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from latentood.detectors.base import Detector
 from latentood.errors import LatentOODError, one_line, place_of
 from latentood.evaluation.contrast import Contrast, OfMembers, Side, average, contrast
-from latentood.evaluation.members.clustered import Interval
 from latentood.evaluation.members.maps import Scale
 from latentood.evaluation.members.unknown import components_of, open_set_of
 from latentood.evaluation.metrics import Array, accuracy, id_threshold
 from latentood.evaluation.overlap import Overlap
 from latentood.evaluation.truth import Truth
+from latentood.evaluation.uncertainty.clustered import Interval
 from latentood.evaluation.warnings import few_rows, warnings_of
 from latentood.latents import LOGITS, Key
 from latentood.latents.facts import OOD_ROLES

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentood.evaluation import metrics
-from latentood.evaluation.intervals import auroc_interval, mean_auroc
-from latentood.evaluation.members import clustered
-from latentood.evaluation.members.clustered import ImageCounts, Interval
-from latentood.evaluation.members.counts import METRICS
 from latentood.evaluation.members.histograms import ScoreHistogram
 from latentood.evaluation.members.maps import Scale, pixel_histograms
 from latentood.evaluation.metrics import Array
+from latentood.evaluation.metrics.counts import METRICS
 from latentood.evaluation.truth import Truth
+from latentood.evaluation.uncertainty import clustered
+from latentood.evaluation.uncertainty.clustered import ImageCounts, Interval
+from latentood.evaluation.uncertainty.independent import auroc_interval, mean_auroc
 from latentood.evaluation.warnings import tie_rate
 from latentood.latents.facts import ID, IGNORED, OOD
 

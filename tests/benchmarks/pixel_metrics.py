@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latentood.evaluation.members.counts import METRICS
 from latentood.evaluation.members.histograms import ScoreHistogram
+from latentood.evaluation.metrics.counts import METRICS
 from tests.benchmarks.timing import Ratio, ratio
 
 LIMIT = 200 << 20

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from latentood.evaluation.contrast import OfMembers, OfRows, Side, average, contrast
-from latentood.evaluation.intervals import mean_auroc
 from latentood.evaluation.members.maps import Scale, score_maps
 from latentood.evaluation.truth import Pixels, Truth
+from latentood.evaluation.uncertainty.independent import mean_auroc
 from latentood.latents.rows import InMemory
 
 RNG = np.random.default_rng(0)

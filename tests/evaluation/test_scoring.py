@@ -14,8 +14,8 @@ from latentood.detectors.registry import detector
 from latentood.errors import DamagedBlock, DetectorError, UnknownName
 from latentood.evaluation import scoring
 from latentood.evaluation.comparison import NO_CLASS, Request
-from latentood.evaluation.intervals import auroc_interval, mean_auroc
 from latentood.evaluation.scoring import score_all
+from latentood.evaluation.uncertainty.independent import auroc_interval, mean_auroc
 from latentood.latents import CHUNK_ROWS, Latents
 from latentood.latents.facts import SplitFacts
 from latentood.latents.splits import SplitsInMemory

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import as_array
+from latentood.evaluation.metrics.counts import as_array
 from latentood.latents.facts import IGNORED
 from latentood.stats.boxes import nearest_object, overlaps
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from latentood.errors import ConfigError, DataError
 from latentood.evaluation.members.boxes import Detections, Objects, match_boxes
-from latentood.evaluation.members.counts import Array
+from latentood.evaluation.metrics.counts import Array
 from latentood.latents.facts import IGNORED
 
 _ALL = ((-np.inf, np.inf),)  # areas that count: COCO drops false boxes whose corners are swapped

@@ -17,8 +17,8 @@ from scipy.ndimage import label
 from scipy.sparse import coo_array, csr_array
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import Array, as_array
 from latentood.evaluation.members.histograms import ScoreHistogram, scores_of_bins
+from latentood.evaluation.metrics.counts import Array, as_array
 from latentood.latents.facts import IGNORED
 
 THRESHOLDS: Array = np.arange(25, 80, 5) / 100

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import METRICS, Counts, as_array
+from latentood.evaluation.metrics.counts import METRICS, Counts, as_array
 from latentood.latents.facts import IGNORED
 
 BINS = 1 << 16

@@ -33,7 +33,7 @@ from latentood.evaluation.members.boxes import (
     Detections,
     Objects,
 )
-from latentood.evaluation.members.counts import Array
+from latentood.evaluation.metrics.counts import Array
 from latentood.latents.facts import IGNORED
 from latentood.stats.boxes import nearest_object, overlaps, right_detections
 

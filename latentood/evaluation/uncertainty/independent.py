@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from latentood.errors import DataError
-from latentood.evaluation.metrics import Array, checked, doubled_ranks
+from latentood.evaluation.metrics.ranking import Array, checked, doubled_ranks
 
 
 def auroc_interval(

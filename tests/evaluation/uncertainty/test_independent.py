@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from latentood.errors import DataError
-from latentood.evaluation.intervals import auroc_interval, delong_covariance, mean_auroc
 from latentood.evaluation.metrics import auroc
+from latentood.evaluation.uncertainty.independent import (
+    auroc_interval,
+    delong_covariance,
+    mean_auroc,
+)
 
 scores = arrays(np.float64, st.integers(2, 30), elements=st.integers(-4, 4).map(float))
 

@@ -8,7 +8,8 @@ Both work on counts for each image and distinct score, so that a member costs no
 been counted: :class:`ImageCounts`.
 
 Where there is no estimate of a variance: with fewer than 2 images that have OOD members, or that
-have ID members, intervals are [0, 1], as those of rows (:mod:`latentood.evaluation.intervals`).
+have ID members, intervals are [0, 1], as those of rows
+(:mod:`latentood.evaluation.uncertainty.independent`).
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from scipy.sparse import coo_array, csr_array, vstack
 from scipy.special import stdtrit
 
 from latentood.errors import DataError
-from latentood.evaluation.members.counts import (
+from latentood.evaluation.members.histograms import ScoreHistogram
+from latentood.evaluation.metrics.counts import (
     METRICS,
     Array,
     Counts,
     auroc,
     placements,
 )
-from latentood.evaluation.members.histograms import ScoreHistogram
 from latentood.latents.facts import IGNORED
 
 Interval = tuple[float, float]

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from latentood import metrics
 from latentood.errors import DataError
-from latentood.evaluation.intervals import auroc_interval as delong_interval
-from latentood.evaluation.intervals import delong_covariance
-from latentood.evaluation.members.clustered import (
+from latentood.evaluation.members.histograms import ScoreHistogram
+from latentood.evaluation.metrics.counts import METRICS
+from latentood.evaluation.uncertainty.clustered import (
     ImageCounts,
     auroc_interval,
     bootstrap_over_images,
     obuchowski,
 )
-from latentood.evaluation.members.counts import METRICS
-from latentood.evaluation.members.histograms import ScoreHistogram
+from latentood.evaluation.uncertainty.independent import auroc_interval as delong_interval
+from latentood.evaluation.uncertainty.independent import delong_covariance
 from tests.references import members as slow
 
 
@@ -170,7 +170,7 @@ def test_the_bootstrap_draws_whole_images():
 def test_pieces_of_resamples_do_not_change_the_bootstrap(monkeypatch):
     images = ImageCounts.of_members(*split([(20, 5)] * 6, np.random.default_rng(8)))
     whole = bootstrap_over_images(images, resamples=100)
-    monkeypatch.setattr("latentood.evaluation.members.clustered._PIECE", 1000)
+    monkeypatch.setattr("latentood.evaluation.uncertainty.clustered._PIECE", 1000)
     assert bootstrap_over_images(images, resamples=100) == whole
     assert bootstrap_over_images(images, resamples=100, seed=1) != whole
 
