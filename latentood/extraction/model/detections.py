@@ -261,8 +261,8 @@ def roi_features(maps: Tensor, relative: Tensor, side: int) -> Tensor:
     He et al. 2017, arXiv:1703.06870, sec. 3; four points for each place, as
     ``torchvision.ops.roi_align(…, sampling_ratio=2, aligned=True)`` has them. Boxes are scaled to
     the map by x and y apart. The points are all pairs of some rows and some columns, so the mean of
-    their bilinear weights is a product of weights of rows and weights of columns: a box costs two
-    products of matrices, whatever the number of passes and channels.
+    their bilinear weights is the product of a weight of the row and one of the column: the boxes of
+    an image are one product of matrices, whatever the number of passes and channels.
 
     Args:
         maps: (B, T, D, h, w), of T passes.
@@ -276,8 +276,10 @@ def roi_features(maps: Tensor, relative: Tensor, side: int) -> Tensor:
     x1, y1, x2, y2 = relative.to(maps).unbind(2)
     of_rows = _weights(y1, y2, height, 2 * side)  # (B, K, h)
     of_columns = _weights(x1, x2, width, 2 * side)  # (B, K, w)
-    along = torch.einsum("btdhw,bkw->btdhk", maps, of_columns)
-    return torch.einsum("btdhk,bkh->btkd", along, of_rows)
+    weights = of_rows[..., None] * of_columns[:, :, None]
+    positions = maps.flatten(3).flatten(1, 2).transpose(1, 2)  # (B, h · w, T · D)
+    means = weights.flatten(2) @ positions
+    return means.unflatten(2, maps.shape[1:3]).transpose(1, 2)
 
 
 def _weights(first: Tensor, last: Tensor, size: int, points: int) -> Tensor:
