@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
-from scipy.sparse import coo_array, csr_array
 
 from latentood.errors import DataError
 from latentood.evaluation.members.histograms import ScoreHistogram, scores_of_bins
 from latentood.evaluation.metrics.counts import Array, as_array
-from latentood.latents.facts import IGNORED
+from latentood.latents.facts import ID, IGNORED, OOD
 
 THRESHOLDS: Array = np.arange(25, 80, 5) / 100
 """The thresholds τ of the paper: 0.25, 0.30 … 0.75."""
@@ -103,21 +102,21 @@ def compare_components(
             NaN.
     """
     values, classes = _checked(scores, ood)
-    predicted = _labelled((values >= threshold) & (classes != IGNORED), min_predicted)
-    true, _ = label(classes == 1, _EIGHT)
-    small = _too_small(true, min_true)[true]
-    inside = (classes != IGNORED) & ~small & ((true > 0) | (predicted > 0))  # most are in none
-    table = _table(true[inside], predicted[inside])
-    background, overlap = table[[0], 1:].toarray()[0], table[1:, 1:]
-    touched = csr_array(
-        (np.ones_like(overlap.data), overlap.indices, overlap.indptr), overlap.shape
+    counted = classes != IGNORED
+    predicted, most = label((values >= threshold) & counted, _EIGHT)
+    predicted = _without_small(predicted, most, min_predicted)
+    true, number = label(classes == OOD, _EIGHT)
+    large = _without_small(true, number, min_true)
+    counted &= true.astype(np.bool_) == large.astype(np.bool_)
+    k, k_hat, pixels = _shared(large, predicted, counted)
+    both = (k > 0) & (k_hat > 0)
+    size, covered = (_sums(k, part, number) for part in (pixels, pixels * both))
+    sizes, right = (_sums(k_hat, part, most) for part in (pixels, pixels * both))
+    background = _sums(k, both * (sizes - right)[k_hat], number)  # of those that meet k
+    there, guessed = size[1:] > 0, sizes[1:] > 0  # 0 is none, and small ones have no pixel left
+    return Components(
+        covered[1:][there] / (size + background)[1:][there], right[1:][guessed] / sizes[1:][guessed]
     )
-    size = table[1:].sum(axis=1)
-    kept = size > 0  # numbers of components that were too small have no pixel
-    siou = overlap.sum(axis=1)[kept] / (size + touched @ background)[kept]
-    right = overlap.sum(axis=0)
-    sizes = background + right
-    return Components(siou, right[sizes > 0] / sizes[sizes > 0])
 
 
 def pixel_f1_threshold(histogram: ScoreHistogram) -> float:
@@ -148,13 +147,13 @@ def _checked(scores: Any, ood: Any) -> tuple[NDArray[Any], NDArray[Any]]:
             "components: scores and ood must be (H, W) of one image, got "
             f"{values.shape} and {classes.shape}; resize scores to the mask"
         )
-    wrong = ~np.isin(classes, (0, 1, IGNORED))
+    wrong = (classes != ID) & (classes != OOD) & (classes != IGNORED)
     if wrong.any():
         raise DataError(
             f"components: ood must be 0 (ID), 1 (OOD) or {IGNORED} (ignore), got "
             f"{classes[wrong][0]}; map the values of the mask first"
         )
-    if np.isnan(values[classes != IGNORED]).any():
+    if (np.isnan(values) & (classes != IGNORED)).any():
         raise DataError(
             "components: scores must not be NaN, got NaN in a pixel that counts; look at that "
             "input or at the detector"
@@ -162,24 +161,34 @@ def _checked(scores: Any, ood: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     return values, classes
 
 
-def _labelled(mask: NDArray[np.bool_], least: int) -> NDArray[Any]:
-    """Number the components of at least so many pixels; 0 elsewhere."""
-    numbers, _ = label(mask, _EIGHT)
-    return np.where(_too_small(numbers, least)[numbers], 0, numbers)
+def _without_small(numbers: NDArray[Any], most: int, least: int) -> NDArray[Any]:
+    """Set the numbers of components of fewer pixels to 0."""
+    if least <= 1:
+        return numbers
+    sizes = np.bincount(numbers.ravel(), minlength=most + 1)
+    result: NDArray[Any] = np.where(sizes[numbers] < least, 0, numbers)
+    return result
 
 
-def _too_small(numbers: NDArray[Any], least: int) -> NDArray[np.bool_]:
-    """Say of each number whether its component has too few pixels; 0 is none."""
-    small: NDArray[np.bool_] = np.bincount(numbers.ravel()) < least
-    small[:1] = False
-    return small
+def _shared(
+    true: NDArray[Any], predicted: NDArray[Any], counted: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Count the pixels of each pair of components, of which one may be 0 for none.
+
+    Returns:
+        (P,) numbers of true ones, of predicted ones and of pixels, each pair once.
+    """
+    width = int(predicted.max(initial=0)) + 1
+    pairs = (true.astype(np.int64) * width + predicted).ravel()[counted.ravel()]
+    # Neighbours mostly lie in the same pair: what is sorted are runs of them, not pixels.
+    ends = np.flatnonzero(np.append(pairs[1:] != pairs[:-1], True)[: len(pairs)])
+    there, place = np.unique(pairs[ends], return_inverse=True)
+    return there // width, there % width, _sums(place, np.diff(ends, prepend=-1), len(there) - 1)
 
 
-def _table(true: NDArray[Any], predicted: NDArray[Any]) -> Any:
-    """Count the pixels that each true and predicted component share, 0 for the rest: sparse."""
-    shape = true.max(initial=0) + 1, predicted.max(initial=0) + 1
-    pixels = np.ones(len(true), np.int64)
-    return csr_array(coo_array((pixels, (true, predicted)), shape=shape))
+def _sums(numbers: NDArray[np.int64], values: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Add up values for each number from 0 to the last; float64 holds the sums without rounding."""
+    return np.bincount(numbers, values, minlength=most + 1).astype(np.int64)
 
 
 def _mean(values: Array) -> float:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentood.errors import DataError
-from latentood.evaluation.members.histograms import ScoreHistogram
+from latentood.evaluation.members.histograms import Runs, runs_of
 from latentood.evaluation.metrics import Array
 from latentood.evaluation.truth import Pixels
 
@@ -94,11 +94,6 @@ def maps_and_masks(scores: Array, pixels: Pixels, scale: Scale) -> Iterator[tupl
         yield from zip(maps, masks, strict=True)
 
 
-def pixel_histograms(
-    scores: Array, pixels: Pixels, scale: Scale, *, ids: bool, oods: bool
-) -> Iterator[ScoreHistogram]:
-    """Count the pixels of each image by their scores, those that are ID, OOD, or both."""
-    states = torch.full((256,), 255, dtype=torch.uint8)
-    states[:2] = torch.tensor([0 if ids else 255, 1 if oods else 255], dtype=torch.uint8)
-    for one, mask in maps_and_masks(scores, pixels, scale):
-        yield ScoreHistogram.of(one, states[mask.long()])
+def pixel_runs(scores: Array, pixels: Pixels, scale: Scale) -> Iterator[tuple[Runs, Runs]]:
+    """Count the ID and the OOD pixels of each image by their scores."""
+    return (runs_of(*pair) for pair in maps_and_masks(scores, pixels, scale))

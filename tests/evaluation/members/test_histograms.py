@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from latentood import metrics
 from latentood.errors import DataError
-from latentood.evaluation.members.histograms import BINS, ScoreHistogram, scores_of_bins
+from latentood.evaluation.members.histograms import BINS, ScoreHistogram, runs_of, scores_of_bins
 
 NAMES = ("auroc", "aupr_out", "aupr_in", "fpr95_ood", "fpr95_id")
 
@@ -152,3 +152,29 @@ def test_arrays_of_other_layouts_are_read():
     assert np.array_equal(turned.counts, expected)
     lists = ScoreHistogram.of(scores[::-1, ::-1], ood[::-1, ::-1])
     assert np.array_equal(lists.counts, expected)
+
+
+@settings(deadline=None)
+@given(values=scores, draw=st.integers(0, 2**32 - 1))
+def test_runs_are_the_bins_of_the_histogram_that_are_not_empty(values, draw):
+    ood = np.random.default_rng(draw).choice(np.array([0, 1, 255], np.uint8), len(values))
+    whole = ScoreHistogram.of(values, ood)
+    for expected, runs in zip(whole.counts, runs_of(values, ood), strict=True):
+        assert runs.bins.tolist() == np.flatnonzero(expected).tolist()
+        assert runs.counts.tolist() == expected[expected > 0].tolist()
+
+
+def test_runs_refuse_what_the_histogram_refuses():
+    one = np.ones(3, np.float16)
+    for scores_, ood in (
+        (one.astype(float), np.zeros(3, np.uint8)),
+        (one, np.full(3, 7, np.uint8)),
+        (one * np.float16("nan"), np.zeros(3, np.uint8)),
+        (np.array([-np.inf, 0, 0], np.float16), np.ones(3, np.uint8)),
+    ):
+        with pytest.raises(DataError) as expected:
+            ScoreHistogram.of(scores_, ood)
+        with pytest.raises(DataError) as error:
+            runs_of(scores_, ood)
+        assert str(error.value) == str(expected.value)
+    assert runs_of(one * np.float16("nan"), np.full(3, 255, np.uint8))[0].bins.size == 0
