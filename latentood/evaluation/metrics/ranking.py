@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latentood.errors import DataError
+from latentood.evaluation.metrics import counts
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -39,7 +40,8 @@ def aupr_out(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     Returns:
         A share in [0, 1].
     """
-    return _average_precision(*_pair("aupr_out", id_scores, ood_scores))
+    _, (ids, oods) = counts.table(*_pair("aupr_out", id_scores, ood_scores))
+    return float(counts.aupr_out(ids, oods))
 
 
 def aupr_in(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
@@ -48,8 +50,8 @@ def aupr_in(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     Returns:
         A share in [0, 1].
     """
-    ids, oods = _pair("aupr_in", id_scores, ood_scores)
-    return _average_precision(-oods, -ids)
+    _, (ids, oods) = counts.table(*_pair("aupr_in", id_scores, ood_scores))
+    return float(counts.aupr_in(ids, oods))
 
 
 def fpr95_ood(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
@@ -77,6 +79,70 @@ def fpr95_id(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     return _false_alarms(-oods, -ids)
 
 
+def detection_error(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Give the least mean of the two error rates over all thresholds.
+
+    min over t of ½ · share of OOD rows below t + ½ · share of ID rows at or above t: the error
+    rate of the best threshold where ID and OOD are equally frequent. 1 minus it is the detection
+    accuracy of Lee et al. 2018, arXiv:1807.03888, and it is what the code of Liang et al. 2018
+    (ODIN, arXiv:1706.02690) prints. Tables that have the same mean at the threshold that keeps
+    95% of ID instead show ½ · 0.05 + ½ · :func:`fpr95_id`. The threshold is chosen on the rows
+    that are counted, so that few rows look better than they are.
+
+    Returns:
+        A share in [0, 0.5]; 0 is perfect, 0.5 is chance (or the wrong sign).
+    """
+    _, (ids, oods) = counts.table(*_pair("detection_error", id_scores, ood_scores))
+    return float(counts.detection_error(ids, oods))
+
+
+def aupr_out_at(id_scores: ArrayLike, ood_scores: ArrayLike, prevalence: float = 0.5) -> float:
+    """Give the average precision with OOD as the positive class, at a given share of OOD.
+
+    :func:`aupr_out` of rows with weights, such that OOD has the share π of all weight: the
+    precision at a threshold is π·TPR / (π·TPR + (1 − π)·FPR), with the shares TPR of OOD rows and
+    FPR of ID rows at or above it. Other than :func:`aupr_out` it can be compared between sets of
+    different sizes. With the share that the rows have, it is :func:`aupr_out`.
+
+    Args:
+        id_scores: (n,) scores of ID rows.
+        ood_scores: (m,) scores of OOD rows.
+        prevalence: π, in (0, 1).
+
+    Returns:
+        A share in (0, 1]; 1 is perfect, equal scores give π.
+
+    Raises:
+        DataError: Scores are not as the module says, or π is not in (0, 1).
+    """
+    check_prevalence("aupr_out_at", prevalence)
+    _, (ids, oods) = counts.table(*_pair("aupr_out_at", id_scores, ood_scores))
+    return float(counts.aupr_out_at(ids, oods, prevalence))
+
+
+def autc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Give the area under the threshold curves: how far apart ID and OOD scores are.
+
+    Humblot-Renaux, Escalera & Moeslund 2023, arXiv:2306.14658: the mean of the areas under FPR
+    (the share of ID rows at or above a threshold) and FNR (that of OOD rows below it) as functions
+    of the threshold, from 0 to 1. The curves are steps, whose areas are exactly the mean ID score
+    and 1 minus the mean OOD score: AUTC = ½ · (1 + mean ID − mean OOD).
+
+    Scores are scaled to [0, 1] by the lowest and the highest of ID and OOD together, so that a
+    factor or an offset changes nothing. Any other monotone transform does, unlike all other
+    metrics here, and so does one extreme row: compare detectors by it with care.
+
+    Departures: the authors' code expects scores in [0, 1] and drops others, and takes trapezoids
+    in the place of steps, which differ by less than the largest gap between scores.
+
+    Returns:
+        A share in [0, 1]; 0 where all ID scores are equal, and all OOD scores above them; 0.5
+        where the means do not differ.
+    """
+    scores, (ids, oods) = counts.table(*_pair("autc", id_scores, ood_scores))
+    return float(counts.autc(ids, oods, scores))
+
+
 def id_threshold(id_scores: ArrayLike) -> float:
     """Give the threshold of :func:`fpr95_id`: rows above it are taken for OOD.
 
@@ -87,6 +153,15 @@ def id_threshold(id_scores: ArrayLike) -> float:
         The lowest of them at or below which at least 95% of them lie.
     """
     return -_catching(-checked("id_threshold", id_scores, "ID"))
+
+
+def check_prevalence(who: str, prevalence: float) -> None:
+    """Refuse a share of OOD that leaves one class without weight."""
+    if not 0 < prevalence < 1:
+        raise DataError(
+            f"{who}: prevalence must be in (0, 1), got {prevalence!r}; give the share of OOD among "
+            "all inputs"
+        )
 
 
 def checked(who: str, scores: ArrayLike, side: str) -> Array:
@@ -131,18 +206,6 @@ def as_float(values: Any) -> Array:
     if hasattr(values, "detach"):  # a torch tensor: perhaps on a GPU, perhaps bfloat16
         values = values.detach().double().cpu().numpy()
     return np.asarray(values, dtype=np.float64)
-
-
-def _average_precision(negatives: Array, positives: Array) -> float:
-    scores = np.concatenate([negatives, positives])
-    order = np.argsort(-scores)
-    scores = scores[order]
-    hits = np.cumsum(order >= negatives.size)
-    # Rows of equal score pass the threshold together: only the last of each run counts.
-    ends = np.append(np.flatnonzero(np.diff(scores)), scores.size - 1)
-    precision = hits[ends] / (ends + 1)
-    gained = np.diff(hits[ends], prepend=0)
-    return float(precision @ gained) / positives.size
 
 
 def _false_alarms(negatives: Array, positives: Array) -> float:

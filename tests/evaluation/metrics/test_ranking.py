@@ -10,8 +10,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from latentood import metrics
 from latentood.errors import DataError
+from tests.references import selective as slow
 
 RANKED = [
+    metrics.detection_error,
+    metrics.aupr_out_at,
+    metrics.autc,
     metrics.auroc,
     metrics.aupr_out,
     metrics.aupr_in,
@@ -55,6 +59,87 @@ def test_fpr95_is_the_least_over_all_thresholds_that_reach_95_percent(ids, oods)
     by_id = min(np.mean(oods <= t) for t, ok in zip(thresholds, kept, strict=True) if ok)
     assert metrics.fpr95_ood(ids, oods) == by_ood
     assert metrics.fpr95_id(ids, oods) == by_id
+
+
+@settings(deadline=None)
+@given(ids=scores, oods=scores)
+def test_detection_error_and_autc_are_those_of_all_thresholds(ids, oods):
+    error = slow.detection_error(ids, oods)
+    assert metrics.detection_error(ids, oods) == pytest.approx(error, abs=1e-12)
+    assert metrics.autc(ids, oods) == pytest.approx(slow.autc(ids, oods), abs=1e-9)
+    assert 0 <= metrics.detection_error(ids, oods) <= 0.5
+    assert 0 <= metrics.autc(ids, oods) <= 1
+
+
+@settings(deadline=None)
+@given(ids=scores, oods=scores, prevalence=st.sampled_from([0.001, 0.1, 0.5, 0.99]))
+def test_aupr_at_a_share_equals_scikit_learn_with_weights(ids, oods, prevalence):
+    labels, values = truth(ids, oods)
+    weights = np.repeat(
+        [(1 - prevalence) / ids.size, prevalence / oods.size], [ids.size, oods.size]
+    )
+    expected = average_precision_score(labels, values, sample_weight=weights)
+    assert metrics.aupr_out_at(ids, oods, prevalence) == pytest.approx(expected, abs=1e-12)
+    mirrored = average_precision_score(1 - labels, -values, sample_weight=weights)
+    swapped = metrics.aupr_out_at(-oods, -ids, 1 - prevalence)
+    assert swapped == pytest.approx(mirrored, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(ids=scores, oods=scores)
+def test_aupr_at_the_share_of_the_rows_is_aupr(ids, oods):
+    share = oods.size / (ids.size + oods.size)
+    at_share = metrics.aupr_out_at(ids, oods, share)
+    assert at_share == pytest.approx(metrics.aupr_out(ids, oods), abs=1e-12)
+    repeated = metrics.aupr_out_at(ids, np.tile(oods, 3), 0.3)
+    assert repeated == pytest.approx(metrics.aupr_out_at(ids, oods, 0.3), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(ids=scores, oods=scores)
+def test_swapping_id_and_ood_mirrors_metrics(ids, oods):
+    pairs = [
+        (metrics.auroc, metrics.auroc),
+        (metrics.aupr_in, metrics.aupr_out),
+        (metrics.fpr95_id, metrics.fpr95_ood),
+        (metrics.detection_error, metrics.detection_error),
+        (metrics.autc, metrics.autc),
+    ]
+    for one, other in pairs:
+        assert one(-oods, -ids) == pytest.approx(other(ids, oods), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(ids=tied_scores, oods=tied_scores)
+def test_a_monotone_transform_changes_autc_alone(ids, oods):
+    for metric in RANKED:
+        if metric is not metrics.autc:
+            assert metric(np.exp(ids), np.exp(oods)) == metric(ids, oods)
+    assert metrics.autc(3 * ids - 7, 3 * oods - 7) == pytest.approx(metrics.autc(ids, oods))
+
+
+def test_autc_is_lower_the_further_apart_scores_are():
+    ids, oods = np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])
+    assert metrics.autc(ids, oods) == pytest.approx((1 + 1 / 4 - 3.5 / 4) / 2)
+    assert metrics.autc(-np.exp(-ids), -np.exp(-oods)) > metrics.autc(ids, oods) + 0.05
+    assert metrics.autc([1.0, 1.0], [5.0]) == 0.0
+    assert metrics.autc([5.0], [1.0]) == 1.0
+    assert metrics.autc([5.0], [5.0, 5.0]) == 0.5
+
+
+def test_the_detection_error_is_the_least_over_thresholds_rather_than_that_at_95_percent():
+    ids, oods = np.arange(100.0), np.arange(60.0, 160.0)
+    assert metrics.fpr95_id(ids, oods) == 0.35
+    assert metrics.detection_error(ids, oods) == pytest.approx(0.2)
+    assert metrics.detection_error(oods, ids) == 0.5
+
+
+@pytest.mark.parametrize("prevalence", [0, 1, -0.1, float("nan")])
+def test_a_share_of_ood_that_leaves_no_other_class_is_refused(prevalence):
+    with pytest.raises(
+        DataError, match=r"^aupr_out_at: prevalence must be in \(0, 1\), got .*; give"
+    ):
+        metrics.aupr_out_at([0.0], [1.0], prevalence)
 
 
 def test_the_two_fpr95_differ_and_say_what_they_count():
