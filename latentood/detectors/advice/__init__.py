@@ -1,0 +1,1 @@
+"""Which families of detectors are likely to work, from ID rows alone: a heuristic."""
