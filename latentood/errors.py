@@ -3,6 +3,7 @@
 LatentOODError
 ├── ConfigError          (ValueError)  a pipeline file or a command-line value is wrong
 ├── UnknownName          (KeyError)    a key, split, layer or detector that does not exist
+├── ForbiddenSplit       (PermissionError)  rows that are reported were asked for to choose on
 ├── ModelError           (ValueError)  weights, layers, head or stochastic modules do not fit
 ├── DataError            (ValueError)  an image, a label or a computed value is bad
 ├── DetectorError        (ValueError)  a detector cannot be fitted or scored with what it got
@@ -48,6 +49,10 @@ class ConfigError(LatentOODError, ValueError):
 
 class UnknownName(LatentOODError, KeyError):
     """A key, split, layer or detector was named that does not exist."""
+
+
+class ForbiddenSplit(LatentOODError, PermissionError):
+    """Rows that are reported were asked for to choose settings on."""
 
 
 class ModelError(LatentOODError, ValueError):

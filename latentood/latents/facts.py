@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 
 from latentood.errors import ConfigError
 
-Role = Literal["fit", "val", "id", "near", "far", "mixed"]
-"""What a split is for: to fit, to calibrate, to score as ID, as near OOD and as far OOD; or, where
-its rows or members say themselves whether they are OOD, as both."""
+Role = Literal["fit", "val", "tune", "id", "near", "far", "mixed"]
+"""What a split is for: to fit, to calibrate, to choose settings on as OOD, to score as ID, as near
+OOD and as far OOD; or, where its rows or members say themselves whether they are OOD, as both."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -26,13 +26,16 @@ FITTED_ROLES: tuple[Role, ...] = ("fit", "val")
 OOD_ROLES: tuple[Role, ...] = ("near", "far", "mixed")
 """Of splits with OOD rows; those of a mixed one are compared with its own ID rows."""
 
+CHOICE_ROLES: tuple[Role, ...] = ("fit", "val", "tune")
+"""Of splits that a choice of settings may read; the others are for what is reported of it."""
+
 ID, OOD, IGNORED = 0, 1, 255
 """What rows, members and pixels say that they are; those to ignore are never counted."""
 
 
 def state_of(role: Role) -> int:
     """Say what all rows of a split are that do not say it themselves: ID or OOD."""
-    return OOD if role in ("near", "far") else ID
+    return OOD if role in ("near", "far", "tune") else ID
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -136,13 +136,28 @@ class Memo:
             if waiting and len(source) == 0:
                 raise DataError(f"{source.name}: there are no rows to fit on")
             failures = Failures()
-            while waiting:
+            while waiting := self._followed(waiting, source, failures):
                 waiting = self._read(waiting, source, failures)
             for error in failures.values():
                 raise error
 
     def _of(self, source: Source) -> dict[Statistic[Any], Any]:
         return self._known.setdefault(source.device, {})
+
+    def _followed(
+        self, asked: list[Statistic[Any]], source: Source, failures: Failures
+    ) -> list[Statistic[Any]]:
+        """Answer what reads nothing and waits for nothing, so that the next read serves more."""
+        known = self._of(source)
+        self._starting = failures
+        try:
+            for statistic in asked:
+                if not statistic.keys():
+                    with suppress(NotYet), failures.apart(statistic):
+                        known[statistic] = statistic.start(source).result()
+        finally:
+            self._starting = None
+        return [one for one in asked if one not in known and one not in failures]
 
     def _read(
         self, asked: list[Statistic[Any]], source: Source, failures: Failures

@@ -55,7 +55,7 @@ def test_a_digest_that_was_asked_for_makes_no_other_origin():
 
 
 def test_roles_are_listed_in_the_order_in_which_they_are_used():
-    assert ROLES == ("fit", "val", "id", "near", "far", "mixed")
+    assert ROLES == ("fit", "val", "tune", "id", "near", "far", "mixed")
 
 
 def test_only_the_role_of_a_split_has_to_be_known():

@@ -50,6 +50,15 @@ class Twice:
 
 
 @dataclass(frozen=True)
+class AboveTwice(Above):
+    """As above, but of what only follows from the total."""
+
+    def start(self, source):
+        source.compute(Twice())
+        return super().start(source)
+
+
+@dataclass(frozen=True)
 class Loop:
     other: str
 
@@ -71,6 +80,13 @@ def test_questions_that_wait_for_another_share_one_more_read():
     assert set(counted.times.tolist()) == {2}
     assert latents.compute(Twice()) == 2 * counted.values.sum()
     assert latents.compute(Above(0.0)) == 2 * len(latents) - 1
+    assert set(counted.times.tolist()) == {2}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_only_follows_from_others_takes_no_turn_of_its_own(order):
+    counted, latents = rows()
+    latents.gather([Twice(), Above(0.5), AboveTwice(0.5)][::order])
     assert set(counted.times.tolist()) == {2}
 
 

@@ -37,8 +37,9 @@ class BoxTargets(Targets):
     A box is of the object that it overlaps most, where the overlap is large enough, and has its
     label; the others have none. Boxes of a mixed split are OOD where their object is, ID where it
     is known, and not counted where there is none; those of an ID split likewise, but never OOD;
-    those of near and far splits are all OOD. Splits to fit and calibrate on keep boxes of known
-    objects alone. Without targets all boxes are kept, and are what the role of their split says.
+    those of near, far and tune splits are all OOD. Splits to fit and calibrate on keep boxes of
+    known objects alone. Without targets all boxes are kept, and are what the role of their split
+    says.
     """
 
     split: str
@@ -97,7 +98,7 @@ class BoxTargets(Targets):
         images = torch.stack(
             [of_images(one[None])[0] if len(one) else torch.tensor(of_role) for one in states]
         )
-        if self.role in ("near", "far"):
+        if state_of(self.role) == OOD:
             images = torch.full_like(images, OOD)
         return {
             _OBJECTS["count"]: torch.tensor([len(one) for one in states]),
@@ -150,7 +151,7 @@ class BoxTargets(Targets):
             of = target["labels"][nearest]
             labels[image] = torch.where(close, of, NO_LABEL)
             ood[image] = torch.where(close, self._states(of), IGNORED)
-        if self.role in ("near", "far"):
+        if state_of(self.role) == OOD:
             ood = torch.full_like(ood, OOD)
         elif self.role != "mixed":
             ood = torch.where(ood == OOD, IGNORED, ood)

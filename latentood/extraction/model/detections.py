@@ -279,7 +279,8 @@ def roi_features(maps: Tensor, relative: Tensor, side: int) -> Tensor:
     weights = of_rows[..., None] * of_columns[:, :, None]
     positions = maps.flatten(3).flatten(1, 2).transpose(1, 2)  # (B, h · w, T · D)
     means = weights.flatten(2) @ positions
-    return means.unflatten(2, maps.shape[1:3]).transpose(1, 2)
+    boxed: Tensor = means.unflatten(2, maps.shape[1:3]).transpose(1, 2)
+    return boxed
 
 
 def _weights(first: Tensor, last: Tensor, size: int, points: int) -> Tensor:

@@ -23,7 +23,7 @@ def masks(seed=0, values=(0, 1, 2, 254, 255)):
 
 def slow(mask, role, marked=(254,), ignored=(255,)):
     """Read one mask pixel by pixel, and cell by cell."""
-    of_role = 1 if role in ("near", "far") else 0
+    of_role = 1 if role in ("near", "far", "tune") else 0
 
     def state(label):
         return 255 if label in ignored else 1 if label in marked or label > 2 else of_role
@@ -40,7 +40,7 @@ def slow(mask, role, marked=(254,), ignored=(255,)):
     return pixels, labels, states
 
 
-@pytest.mark.parametrize("role", ["id", "near", "far", "mixed"])
+@pytest.mark.parametrize("role", ["id", "near", "far", "tune", "mixed"])
 def test_pixels_cells_and_images_are_what_a_loop_over_pixels_says(role):
     given = masks()
     chosen, arrays = targets(role, mask_values=[254]).read(given, KEYS, IDS)
@@ -72,7 +72,7 @@ def test_fit_splits_keep_cells_of_classes_alone(sample):
         assert arrays["cells.labels"][image, :count].tolist() == [labels[cell] for cell in kept]
 
 
-@pytest.mark.parametrize(("role", "state"), [("id", 0), ("near", 1), ("far", 1)])
+@pytest.mark.parametrize(("role", "state"), [("id", 0), ("near", 1), ("far", 1), ("tune", 1)])
 def test_without_masks_the_role_says_what_pixels_are(role, state):
     _, arrays = targets(role, labelled=False).read(torch.full((4,), -1), KEYS, IDS)
     assert "cells.labels" not in arrays

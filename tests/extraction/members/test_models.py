@@ -10,7 +10,7 @@ from torchvision.ops import roi_align
 
 import latentood as lo
 from latentood.errors import ModelError
-from latentood.evaluation.request import select
+from latentood.evaluation.inputs.request import select
 from latentood.extraction.model.reductions import Map
 from latentood.extraction.model.taps import Tap, capture
 from latentood.extraction.passes.detecting import RepeatedDetecting, VmappedDetecting

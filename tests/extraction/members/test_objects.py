@@ -37,6 +37,7 @@ def targets(role, *, labelled=True, most=4, **ood):
         ("mixed", [[0, 1, 255, 0], [255, 0, 0, 0], [0] * 4]),
         ("id", [[0, 255, 255, 0], [255, 0, 0, 0], [0] * 4]),
         ("near", [[1, 1, 1, 0], [1, 0, 0, 0], [0] * 4]),
+        ("tune", [[1, 1, 1, 0], [1, 0, 0, 0], [0] * 4]),
     ],
 )
 def test_a_box_is_what_the_object_is_that_it_overlaps_most(role, ood):

@@ -18,7 +18,7 @@ from latentood.errors import (
     MissingInput,
     ModelError,
 )
-from latentood.evaluation.request import select
+from latentood.evaluation.inputs.request import select
 from latentood.extraction.run import runner
 from latentood.extraction.run.job import prepare
 from latentood.extraction.run.runner import run
