@@ -16,7 +16,7 @@ point of the registry's group; the name of the entry point is the name of the cl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, wraps
 from importlib.metadata import entry_points
@@ -75,6 +75,7 @@ class Hyperparameter:
     allowed: str  # type and range: "int ≥ 1" or "a | b"
     doc: str
     is_sequence: bool
+    tries: tuple[Any, ...] = ()  # values worth trying
 
 
 def hyper(
@@ -85,6 +86,7 @@ def hyper(
     high: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    tries: Sequence[Any] = (),
 ) -> Any:
     """Declare a hyperparameter with its meaning and range; its type is that of the annotation.
 
@@ -95,8 +97,12 @@ def hyper(
         high: Largest allowed value.
         above: Value that must be exceeded.
         below: Value that must not be reached.
+        tries: Values that a search tries unless others are given.
     """
-    return Field(default, description=doc, ge=low, le=high, gt=above, lt=below)
+    extra: dict[str, Any] = {"tries": list(tries)}
+    return Field(
+        default, description=doc, ge=low, le=high, gt=above, lt=below, json_schema_extra=extra
+    )
 
 
 @dataclass_transform(frozen_default=True)
@@ -132,6 +138,7 @@ def hyperparameters_of(cls: type[Plugin]) -> tuple[Hyperparameter, ...]:
             _allowed(types[name], about),
             about.description or "",
             get_origin(types[name]) is tuple,
+            tuple((about.json_schema_extra or {}).get("tries", ())),
         )
         for name, about in cls.__pydantic_fields__.items()  # type: ignore[attr-defined]
     )

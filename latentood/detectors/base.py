@@ -34,7 +34,12 @@ Source = Literal["features", "mc.entropy"]
 """What of a layer is read: its features, or their entropies over stochastic passes."""
 
 Ridge = Annotated[
-    float, Field(ge=0, description="share of trace(Σ)/D added to the diagonal of the covariance")
+    float,
+    Field(
+        ge=0,
+        description="share of trace(Σ)/D added to the diagonal of the covariance",
+        json_schema_extra={"tries": [1e-6, 1e-4, 1e-2]},
+    ),
 ]
 RIDGE = 1e-6
 Share = Annotated[float, Field(gt=0, le=1, description="share of the fit rows kept as the bank")]

@@ -119,6 +119,15 @@ def unit_rows(rows: Tensor) -> Tensor:
     return rows / (lengths(rows).unsqueeze(1) + NORM_FLOOR)
 
 
+def radially_scaled(rows: Tensor, power: float) -> Tensor:
+    """Divide rows by a power of their length: x/‖x‖^β, (N, D) → (N, D) float64.
+
+    Directions stay; β = 1 gives rows of length 1. Lengths below ε count as ε: a row of zeros stays.
+    """
+    rows = rows.double()
+    return rows * lengths(rows).clamp(min=NORM_FLOOR).pow(-power).unsqueeze(1)
+
+
 def condition_of(whitener: Tensor) -> float:
     """Condition number of the covariance, ridge included, that a whitener (D, D') inverts."""
     inverse = whitener.square().sum(dim=0)  # of its eigenvalues

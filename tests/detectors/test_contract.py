@@ -17,6 +17,7 @@ OTHERWISE = {
     "dissonance": "it measures conflict, and the far blobs have no evidence to be in conflict",
     "feature_norm": "the far blobs are nearly as long as the ID ones",
     "gradnorm": "the far blobs are nearly as long as the ID ones",
+    "weiper": "the blobs have 16 units, and a histogram of a row as many values",
     "nac": "most units of the blobs have no say in the head, so their states tell nothing",
 }
 """Detectors the far blobs are not made for, and why; their own tests bring rows that are."""
@@ -28,9 +29,9 @@ COLUMNS = set(SCORE_TAPS.built_in)
 @pytest.mark.parametrize("name", list(DETECTORS.built_in), scope="class")
 class TestBuiltIn(DetectorContract):
     @pytest.fixture
-    def detector(self, name):
+    def detector(self, name, texts):
         self.otherwise = OTHERWISE.get(name, "")
-        return DETECTORS.build(name)
+        return DETECTORS.build(name, **({"texts": texts} if name == "neglabel" else {}))
 
     @pytest.fixture
     def formula(self, name):

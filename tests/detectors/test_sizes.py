@@ -22,13 +22,14 @@ BY_WIDTH = [
     name
     for name, cls in DETECTORS.built_in.items()
     if any("/" in key and not key.startswith("scores/") for key in cls().needs().fit)
+    and name != "neglabel"
 ]
-"""Detectors that fit to features or entropies."""
+"""Detectors that fit to features or entropies; neglabel asks rows for their width alone."""
 
 REFUSED = {
-    "mahalanobis", "mahalanobis_layers", "rmd", "ssd", "ddu", "vim", "residual", "neco", "pnml",
-    "pca_reconstruction", "wdiscood", "larem", "larem_classwise", "fusion_mean", "fusion_max",
-    "fusion_fisher", "fusion_brown",
+    "mahalanobis", "mahalanobis_layers", "mahalanobis_radial", "rmd", "ssd", "dknn", "ddu", "vim",
+    "residual", "neco", "pnml", "pca_reconstruction", "wdiscood", "larem", "larem_classwise",
+    "fusion_mean", "fusion_max", "fusion_fisher", "fusion_brown",
 }  # fmt: skip
 """Those that need a matrix of D × D, 75 GiB here."""
 

@@ -157,3 +157,45 @@ def rmd(d, fit, rows, same):
     nearest = mahalanobis(d, fit, rows, same)
     overall = [squared_distance(x, h.mean(axis=0), background) for x in rows[d.key]]
     return nearest - np.array(overall)
+
+
+def scaled(rows, beta):
+    return np.array([x / np.linalg.norm(x) ** beta for x in rows])
+
+
+def chosen_beta(d, fit):
+    """The β whose scaled rows are likeliest, as densities of the rows before scaling."""
+    if len(d.betas) == 1:
+        return d.betas[0]
+    h, y = fit["features/penultimate"], fit["labels"]
+    width = h.shape[1]
+    likelihoods = {}
+    for beta in d.betas:
+        rows = scaled(h, beta)
+        centred = np.array([x - rows[y == c].mean(axis=0) for x, c in zip(rows, y, strict=True)])
+        tied = centred.T @ centred / len(rows)
+        tied = ridged(tied, 1e-6)
+        total = 0.0
+        for x in h:
+            # of φ(h) = h/‖h‖^β: 1−β along h, 1 across it, all by ‖h‖^−β
+            radius = np.linalg.norm(x)
+            along = np.outer(x, x) / radius**2
+            jacobian = radius**-beta * (np.eye(width) - beta * along)
+            total += np.linalg.slogdet(jacobian)[1]
+        likelihoods[beta] = total / len(h) - np.linalg.slogdet(tied)[1] / 2
+    return max(likelihoods, key=likelihoods.get)
+
+
+@reference("mahalanobis_radial")
+def mahalanobis_radial(d, fit, rows, same):
+    beta = chosen_beta(d, fit)
+    h, y = scaled(fit[d.key], beta), fit["labels"]
+    means = {c: h[y == c].mean(axis=0) for c in sorted(set(y.tolist()))}
+    tied = sum(np.outer(x - means[c], x - means[c]) for x, c in zip(h, y, strict=True)) / len(h)
+    tied = ridged(tied, d.ridge)
+    return np.array(
+        [
+            min(squared_distance(x, m, tied) for m in means.values())
+            for x in scaled(rows[d.key], beta)
+        ]
+    )

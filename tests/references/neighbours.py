@@ -77,3 +77,32 @@ def knn(d, fit, rows, same):
         scores.append(distances[d.k - 1])
     scores = np.array(scores)
     return scores if d.metric == "euclidean" else scores**2
+
+
+@reference("dknn")
+def dknn(d, fit, rows, same):
+    def unit(x):
+        return x / np.linalg.norm(x)
+
+    bank = np.array([unit(x) for x in fit[d.key]])
+    assert len(bank) <= d.calibration
+    mean = bank.mean(axis=0)
+    values, vectors = np.linalg.eigh((bank - mean).T @ (bank - mean))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    dim = 1
+    while values[:dim].sum() < d.variance * values.sum():
+        dim += 1
+    principal = vectors[:, :dim] @ vectors[:, :dim].T
+    scores = []
+    for projector in (principal, np.eye(len(mean)) - principal):
+        places = [unit(projector @ (x - mean) + mean) for x in bank]
+
+        def kth(x, skip, places=places, projector=projector):
+            here = unit(projector @ (unit(x) - mean) + mean)
+            others = [p for j, p in enumerate(places) if j != skip]
+            return sorted(np.linalg.norm(here - p) for p in others)[d.k - 1]
+
+        known = [kth(x, i) for i, x in enumerate(fit[d.key])]
+        far = [kth(x, i if same else None) for i, x in enumerate(rows[d.key])]
+        scores.append((np.array(far) - np.mean(known)) / np.std(known))
+    return d.alpha * scores[0] + (1 - d.alpha) * scores[1]

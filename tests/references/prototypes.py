@@ -3,7 +3,10 @@
 import math
 
 import numpy as np
+import torch
+from safetensors.numpy import load_file
 
+from latentood.testing.formulas import softmax
 from tests.references.registry import reference
 
 
@@ -55,3 +58,28 @@ def she(d, fit, rows, same):
 @reference("prototype_distance")
 def prototype_distance(d, fit, rows, same):
     return np.array([min(row) for row in rows[f"distance/{d.head}"]])
+
+
+@reference("neglabel")
+def neglabel(d, fit, rows, same):
+    texts = load_file(d.texts)
+    known, words = (
+        [x / np.linalg.norm(x) for x in texts[name].astype(np.float64)]
+        for name in ("id", "negative")
+    )
+    likeness = [np.quantile([word @ label for label in known], d.quantile) for word in words]
+    count = max(1, int(d.kept * len(words)))
+    negative = [words[i] for i in np.argsort(likeness, kind="stable")[:count]]
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(d.seed)).tolist()
+    groups = min(d.groups, count)
+    size = count // groups
+    scores = []
+    for x in rows[d.key]:
+        x = x / np.linalg.norm(x)
+        shares = []
+        for g in range(groups):
+            own = [negative[i] for i in order[g * size : (g + 1) * size]]
+            p = softmax(np.array([x @ text for text in [*known, *own]]) / d.temperature)
+            shares.append(p[: len(known)].sum())
+        scores.append(-np.mean(shares))
+    return np.array(scores)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tests.references.gaussian import chosen_beta
 from tests.references.logits import logit_score
 from tests.references.registry import reference
 
@@ -109,3 +110,9 @@ def lts(d, fit, rows, same):
         factor = (sum(active) / sum(kept(active, 100 - d.top))) ** 2
         scores.append(logit_score(d.logit_score, z * factor))
     return np.array(scores)
+
+
+@reference("radial")
+def radial(d, fit, rows, same):
+    beta = chosen_beta(d, fit)
+    return scored(d, fit, rows, lambda x: x / np.linalg.norm(x) ** beta)

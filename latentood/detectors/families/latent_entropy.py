@@ -37,7 +37,10 @@ class LatentEntropyDetector(FeatureDetector):
     layer: str = hyper(PENULTIMATE, "stochastic layer whose entropies are read")
     source: Literal["mc.entropy"] = hyper("mc.entropy", "entropies, always")
     pca: int = hyper(
-        0, "whitened principal components to keep; 0 = all dimensions as they are", low=0
+        0,
+        "whitened principal components to keep; 0 = all dimensions as they are",
+        low=0,
+        tries=(0, 8, 16, 32),
     )
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
@@ -85,7 +88,12 @@ class LaRED(LatentEntropyDetector, KDE):
     name = "lared"
     works = "Shifts that change how a layer reacts to dropout, in any direction; few assumptions."
     fails = "Wide layers without pca: at one bandwidth for all, far rows differ little in rank."
-    bandwidth: float = hyper(1.0, "standard deviation of the kernel, nats (or components)", above=0)
+    bandwidth: float = hyper(
+        1.0,
+        "standard deviation of the kernel, nats (or components)",
+        above=0,
+        tries=(0.5, 1.0, 2.0, 4.0),
+    )
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the bank (M, D) as it is stored, and the principal components."""

@@ -183,7 +183,9 @@ class FeatureVariance(Detector):
     cost = "O(N·T·D) fit, O(T·D) per row, after T stochastic passes"
     per_layer = True
     layer: str = hyper(PENULTIMATE, "stochastic layer whose features over the passes are read")
-    standardise: bool = hyper(True, "whether dimensions are compared with those of the fit rows")
+    standardise: bool = hyper(
+        True, "whether dimensions are compared with those of the fit rows", tries=(True, False)
+    )
     ridge: float = hyper(1e-6, "share of the mean variance added to what is divided by", above=0)
 
     @property

@@ -26,11 +26,14 @@ from latentood.detectors.statistics.moments import (
     UnitScatter,
 )
 from latentood.detectors.statistics.percentiles import Percentiles
+from latentood.detectors.statistics.projections import MeanHistograms, Projections
+from latentood.detectors.statistics.radial import RadialMoments, RadialPower
 from latentood.detectors.statistics.residuals import LogitSpread, ResidualSums
 
 __all__ = [
     "Bank", "ClassBank", "ClassMeans", "ClassMoments", "ClassScatters", "CorrectClassMeans",
     "CorrectTails", "DistanceMoments", "LogitSpread", "Lowest", "Mean", "MeanDeviation",
-    "Moments", "PassVariance", "Percentiles", "PredictedBounds", "PredictedPosteriors",
-    "ResidualSums", "Sample", "StateCounts", "UnitMoments", "UnitScatter",
+    "MeanHistograms", "Moments", "PassVariance", "Percentiles", "PredictedBounds",
+    "PredictedPosteriors", "Projections", "RadialMoments", "RadialPower", "ResidualSums", "Sample",
+    "StateCounts", "UnitMoments", "UnitScatter",
 ]  # fmt: skip

@@ -124,7 +124,12 @@ class LOF(BankDetector):
     fails = "Duplicates in the bank, and far OOD beyond sparse ID rows, whose factor stays modest."
     cost = "O(M²·D) fit, O(M·D) per row, for a bank of M rows"
     cannot_fit_on = ("one row", "few rows")
-    k: int = hyper(20, "neighbours that make a neighbourhood; the paper: 10 to 50", low=1)
+    k: int = hyper(
+        20,
+        "neighbours that make a neighbourhood; the paper: 10 to 50",
+        low=1,
+        tries=(5, 10, 20, 50, 100),
+    )
     normalise: bool = hyper(False, "whether features are scaled to length 1 first")
     engine: Engine = hyper("auto", "search engine; the scores are the same")
 

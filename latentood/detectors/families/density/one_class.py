@@ -48,7 +48,10 @@ class IsolationForest(OneClassDetector):
     cost = "O(T·ψ·log ψ) fit, O(T·log ψ) per row, for T trees"
     trees: int = hyper(100, "number of trees", low=1)
     subsample: int = hyper(
-        256, "ψ, rows each tree is grown on; all of them if they are fewer", low=2
+        256,
+        "ψ, rows each tree is grown on; all of them if they are fewer",
+        low=2,
+        tries=(64, 256, 1024),
     )
     share: float = hyper(1.0, "share of the fit rows that trees draw from", above=0, high=1)
     seed: int = hyper(0, "which rows a share keeps and a tree draws, and where it splits", low=0)
@@ -101,7 +104,13 @@ class OneClassSVM(OneClassDetector):
     fails = "Wide layers, a poor γ, and large sets, of which it sees a sample alone."
     cost = "O(M²·D) fit, O(S·D) per row, for S support vectors (at least ν·M)"
     reads_bank = True
-    nu: float = hyper(0.5, "ν, share of fit rows allowed outside the border", above=0, high=1)
+    nu: float = hyper(
+        0.5,
+        "ν, share of fit rows allowed outside the border",
+        above=0,
+        high=1,
+        tries=(0.01, 0.1, 0.5),
+    )
     gamma: float = hyper(0.0, "γ of the kernel; 0 = 1/(D·variance)", low=0)
     rows: int = hyper(5000, "most fit rows it is fitted on", low=2)
     tolerance: float = hyper(1e-3, "of the optimiser", above=0)

@@ -65,7 +65,11 @@ class DDU(MixtureDetector):
     cannot_fit_on = ("one row",)
     fit_reads = (LABELS,)
     asks = (ClassMeans,)
-    priors: bool = hyper(True, "whether classes are weighted by their share; the paper's code: no")
+    priors: bool = hyper(
+        True,
+        "whether classes are weighted by their share; the paper's code: no",
+        tries=(True, False),
+    )
     unbiased: bool = hyper(True, "whether a scatter is divided by n−1, as in the paper, or by n")
     jitter: float = hyper(
         JITTER,

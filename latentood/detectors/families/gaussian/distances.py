@@ -107,7 +107,9 @@ class SSD(FeatureDetector):
     fails = "Classes far apart: the one Gaussian spans the gaps between them as well."
     cost = "O(N·D² + D³) fit, O(D²) per row"
     cannot_fit_on = ("one row",)
-    normalise: bool = hyper(True, "whether features are scaled to length 1 first")
+    normalise: bool = hyper(
+        True, "whether features are scaled to length 1 first", tries=(True, False)
+    )
     ridge: Ridge = RIDGE
 
     def statistics(self) -> tuple[Statistic[Any], ...]:

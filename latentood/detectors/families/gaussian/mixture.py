@@ -58,7 +58,9 @@ class GMM(MixtureDetector):
         "O(M·D² + D³) and O(D²) more; full and tied: D times as much"
     )
     cannot_fit_on = ("one row",)
-    components: int = hyper(10, "K, the number of Gaussians; about as many as classes", low=1)
+    components: int = hyper(
+        10, "K, the number of Gaussians; about as many as classes", low=1, tries=(2, 5, 10, 20)
+    )
     covariance: Literal["auto", "full", "tied", "principal", "diag", "spherical"] = hyper(
         "auto", "form of the covariances; auto: by the number of rows"
     )

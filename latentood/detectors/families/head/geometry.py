@@ -82,7 +82,12 @@ class NCI(HeadDetector):
     works = "Classifiers trained long enough that features collapse onto the weights."
     fails = "Weights of very different lengths, and networks stopped early."
     cost = "O(N·D) fit, O(D) per row"
-    alpha: float = hyper(1e-4, "weight of the length of the features; tune it on ID val", low=0)
+    alpha: float = hyper(
+        1e-4,
+        "weight of the length of the features; tune it on ID val",
+        low=0,
+        tries=(0.0, 1e-4, 1e-3, 1e-2),
+    )
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:
         """Keep the mean (D,) and the weight (C, D)."""

@@ -39,11 +39,17 @@ class NAC(Detector):
     reads = (PENULTIMATE_FEATURES, LOGITS)
     fit_reads = (PENULTIMATE_FEATURES, LOGITS, HEAD)
     steepness: float = hyper(
-        100.0, "α of the sigmoid: 100 for CIFAR-10, 50 for CIFAR-100, 3000 for ImageNet", above=0
+        100.0,
+        "α of the sigmoid: 100 for CIFAR-10, 50 for CIFAR-100, 3000 for ImageNet",
+        above=0,
+        tries=(10.0, 50.0, 100.0, 1000.0, 3000.0),
     )
     bins: int = hyper(50, "bins of the histogram of each unit", low=2)
     r: float = hyper(
-        2.5, "density from which on a state is covered: 2.5 for CIFAR, 0.5 for ImageNet", above=0
+        2.5,
+        "density from which on a state is covered: 2.5 for CIFAR, 0.5 for ImageNet",
+        above=0,
+        tries=(0.5, 1.0, 2.5, 5.0),
     )
 
     def statistics(self) -> tuple[Statistic[Any], ...]:

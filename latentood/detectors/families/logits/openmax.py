@@ -44,7 +44,9 @@ class OpenMax(Detector):
     cannot_fit_on = ("one row",)
     reads = (LOGITS,)
     fit_reads = (LOGITS, LABELS)
-    tail: int = hyper(20, "largest distances of a class that its Weibull is fitted to", low=2)
+    tail: int = hyper(
+        20, "largest distances of a class that its Weibull is fitted to", low=2, tries=(10, 20, 50)
+    )
     alpha: int = hyper(10, "top classes whose logits are recalibrated; at most all", low=1)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:

@@ -44,7 +44,12 @@ class MaxSoftmax(LogitDetector):
     fails = (
         "Overconfident networks give far OOD a probability of 1, and near 1 it barely ranks at all."
     )
-    temperature: float = hyper(1.0, "T that divides the logits before the softmax", above=0)
+    temperature: float = hyper(
+        1.0,
+        "T that divides the logits before the softmax",
+        above=0,
+        tries=(1.0, 2.0, 5.0, 10.0, 100.0),
+    )
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Score logits (N, C) → (N,) in [−1, −1/C]."""
@@ -75,7 +80,9 @@ class Energy(LogitDetector):
     paper = "arXiv:2010.03759, eq. 4"
     works = "The default among logit scores: does not saturate where the softmax does."
     fails = "OOD inputs with large activations, whose logits are as large as those of ID."
-    temperature: float = hyper(1.0, "T of the energy; 1 in the paper", above=0)
+    temperature: float = hyper(
+        1.0, "T of the energy; 1 in the paper", above=0, tries=(0.5, 1.0, 2.0, 5.0)
+    )
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Score logits (N, C) → (N,)."""
@@ -110,7 +117,12 @@ class GEN(LogitDetector):
     works = "Many classes: small probabilities count, the long tail of near-zero ones does not."
     fails = "Few classes, where it ranks as entropy does, and logits far out of calibration."
     cost = "no fit, O(C·log M) per row"
-    gamma: float = hyper(0.1, "γ; the smaller, the more small probabilities count", above=0)
+    gamma: float = hyper(
+        0.1,
+        "γ; the smaller, the more small probabilities count",
+        above=0,
+        tries=(0.01, 0.05, 0.1, 0.3),
+    )
     top: int = hyper(100, "M, the number of most probable classes that count", low=1)
 
     def of_logits(self, logits: Tensor) -> Tensor:
@@ -188,7 +200,12 @@ class OdinEps0(MaxSoftmax):
     paper = "arXiv:1706.02690, sec. 3"
     works = "Where max_logit works: at T = 1000 it ranks by the top logit less the mean logit."
     fails = "Reported ODIN gains that come from the perturbation of the input are not in it."
-    temperature: float = hyper(1000.0, "T that divides the logits before the softmax", above=0)
+    temperature: float = hyper(
+        1000.0,
+        "T that divides the logits before the softmax",
+        above=0,
+        tries=(1.0, 10.0, 100.0, 1000.0),
+    )
 
 
 @plugin
@@ -203,4 +220,6 @@ class MCM(MaxSoftmax):
     paper = "arXiv:2211.13445, sec. 3"
     works = "Zero-shot classifiers of the CLIP kind, whose logits are cosines in [−1, 1]."
     fails = "Logits that CLIP's scale of 100 has multiplied: set temperature to 100 for τ = 1."
-    temperature: float = hyper(1.0, "τ that divides the cosines before the softmax", above=0)
+    temperature: float = hyper(
+        1.0, "τ that divides the cosines before the softmax", above=0, tries=(0.01, 0.1, 1.0)
+    )

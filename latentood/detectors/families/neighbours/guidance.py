@@ -39,7 +39,12 @@ class NNGuide(BankDetector):
     cannot_fit_on = ("one row", "few rows", "one class")
     reads = (LOGITS,)
     fit_reads = (LOGITS, LABELS)
-    k: int = hyper(100, "how many fit rows guide: 10 for ImageNet in the paper", low=1)
+    k: int = hyper(
+        100,
+        "how many fit rows guide: 10 for ImageNet in the paper",
+        low=1,
+        tries=(10, 50, 100, 200),
+    )
     share: float = hyper(1.0, "share of every class kept as the bank", above=0, high=1)
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
@@ -92,7 +97,12 @@ class Relation(BankDetector):
     cost = "O(M·(C+D)) per row, for a bank of M rows; no fit beyond the bank"
     reads = (LOGITS,)
     fit_reads = (LOGITS,)
-    power: float = hyper(1.0, "power of each term; 1 is best for OOD in the paper", above=0)
+    power: float = hyper(
+        1.0,
+        "power of each term; 1 is best for OOD in the paper",
+        above=0,
+        tries=(0.5, 1.0, 2.0, 4.0),
+    )
 
     def statistics(self) -> tuple[Statistic[Any], ...]:
         """Ask for the bank, features and logits."""

@@ -44,7 +44,10 @@ class KNN(BankDetector):
     cost = "O(M·D) fit, O(M·D) per row, for a bank of M rows"
     cannot_fit_on = ("one row", "few rows")
     k: int = hyper(
-        50, "which neighbour: 50 for CIFAR-10, 200 for CIFAR-100, 1000 for ImageNet", low=1
+        50,
+        "which neighbour: 50 for CIFAR-10, 200 for CIFAR-100, 1000 for ImageNet",
+        low=1,
+        tries=(1, 5, 10, 20, 50, 100, 200),
     )
     metric: Literal["euclidean", "squared_euclidean"] = hyper("euclidean", "distance")
     normalise: bool = hyper(True, "whether features are scaled to length 1 first")

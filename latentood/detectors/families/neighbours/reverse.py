@@ -53,7 +53,11 @@ class CFOOD(FeatureDetector):
     reads_bank = True
     cannot_fit_on = ("one row",)
     rho: float = hyper(
-        0.01, "share of reference rows that must count x among theirs", above=0, high=1
+        0.01,
+        "share of reference rows that must count x among theirs",
+        above=0,
+        high=1,
+        tries=(0.002, 0.005, 0.01, 0.02, 0.05),
     )
     reference: int = hyper(
         5000, "reference rows drawn: 10% of CIFAR's in the authors' code", low=2, high=16384

@@ -39,7 +39,12 @@ class WDiscOOD(FeatureDetector):
     cannot_fit_on = ("one row", "one class")
     fit_reads = (LABELS,)
     asks = (Moments, ClassMeans, ClassMoments)
-    alpha: float = hyper(5.0, "weight of the distance where classes agree: 5, 1 for ViT-B", low=0)
+    alpha: float = hyper(
+        5.0,
+        "weight of the distance where classes agree: 5, 1 for ViT-B",
+        low=0,
+        tries=(0.0, 1.0, 5.0, 10.0),
+    )
     dim: int = hyper(0, "directions where classes differ; 0 = all there are", low=0)
     ridge: Ridge = RIDGE
 

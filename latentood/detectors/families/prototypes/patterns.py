@@ -37,7 +37,7 @@ class SHE(FeatureDetector):
     fit_reads = (LOGITS, LABELS)
     asks = (CorrectClassMeans,)
     similarity: Literal["inner", "cosine", "euclidean"] = hyper(
-        "inner", "how rows and patterns compare"
+        "inner", "how rows and patterns compare", tries=("inner", "cosine", "euclidean")
     )
 
     def fit(self, train: Latents, val: Latents | None = None) -> State:

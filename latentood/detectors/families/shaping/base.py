@@ -52,11 +52,12 @@ class ActivationShaping(LogitShaping):
         """The chain, in order."""
 
     def needs(self) -> Needs:
-        """Declare features and the head, and features of ID val rows where a step learns them."""
+        """Declare features and the head, and what the steps learn from."""
         learns = any(step.reads_val for step in self.steps)
+        beside = dict.fromkeys(key for step in self.steps for key in step.fit_reads)
         return Needs(
             score=(PENULTIMATE_FEATURES,),
-            fit=(PENULTIMATE_FEATURES, HEAD),
+            fit=(PENULTIMATE_FEATURES, HEAD, *beside),
             val=(PENULTIMATE_FEATURES,) if learns else (),
         )
 

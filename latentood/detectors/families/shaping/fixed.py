@@ -16,7 +16,13 @@ from latentood.stats.activations import concentration
 
 def pruned_share(default: float, *, high: float = 100) -> Any:
     """Declare how much of a row is pruned."""
-    return hyper(default, "p: percentage of the units of a row that is pruned", low=0, high=high)
+    return hyper(
+        default,
+        "p: percentage of the units of a row that is pruned",
+        low=0,
+        high=high,
+        tries=(60.0, 70.0, 80.0, 85.0, 90.0, 95.0),
+    )
 
 
 @plugin
@@ -115,7 +121,13 @@ class LTS(LogitShaping):
     fails = "Features whose few strongest units hold nearly all activation, ID and OOD alike."
     cost = "no fit, O(D + C) per row"
     reads = (PENULTIMATE_FEATURES, LOGITS)
-    top: float = hyper(5.0, "percentage of most active units in s2", above=0, high=100)
+    top: float = hyper(
+        5.0,
+        "percentage of most active units in s2",
+        above=0,
+        high=100,
+        tries=(1.0, 2.5, 5.0, 10.0, 15.0),
+    )
 
     def logits(self, state: State, rows: Latents) -> Tensor:
         """Scale the logits (N, C)."""

@@ -1,18 +1,27 @@
-"""Activation shaping with thresholds or weights learned from ID rows: react, vra, dice."""
+"""Activation shaping with what is learned from ID rows: react, vra, dice, radial."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from latentood.detectors.base import Seed
 from latentood.detectors.families.shaping.base import ActivationShaping
-from latentood.detectors.families.shaping.steps import Clip, Rectify, Sparsify, Step
+from latentood.detectors.families.shaping.steps import Clip, Radial, Rectify, Sparsify, Step
+from latentood.detectors.statistics.radial import RadialPower, check_powers, powers
 from latentood.errors import DetectorError
+from latentood.latents import PENULTIMATE_FEATURES
 from latentood.plugins import hyper, plugin
 
 
 def clip_percentile() -> Any:
     """Declare the percentile react clips at."""
-    return hyper(90.0, "percentile of all activations of ID val rows that clips", above=0, high=100)
+    return hyper(
+        90.0,
+        "percentile of all activations of ID val rows that clips",
+        above=0,
+        high=100,
+        tries=(80.0, 85.0, 90.0, 95.0, 99.0),
+    )
 
 
 @plugin
@@ -49,8 +58,16 @@ class VRA(ActivationShaping):
     works = "Where react works: weak activations are noise as well, and are taken out too."
     fails = "Narrow features, where 60 % silenced units leave too little to classify with."
     cost = "O(V·D) fit for V val rows in two passes (four per unit), O(C·D) per row"
-    low: float = hyper(60.0, "percentile below which activations are silenced", low=0, high=100)
-    high: float = hyper(95.0, "percentile above which they are clipped", above=0, high=100)
+    low: float = hyper(
+        60.0,
+        "percentile below which activations are silenced",
+        low=0,
+        high=100,
+        tries=(50.0, 60.0, 70.0),
+    )
+    high: float = hyper(
+        95.0, "percentile above which they are clipped", above=0, high=100, tries=(90.0, 95.0, 99.0)
+    )
     per_unit: bool = hyper(False, "whether every unit has thresholds of its own")
 
     def __post_init__(self) -> None:
@@ -81,7 +98,11 @@ class DICE(ActivationShaping):
     fails = "Narrow features, and sparsity so high that classes lose all their weights."
     cost = "O(N·D) fit, O(C·D) per row"
     sparsity: float = hyper(
-        90.0, "percentage of the weights dropped: 90 for CIFAR, 70 for ImageNet", low=0, high=100
+        90.0,
+        "percentage of the weights dropped: 90 for CIFAR, 70 for ImageNet",
+        low=0,
+        high=100,
+        tries=(10.0, 30.0, 50.0, 70.0, 90.0),
     )
 
     @property
@@ -102,10 +123,44 @@ class DICEReAct(ActivationShaping):
     works = "Where dice and react each help: one cuts noisy weights, the other noisy units."
     fails = "Both thresholds high: what is left of the head no longer separates classes."
     cost = "O(N·D + V·D) fit for V val rows, O(C·D) per row"
-    sparsity: float = hyper(90.0, "percentage of the weights dropped", low=0, high=100)
+    sparsity: float = hyper(
+        90.0,
+        "percentage of the weights dropped",
+        low=0,
+        high=100,
+        tries=(10.0, 30.0, 50.0, 70.0, 90.0),
+    )
     percentile: float = clip_percentile()
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """Sparsify the head and clip."""
         return (Sparsify(self.sparsity), Clip(self.percentile))
+
+
+@plugin
+class RadialShaping(ActivationShaping):
+    """Divide a row by a power of its length, which keeps its direction: h' = h/‖h‖^β.
+
+    The scaling of Janiak, Binkowski and Kajdanowicz 2025, before the head; they apply it before
+    Mahalanobis distances, as ``mahalanobis_radial`` does, and β is chosen as there, from fit rows.
+    The head reads shorter features than it was trained on where β > 0, so that its bias counts for
+    more: logits of rows of length 1 (``betas=[1]``) are those of their direction.
+    """
+
+    name = "radial"
+    paper = "arXiv:2510.15202, abstract"
+    works = "OOD whose features are long but point nowhere: their length no longer makes them sure."
+    fails = "OOD that shows by short features, and heads whose bias is not small."
+    cost = "O(N·D + n·D²) fit for n ≤ 4096 rows and each β, O(C·D) per row"
+    betas: tuple[float, ...] = powers()
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        """Check that there is a power."""
+        check_powers(self.name, self.betas)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Scale."""
+        return (Radial(RadialPower(PENULTIMATE_FEATURES, self.betas, self.seed)),)

@@ -13,9 +13,11 @@ from torch import Tensor
 from latentood.detectors.base import State
 from latentood.detectors.statistics.moments import Mean
 from latentood.detectors.statistics.percentiles import Percentiles
+from latentood.detectors.statistics.radial import RadialPower
 from latentood.errors import DetectorError
-from latentood.latents import PENULTIMATE_FEATURES, Latents, Statistic
+from latentood.latents import LABELS, PENULTIMATE_FEATURES, Latents, Statistic
 from latentood.stats.activations import clip, even_out, prune, rectify, sharpen, sparsify
+from latentood.stats.linalg import radially_scaled
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Step:
 
     reads_val: ClassVar[bool] = False
     """Whether it learns from ID val rows."""
+    fit_reads: ClassVar[tuple[str, ...]] = ()
+    """What it learns from beside features and the head of the fit rows."""
     needs_positive: ClassVar[bool] = False
     """Whether sums of activations must not cancel."""
 
@@ -104,6 +108,26 @@ class Rectify(Step):
     def apply(self, state: State, activations: Tensor) -> Tensor:
         """Silence and clip (N, D)."""
         return rectify(activations, state["low"], state["high"])
+
+
+@dataclass(frozen=True)
+class Radial(Step):
+    """Divide every row by a power of its length that is chosen on the fit rows."""
+
+    fit_reads = (LABELS,)
+    power: RadialPower
+
+    def statistics(self) -> tuple[Statistic[Any], ...]:
+        """Ask for the power, and the sample that it is chosen on."""
+        return (self.power.sample, self.power)
+
+    def learn(self, who: str, weight: Tensor, rows: Latents) -> State:
+        """Give the power ()."""
+        return {"beta": rows.compute(self.power)}
+
+    def apply(self, state: State, activations: Tensor) -> Tensor:
+        """Scale (N, D)."""
+        return radially_scaled(activations, float(state["beta"]))
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,9 @@ class NECO(FeatureDetector):
     fit_reads = (LOGITS,)
     asks = (Moments, Lowest)
     dim: int = hyper(0, "principal axes of the ID subspace; 0 = one less than classes", low=0)
-    standardise: bool = hyper(True, "whether every dimension is first brought to variance 1")
+    standardise: bool = hyper(
+        True, "whether every dimension is first brought to variance 1", tries=(True, False)
+    )
     max_logit: Literal["auto", True, False] = hyper(
         "auto", "whether the share is multiplied by the largest logit; auto: unless rectified"
     )

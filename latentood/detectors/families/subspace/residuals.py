@@ -118,9 +118,15 @@ class PCAReconstruction(SubspaceDetector):
     fails = "Features whose length varies: an ID row of large activations leaves over more."
     dim: int = hyper(0, "number of components; 0 = as many as keep the variance", low=0)
     variance: float = hyper(
-        0.9, "share of the variance that components keep, where dim is 0", above=0, high=1
+        0.9,
+        "share of the variance that components keep, where dim is 0",
+        above=0,
+        high=1,
+        tries=(0.7, 0.8, 0.9, 0.95, 0.99),
     )
-    relative: bool = hyper(False, "whether the error is divided by the length of the row")
+    relative: bool = hyper(
+        False, "whether the error is divided by the length of the row", tries=(False, True)
+    )
 
     def width_of(self, spread: Covariance) -> int:
         """Take ``dim``, or as few components as keep the variance."""

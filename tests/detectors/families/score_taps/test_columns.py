@@ -6,7 +6,7 @@ import torch
 from latentood.detectors.fitted import fit
 from latentood.detectors.registry import detector
 from latentood.errors import MissingInput
-from latentood.evaluation.request import select
+from latentood.evaluation.inputs.request import select
 from latentood.latents import Latents
 from latentood.latents.splits import SplitsInMemory
 
