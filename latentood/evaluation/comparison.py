@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from latentood.detectors.base import Detector
 from latentood.errors import LatentOODError, one_line, place_of
-from latentood.evaluation.contrast import Contrast, OfMembers, Side, average, contrast
+from latentood.evaluation.contrast import Side
+from latentood.evaluation.inputs.overlap import Overlap
 from latentood.evaluation.members.maps import Scale
-from latentood.evaluation.members.unknown import components_of, open_set_of
-from latentood.evaluation.metrics import Array, accuracy, id_threshold
-from latentood.evaluation.overlap import Overlap
+from latentood.evaluation.metrics import Array, ClassMetrics, accuracy
+from latentood.evaluation.metrics.predictions import Predictions
 from latentood.evaluation.truth import Truth
-from latentood.evaluation.uncertainty.clustered import Interval
-from latentood.evaluation.warnings import few_rows, warnings_of
+from latentood.evaluation.uncertainty.clustered_metrics import Estimate
+from latentood.evaluation.warnings import few_rows
 from latentood.latents import LOGITS, Key
 from latentood.latents.facts import OOD_ROLES
 from latentood.latents.key import Unit
@@ -38,6 +38,8 @@ WRONG = "wrong"
 class Row:
     """One detector × layer × OOD split: a line of the results file.
 
+    Metrics are those of :mod:`latentood.metrics`, each with its 95% interval from ``low`` to
+    ``high``; ``aupr_out_at`` is at the share of OOD that the comparison was asked for.
     ``fit_seconds`` leaves out the statistics gathered for all detectors in one read;
     it includes what is built once to score, such as an index. ``score_seconds`` is the time for
     this OOD split's rows, without reading them; detectors of a sweep share work, which counts
@@ -54,9 +56,26 @@ class Row:
     auroc_low: float
     auroc_high: float
     aupr_out: float
+    aupr_out_low: float
+    aupr_out_high: float
     aupr_in: float
+    aupr_in_low: float
+    aupr_in_high: float
     fpr95_ood: float
+    fpr95_ood_low: float
+    fpr95_ood_high: float
     fpr95_id: float
+    fpr95_id_low: float
+    fpr95_id_high: float
+    detection_error: float
+    detection_error_low: float
+    detection_error_high: float
+    aupr_out_at: float
+    aupr_out_at_low: float
+    aupr_out_at_high: float
+    autc: float
+    autc_low: float
+    autc_high: float
     fit_seconds: float
     score_seconds: float
     hyperparameters: Mapping[str, Any]
@@ -73,6 +92,30 @@ class Average:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a detector takes, beside what all detectors share."""
+
+    fit_seconds: float
+    us_per_row: float  # microseconds to score one row, without reading it
+    state_bytes: int  # of its fitted state
+    cache_bytes_per_row: int  # of the arrays that it reads to score, before compression
+
+
+@dataclass(frozen=True)
+class Selective:
+    """What the model gets wrong if a detector rejects the rows with the highest scores.
+
+    Metrics of :mod:`latentood.evaluation.metrics.selective`, on the labelled rows of the ID split.
+    """
+
+    aurc: float
+    excess_aurc: float
+    augrc: float
+    scod: Mapping[str, float]
+    """OOD split → AURC of ID and OOD rows together, where an OOD row that is accepted is wrong."""
+
+
+@dataclass(frozen=True)
 class ScoredSplit:
     """A split that was scored: its rows, their labels and the predictions of the model."""
 
@@ -83,6 +126,7 @@ class ScoredSplit:
     predictions: Classes  # (N,)
     truth: Truth
     images: Sequence[str] = ()  # names of the images that members are of
+    outputs: Predictions | None = None  # of its labelled rows; of the ID split alone
 
     @property
     def accuracy(self) -> float | None:
@@ -120,6 +164,18 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How a detector compares with the best one, by a paired test on the same rows.
+
+    The p-value is two-sided and corrected for the number of detectors (Holm 1979); there is none
+    for the best one itself.
+    """
+
+    best: bool  # the best one, or not distinguishable from it at the 5% level
+    p_value: float | None
+
+
+@dataclass(frozen=True)
 class Result:
     """One detector × layer: its scores of every split and their metrics."""
 
@@ -131,18 +187,34 @@ class Result:
     averages: Mapping[str, Average]  # role → average
     provenance: Mapping[str, Any] = field(default_factory=dict)
     wrong: Row | None = None  # right predictions of the ID split as ID, wrong ones as OOD
-    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
-    """Split → metric → 95% interval, for members; of the AUROC it is in the rows."""
     open_set: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Mixed split → open-set metrics, of boxes; the threshold keeps 95% of the ID boxes of the ID
     split, or without one of the split to calibrate on."""
     components: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Mixed split → metrics of connected components, of pixels."""
+    selective: Selective | None = None  # where predictions of the ID split can be wrong
+    classes: Mapping[str, Mapping[int, ClassMetrics]] = field(default_factory=dict)
+    """OOD split → class of the ID split → its metrics, for images that have labels."""
+    cost: Cost | None = None
+    samples: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    """OOD split → metric → its value for every bootstrap sample (B,), of independent rows."""
+    estimates: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    """OOD split → metric → what each image adds to it, of members."""
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """What is compared → how it stands against the best of the comparison: ``auroc``, the mean that
+    detectors are ranked by, ``auroc.near`` and alike for the average of a role, and other metrics
+    as the mean over OOD splits."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Its warnings, one sentence each."""
         return tuple(self.provenance.get("warnings", ()))
+
+    @property
+    def best(self) -> bool:
+        """Whether it has the best mean AUROC, or cannot be told from the one that has."""
+        standing = self.standings.get("auroc")
+        return standing is not None and standing.best
 
     @property
     def mean_auroc(self) -> float:
@@ -235,8 +307,8 @@ class Comparison:
 
     @property
     def ranked(self) -> tuple[Result, ...]:
-        """The results, best mean AUROC first."""
-        return tuple(sorted(self.results, key=lambda result: -result.mean_auroc))
+        """The results, best mean AUROC first; before others those it cannot be told from."""
+        return tuple(sorted(self.results, key=lambda one: (not one.best, -one.mean_auroc)))
 
     def title(self, request: Request) -> str:
         """Name a detector, as ``knn k=50`` where a grid scores it several times on a layer."""
@@ -271,126 +343,6 @@ def pairs_of(
         if split.role in OOD_ROLES:
             own = split.side(scores[split.name])
             yield split, own if split.role == "mixed" or ids is None else ids, own
-
-
-def measure(
-    request: Request,
-    splits: Sequence[ScoredSplit],
-    scores: Mapping[str, Array],
-    *,
-    fit_seconds: float,
-    score_seconds: Mapping[str, float],
-    provenance: Mapping[str, Any],
-) -> Result:
-    """Turn the scores of one detector into a result.
-
-    ``splits`` are the scored splits, ID first. Tie rates and warnings are added to ``provenance``,
-    that of the fitted detector. A score that is not finite is a :class:`DataError`.
-    """
-    pairs = [
-        (split, ids, oods, contrast(ids, oods)) for split, ids, oods in pairs_of(splits, scores)
-    ]
-    rows = tuple(
-        _row(request, split, part, fit_seconds, score_seconds[split.name])
-        for split, _, _, part in pairs
-    )
-    averages: dict[str, Average] = {
-        role: Average(role, *average(*zip(*of_role, strict=True)))
-        for role in OOD_ROLES
-        if (of_role := [pair[1:] for pair in pairs if pair[0].role == role])
-    }
-    ties = {split.name: part.ties for split, _, _, part in pairs}
-    warnings = [
-        *provenance.get("warnings", ()),
-        *warnings_of(provenance.get("diagnostics", {}), ties),
-    ]
-    provenance = {**provenance, "ties": ties, "warnings": warnings}
-    intervals = {split.name: part.intervals() for split, _, _, part in pairs}
-    wrong = _wrong(request, id_split_of(splits), scores, fit_seconds, score_seconds)
-    return Result(
-        request,
-        scores,
-        fit_seconds,
-        score_seconds,
-        rows,
-        averages,
-        provenance,
-        wrong,
-        intervals,
-        open_set=_open_set(splits, scores),
-        components={
-            split.name: components_of(own.scores, own.truth.pixels, ids.scale, part.pixels)
-            for split, ids, own, part in pairs
-            if split.role == "mixed" and isinstance(part, OfMembers)
-            if own.truth.pixels is not None and part.pixels is not None
-        },
-    )
-
-
-def _open_set(
-    splits: Sequence[ScoredSplit], scores: Mapping[str, Array]
-) -> dict[str, Mapping[str, Any]]:
-    """Give the open-set metrics of each mixed split of boxes, where there is a threshold."""
-    known = [split for role in ("id", "val") for split in splits if split.role == role]
-    ids = known[0].side(scores[known[0].name]).of(False) if known else ()
-    if not len(ids):
-        return {}
-    threshold = id_threshold(ids)
-    return {
-        split.name: open_set_of(scores[split.name], boxes, split.truth.image, threshold)
-        for split in splits
-        if split.role == "mixed"
-        if (boxes := split.truth.boxes) is not None and boxes.objects is not None
-    }
-
-
-def _wrong(
-    request: Request,
-    split: ScoredSplit | None,
-    scores: Mapping[str, Array],
-    fit_seconds: float,
-    score_seconds: Mapping[str, float],
-) -> Row | None:
-    """Compare the wrong predictions of the ID split with the right ones, if there are both.
-
-    Hendrycks & Gimpel 2017, arXiv:1610.02136, sec. 3.1; there the right ones are positive, which
-    is ``aupr_in`` and ``fpr95_id`` here.
-    """
-    if split is None:
-        return None
-    right = split.known & (split.labels == split.predictions)
-    wrong = split.known & ~right
-    if not right.any() or not wrong.any():
-        return None
-    errors = split.side(scores[split.name]).with_errors(right, wrong)
-    return _row(
-        request, replace(split, role=WRONG), contrast(errors, errors), fit_seconds,
-        score_seconds[split.name],
-    )  # fmt: skip
-
-
-def _row(
-    request: Request,
-    split: ScoredSplit,
-    part: Contrast,
-    fit_seconds: float,
-    score_seconds: float,
-) -> Row:
-    low, high = part.interval()
-    return Row(
-        detector=request.detector,
-        layer=request.layer,
-        split=split.name,
-        role=split.role,
-        n_id=part.n_id,
-        n_ood=part.n_ood,
-        auroc_low=low,
-        auroc_high=high,
-        **part.metrics(),
-        fit_seconds=fit_seconds,
-        score_seconds=score_seconds,
-        hyperparameters=request.hyperparameters,
-    )
 
 
 ROW_COLUMNS = tuple(spec.name for spec in fields(Row))

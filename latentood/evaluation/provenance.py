@@ -27,6 +27,7 @@ def provenance_of(splits: Splits, device: torch.device) -> dict[str, Any]:
         "splits": {
             name: {"role": facts.role, "rows": len(splits[name]), "data": dict(facts.data)}
             for name, facts in splits.splits.items()
+            if facts.role != "tune"  # only a choice of settings may open it
         },
         "versions": {
             "extract": dict(header.versions),

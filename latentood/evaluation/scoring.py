@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,19 +35,23 @@ from latentood.evaluation.comparison import (
     NO_CLASS,
     Classes,
     Comparison,
+    Cost,
     Request,
     Result,
     ScoredSplit,
     Unscored,
-    measure,
 )
+from latentood.evaluation.contrast import Measures
+from latentood.evaluation.inputs.overlap import overlaps, require_apart
+from latentood.evaluation.inputs.roles import Roles, require_inputs
+from latentood.evaluation.inputs.transfer import admit
+from latentood.evaluation.measuring import measure
 from latentood.evaluation.metrics import Array
-from latentood.evaluation.overlap import overlaps, require_apart
+from latentood.evaluation.metrics.predictions import Predictions
 from latentood.evaluation.provenance import provenance_of
-from latentood.evaluation.roles import Roles, require_inputs
-from latentood.evaluation.transfer import admit
+from latentood.evaluation.standing import with_standings
 from latentood.evaluation.truth import ImageScore, Truth, image_scores
-from latentood.latents import HASHES, LABELS, LOGITS, Latents
+from latentood.latents import HASHES, HEAD, LABELS, LOGITS, Latents
 from latentood.latents.key import Unit
 from latentood.latents.memo import memory_of
 from latentood.latents.rows import Budget
@@ -58,6 +63,9 @@ _ID_ROLES = ("id", "mixed")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+Measure = Callable[..., Result]
+"""Turns the scores of one detector into a result, as :func:`~.measuring.measure` does."""
 
 
 def score_all(
@@ -73,6 +81,8 @@ def score_all(
     allow_overlap: bool = False,
     unit: Unit = "image",
     image_score: ImageScore | None = None,
+    measured: Measure | None = None,
+    prevalence: float = 0.5,
     progress: Progress | None = None,
 ) -> Comparison:
     """Fit detectors, score all ID and OOD splits, and compare.
@@ -80,7 +90,8 @@ def score_all(
     The arguments are those of :func:`latentood.score`, already resolved. Detectors that raised an
     error are in ``failed`` of the comparison; ``skipped`` is recorded as it is, and those of the
     ``optional`` detectors that cannot be used on these rows are added. ``memory`` is in bytes; by
-    default a quarter of what is free, at most 4 GiB.
+    default a quarter of what is free, at most 4 GiB. ``measured`` turns scores into a result; by
+    default with all metrics and their intervals.
 
     Raises:
         DetectorError: All detectors are optional, and none can be used.
@@ -116,7 +127,7 @@ def score_all(
         for run in runs:
             run.summarise(scored, image_score)
         scored = tuple(session.images(name) for name in session.names)
-    results = tuple(result for run in runs if (result := run.finish(scored)) is not None)
+    results = _results(runs, scored, measured, prevalence)
     left_out = [run.skipped for run in runs if run.skipped]
     if len(left_out) == len(runs):
         raise DetectorError(f"score: no detector can be used; the first: {left_out[0].reason}")
@@ -128,7 +139,7 @@ def score_all(
         shared_seconds=session.shared_seconds,
         provenance=provenance_of(splits, session.device)
         | {"memory": session.memory, "overlaps": [asdict(overlap) for overlap in counted]}
-        | {"unit": unit, "image_score": image_score},
+        | {"unit": unit, "image_score": image_score, "prevalence": prevalence},
         overlaps=counted,
     )
 
@@ -145,6 +156,8 @@ class _Run:
     fit_seconds: float = 0.0
     score_seconds: dict[str, float] = field(default_factory=dict)  # split → seconds
     scores: dict[str, list[Array]] = field(default_factory=dict)  # split → one array per chunk
+    scored: int = 0  # rows
+    row_bytes: int = 0  # of the arrays that are read to score a row
 
     @property
     def request(self) -> Request:
@@ -181,6 +194,8 @@ class _Run:
                 scores = self.fitted.score(chunk).numpy()
                 spent = time.perf_counter() - start
                 self.scores.setdefault(split, []).append(scores)
+                self.scored += len(scores)
+                self.row_bytes = self.row_bytes or _row_bytes(chunk, self.fitted.reads(chunk))
                 self.score_seconds[split] = self.score_seconds.get(split, 0.0) + spent
 
     def summarise(self, splits: tuple[ScoredSplit, ...], how: ImageScore) -> None:
@@ -191,11 +206,11 @@ class _Run:
                     whole = np.concatenate(self.scores[split.name])
                     self.scores[split.name] = [image_scores(whole, split.truth, how)]
 
-    def finish(self, splits: tuple[ScoredSplit, ...]) -> Result | None:
+    def finish(self, splits: tuple[ScoredSplit, ...], measured: Measure) -> Result | None:
         """Turn the scores into a result, if there are any."""
         if self.going and self.fitted is not None:
             with self.guarded():
-                return measure(
+                result = measured(
                     self.request,
                     splits,
                     {name: np.concatenate(parts) for name, parts in self.scores.items()},
@@ -203,7 +218,16 @@ class _Run:
                     score_seconds=self.score_seconds,
                     provenance=self.fitted.provenance,
                 )
+                return replace(result, cost=self._cost(self.fitted))
         return None
+
+    def _cost(self, fitted: Fitted) -> Cost:
+        return Cost(
+            self.fit_seconds,
+            1e6 * sum(self.score_seconds.values()) / max(self.scored, 1),
+            sum(values.numel() * values.element_size() for values in fitted.state.values()),
+            self.row_bytes,
+        )
 
 
 class _Session:
@@ -279,11 +303,13 @@ class _Session:
         keys: list[str] = [key for key in (LABELS, LOGITS, HASHES) if key in rows]
         ready = [run.fitted for run in runs if run.going and run.fitted is not None]
         keys += [key for one in ready for key in one.reads(rows)]
-        labels, predictions = [], []
+        labels, predictions, outputs = [], [], list[Predictions]()
         # With nothing left to score, some array must still give the number of rows.
         for chunk in self._reads(rows.chunks(keys or rows.keys()[:1])):
             labels.append(_classes(chunk, LABELS))
             predictions.append(_classes(chunk, LOGITS))
+            if split == self.roles.id and LOGITS in chunk:
+                outputs += _outputs(chunk, labels[-1])
             for run in runs:
                 run.score(split, chunk)
             self.report(f"score {split}", chunk.offset + len(chunk) - rows.offset, len(rows))
@@ -295,6 +321,7 @@ class _Session:
             predictions=np.concatenate(predictions),
             truth=self._truth(split, self.splits.unit),
             images=self._ids(self.splits.of, split),
+            outputs=Predictions.join(outputs),
         )
 
     def require_both_sides(self, unit: Unit) -> None:
@@ -353,6 +380,15 @@ class _Session:
         return time.perf_counter() - start
 
 
+def _results(
+    runs: Sequence[_Run], splits: tuple[ScoredSplit, ...], measured: Measure | None, share: float
+) -> tuple[Result, ...]:
+    """Turn the scores of all detectors into results; with all metrics, test them as well."""
+    how = measured or partial(measure, asked=Measures(share))
+    results = tuple(result for run in runs if (result := run.finish(splits, how)))
+    return results if measured else with_standings(splits, results)
+
+
 def _check_units(unit: Unit, image_score: ImageScore | None, fitted: Sequence[Fitted]) -> None:
     if image_score is not None and unit == "image":
         raise ConfigError(
@@ -390,3 +426,17 @@ def _classes(chunk: Latents, key: str) -> Classes:
         return np.full(len(chunk), NO_CLASS, dtype=np.int64)
     values = chunk[key]
     return (values.argmax(dim=1) if key == LOGITS else values).cpu().numpy().astype(np.int64)
+
+
+def _row_bytes(chunk: Latents, keys: Iterable[str]) -> int:
+    """Give the bytes of one row of arrays, as they are stored, before compression."""
+    first = (chunk.read(key, 0, 1) for key in keys if key != HEAD)
+    return sum(values.numel() * values.element_size() for values in first)
+
+
+def _outputs(chunk: Latents, labels: Classes) -> Iterator[Predictions]:
+    """Give what metrics need of the rows whose class the model could have predicted."""
+    logits = chunk.double(LOGITS).cpu().numpy()
+    known = (labels >= 0) & (labels < logits.shape[1])
+    if known.any():
+        yield Predictions.of(logits[known], labels[known])

@@ -10,8 +10,8 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,26 +25,36 @@ from latentood.evaluation.comparison import (
     Request,
     Result,
     ScoredSplit,
+    Standing,
     Unscored,
 )
+from latentood.evaluation.metrics import ClassMetrics
+from latentood.evaluation.uncertainty.predictions import quality_intervals
 from latentood.files import new_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
+FORMAT = 2
 """Version of ``results.json``."""
 
-_FILES = {"csv": "results.csv", "json": "results.json", "scores": "scores.parquet"}
+_FILES = {
+    "csv": "results.csv",
+    "json": "results.json",
+    "scores": "scores.parquet",
+    "classes": "classes.csv",
+}
+_OF_CLASS = tuple(spec.name for spec in fields(ClassMetrics))
 
 # What JSON may hold as it is, but a terminal takes for a command, or UTF-8 cannot hold.
 _TO_ESCAPE = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
 
 
 def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path]:
-    """Write a comparison as ``results.csv``, ``results.json`` and ``scores.parquet``.
+    """Write ``results.csv``, ``results.json``, ``scores.parquet`` and ``classes.csv``.
 
-    Files of these names are replaced; the result maps ``csv``, ``json`` and ``scores`` to them.
+    Files of these names are replaced; the result maps ``csv``, ``json``, ``scores`` and
+    ``classes`` to them. The last has a line for each detector × layer × OOD split × ID class.
 
     Raises:
         ConfigError: The folder cannot be made or written to.
@@ -53,10 +63,10 @@ def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path
     files = {kind: folder / name for kind, name in _FILES.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with new_files(list(files.values())) as (csv_draft, json_draft, scores_draft):
-            _write_csv(comparison, csv_draft)
-            _write_json(comparison, json_draft)
-            _write_scores(comparison, scores_draft)
+        with new_files(list(files.values())) as drafts:
+            writers = (_write_csv, _write_json, _write_scores, _write_classes)
+            for write, draft in zip(writers, drafts, strict=True):
+                write(comparison, draft)
     except OSError as error:
         raise ConfigError(
             f"results: {folder} must be a folder that can be written to, but it is not "
@@ -70,9 +80,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
     ``rows`` has an entry per detector × layer × OOD split, ``averages`` one per role instead.
     ``wrong_predictions`` has one per detector × layer, where the ID split has right and wrong
-    predictions: its right ones take the place of ID, its wrong ones that of OOD. ``intervals`` are
-    those of a bootstrap over images, where rows are members of images. ``open_set`` and
-    ``components`` have one entry per detector × layer × mixed split, of boxes and of cells.
+    predictions: its right ones take the place of ID, its wrong ones that of OOD; ``selective`` has
+    the same as selective prediction. ``predictions`` is how good those of the ID split are.
+    ``standings`` are the paired tests against the best detector, of each average; ``best`` marks it
+    and all that cannot be told from it. ``open_set`` and ``components`` have one entry per
+    detector × layer × mixed split, of boxes and of cells.
     """
     document = {
         "format": FORMAT,
@@ -81,20 +93,26 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "id": _id_facts(comparison),
         "rows": [asdict(row) for row in comparison.rows],
         "averages": [
-            asdict(result.request) | asdict(average)
+            asdict(result.request)
+            | asdict(average)
+            | _standing(result.standings.get(f"auroc.{average.role}"))
             for result in comparison.results
             for average in result.averages.values()
         ],
-        "intervals": [
-            asdict(result.request) | {"split": split, "metric": name, "low": low, "high": high}
+        "standings": [
+            asdict(result.request) | {"of": what} | asdict(standing)
             for result in comparison.results
-            for split, of_split in result.intervals.items()
-            for name, (low, high) in of_split.items()
+            for what, standing in result.standings.items()
         ],
         "open_set": [one for r in comparison.results for one in _by_split(r.request, r.open_set)],
         "components": [
             one for r in comparison.results for one in _by_split(r.request, r.components)
         ],
+        "predictions": _quality(comparison.id_split),
+        "selective": [
+            asdict(r.request) | asdict(r.selective) for r in comparison.results if r.selective
+        ],
+        "cost": [asdict(r.request) | asdict(r.cost) for r in comparison.results if r.cost],
         "wrong_predictions": [asdict(r.wrong) for r in comparison.results if r.wrong],
         "fitted": [asdict(r.request) | {"provenance": r.provenance} for r in comparison.results],
         "failed": [_unscored(one) for one in comparison.failed],
@@ -117,6 +135,20 @@ def _id_facts(comparison: Comparison) -> dict[str, Any] | None:
     if ids is None:
         return None
     return {"split": ids.name, "rows": len(ids.labels), "accuracy": ids.accuracy}
+
+
+def _standing(standing: Standing | None) -> dict[str, Any]:
+    return {"best": None, "p_value": None} if standing is None else asdict(standing)
+
+
+def _quality(split: ScoredSplit | None) -> dict[str, Any] | None:
+    """Give the metrics of the predictions of the ID split, with intervals, where known."""
+    if split is None or split.outputs is None:
+        return None
+    values = {"split": split.name, **asdict(split.outputs.quality())}
+    for name, (low, high) in quality_intervals(split.outputs).items():
+        values |= {f"{name}_low": low, f"{name}_high": high}
+    return values
 
 
 def plain(value: Any) -> Any:
@@ -150,11 +182,26 @@ def _unscored(one: Unscored) -> dict[str, Any]:
 
 
 def _write_csv(comparison: Comparison, path: Path) -> None:
+    _write_table(ROW_COLUMNS, (asdict(row) for row in comparison.rows), path)
+
+
+def _write_classes(comparison: Comparison, path: Path) -> None:
+    requested = tuple(spec.name for spec in fields(Request))
+    lines = (
+        asdict(result.request) | {"split": split, "class": number} | asdict(one)
+        for result in comparison.results
+        for split, of_split in result.classes.items()
+        for number, one in of_split.items()
+    )
+    _write_table((*requested, "split", "class", *_OF_CLASS), lines, path)
+
+
+def _write_table(columns: Sequence[str], lines: Iterable[dict[str, Any]], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ROW_COLUMNS)
+        table = csv.DictWriter(file, columns)
         table.writeheader()
-        for row in comparison.rows:
-            cells = asdict(row) | {"hyperparameters": to_text(row.hyperparameters)}
+        for line in lines:
+            cells = line | {"hyperparameters": to_text(line["hyperparameters"])}
             texts = {name: printable(cell) for name, cell in cells.items() if isinstance(cell, str)}
             table.writerow(cells | texts)
 

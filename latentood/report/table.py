@@ -10,11 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from latentood.errors import printable
-from latentood.evaluation.comparison import Average, Comparison, Result, Row, Unscored
+from latentood.evaluation.comparison import (
+    Average,
+    Comparison,
+    Result,
+    Row,
+    ScoredSplit,
+    Unscored,
+)
+from latentood.evaluation.uncertainty.predictions import quality_intervals
 from latentood.evaluation.warnings import LEAST_ROWS
 
 _ROWS = {"image": "rows", "cell": "cells", "box": "boxes"}
 
+
+_MARKED = "; * the best, and all that a paired test cannot tell from it (Holm, 5%)"
 
 _BEST = 10  # detectors in the tables about unknown objects; the results file has all
 
@@ -70,7 +80,10 @@ def as_text(comparison: Comparison) -> str:
 
 
 def mean_over_splits(result: Result, name: str) -> float:
-    """Average a metric over the OOD splits, each with equal weight."""
+    """Average a metric, or an end of its interval, over the OOD splits, each with equal weight.
+
+    Means of ends are the interval of fully correlated splits: never too narrow.
+    """
     return float(sum(getattr(row, name) for row in result.rows) / len(result.rows))
 
 
@@ -80,9 +93,14 @@ def _tables(comparison: Comparison) -> list[_Cells]:
         return []
     roles = list(ranked[0].averages)
     errors = ["AUROC wrong"] * any(_counts(result.wrong) for result in ranked)
-    named = [(printable(comparison.title(r.request)), printable(r.request.layer)) for r in ranked]
+    marks = ["* " if result.best else "" for result in ranked]
+    named = [
+        (mark + printable(comparison.title(one.request)), printable(one.request.layer))
+        for mark, one in zip(marks, ranked, strict=True)
+    ]
+    tested = any(result.standings for result in ranked)
     summary = _Cells(
-        "mean over OOD splits ± half of the 95% interval",
+        f"mean over OOD splits [95% interval]{_MARKED if tested else ''}",
         (
             "detector",
             "layer",
@@ -107,10 +125,7 @@ def _tables(comparison: Comparison) -> list[_Cells]:
     by_split = _Cells(
         "AUROC by OOD split",
         ("detector", "layer", *(f"{printable(s.name)} ({s.role})" for s in comparison.ood_splits)),
-        [
-            (*name, *(f"{row.auroc:.4f}" for row in result.rows))
-            for name, result in zip(named, ranked, strict=True)
-        ],
+        [(*name, *map(_interval, result.rows)) for name, result in zip(named, ranked, strict=True)],
     )
     return [summary, by_split, *_unknown_objects(comparison)]
 
@@ -151,14 +166,21 @@ def _number(value: float | None) -> str:
 
 
 def _interval(average: Average | Row) -> str:
-    return f"{average.auroc:.4f} ±{(average.auroc_high - average.auroc_low) / 2:.4f}"
+    return _with_interval(average.auroc, average.auroc_low, average.auroc_high)
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _rest(result: Result) -> tuple[str, ...]:
     """Give the columns averaged over OOD splits, and the seconds."""
-    means = [mean_over_splits(result, name) for name in ("fpr95_ood", "fpr95_id", "aupr_out")]
+    columns = [
+        [mean_over_splits(result, one) for one in (name, f"{name}_low", f"{name}_high")]
+        for name in ("fpr95_ood", "fpr95_id", "aupr_out")
+    ]
     seconds = (result.fit_seconds, result.total_score_seconds)
-    return (*(f"{mean:.4f}" for mean in means), *(f"{spent:.3f}" for spent in seconds))
+    return (*(_with_interval(*one) for one in columns), *(f"{spent:.3f}" for spent in seconds))
 
 
 def _notes(comparison: Comparison, failed: Sequence[Unscored]) -> list[str]:
@@ -197,12 +219,25 @@ def _predictions(comparison: Comparison) -> list[str]:
     ids = comparison.id_split
     if ids is None:
         return []
-    notes = [] if ids.accuracy is None else [f"ID accuracy: {ids.accuracy:.4f} on {ids.name}"]
+    notes = [] if ids.accuracy is None else [_quality(ids, ids.accuracy)]
     wrong = next((one.wrong for one in comparison.results if _counts(one.wrong)), None)
     if wrong is not None:
         counts = f"{wrong.n_ood:,} wrong against {wrong.n_id:,} right predictions"
         notes.append(f"AUROC wrong: {counts} of {ids.name}")
     return notes
+
+
+def _quality(ids: ScoredSplit, accuracy: float) -> str:
+    """Say how good the predictions of the ID split are, with intervals where logits are known."""
+    if ids.outputs is None:
+        return f"ID accuracy: {accuracy:.4f} on {ids.name}"
+    quality, intervals = ids.outputs.quality(), quality_intervals(ids.outputs)
+    names = {"accuracy": "accuracy", "ece": "ECE", "brier": "Brier score", "nll": "NLL"}
+    values = (
+        f"{name} {_with_interval(getattr(quality, key), *intervals[key])}"
+        for key, name in names.items()
+    )
+    return f"ID predictions on {ids.name}: {', '.join(values)}"
 
 
 def _counts(wrong: Row | None) -> bool:
@@ -221,9 +256,11 @@ def _drawn(cells: _Cells) -> Table:
         title=cells.title, title_justify="left", title_style="italic", header_style="bold"
     )
     for index, column in enumerate(cells.columns):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index >= 2)
+        table.add_column(column, justify="left" if index < 2 else "right", overflow="fold")
     for rank, row in enumerate(cells.rows):
-        table.add_row(*map(Text, row), style="green" if rank == 0 else "")
+        table.add_row(
+            *map(Text, row), style="green" if rank == 0 or row[0].startswith("* ") else ""
+        )
     return table
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentood.evaluation.request import select
+from latentood.evaluation.inputs.request import select
 from latentood.latents import Latents
 from latentood.latents.splits import SplitsInMemory
 

@@ -3,8 +3,26 @@
 import numpy as np
 
 
-def obuchowski(scores, ood, image):
-    """AUROC and its variance: Obuchowski 1997, sec. 2, comparing every pair."""
+def obuchowski(scores, ood, image, others=None):
+    """AUROC and its variance, or its covariance with that of other scores: Obuchowski 1997, sec. 2.
+
+    Every pair is compared.
+    """
+    area, caught, passed = _components(scores, ood, image)
+    _, caught2, passed2 = _components(scores if others is None else others, ood, image)
+    with_ood = len(set(image[ood == 1]))
+    with_id = len(set(image[ood == 0]))
+    number = len(caught)
+    m, n = (ood == 1).sum(), (ood == 0).sum()
+    s10 = sum(a * b for a, b in zip(caught, caught2, strict=True)) * with_ood / ((with_ood - 1) * m)
+    s01 = sum(a * b for a, b in zip(passed, passed2, strict=True)) * with_id / ((with_id - 1) * n)
+    s11 = sum(a * b for a, b in zip(caught, passed2, strict=True)) * number / (number - 1)
+    s11 += sum(a * b for a, b in zip(caught2, passed, strict=True)) * number / (number - 1)
+    return area, s10 / m + s01 / n + s11 / (m * n)
+
+
+def _components(scores, ood, image):
+    """AUROC, and for each image the sums of its structural components less their means."""
     ids, oods = scores[ood == 0], scores[ood == 1]
 
     def beats(one, other):
@@ -13,20 +31,26 @@ def obuchowski(scores, ood, image):
     v10 = np.array([np.mean([beats(x, y) for y in ids]) for x in oods])
     v01 = np.array([np.mean([beats(x, y) for x in oods]) for y in ids])
     area = v10.mean()
-    big_m, big_n = len(oods), len(ids)
-    s10 = s01 = s11 = 0.0
     images = np.unique(image[ood != 255])
-    with_ood = with_id = 0
-    for one in images:
-        x, y = v10[image[ood == 1] == one], v01[image[ood == 0] == one]
-        with_ood, with_id = with_ood + (len(x) > 0), with_id + (len(y) > 0)
-        s10 += (x.sum() - len(x) * area) ** 2
-        s01 += (y.sum() - len(y) * area) ** 2
-        s11 += (x.sum() - len(x) * area) * (y.sum() - len(y) * area)
-    s10 *= with_ood / ((with_ood - 1) * big_m)
-    s01 *= with_id / ((with_id - 1) * big_n)
-    s11 *= len(images) / (len(images) - 1)
-    return area, s10 / big_m + s01 / big_n + 2 * s11 / (big_m * big_n)
+    return (
+        area,
+        [(v10[image[ood == 1] == one] - area).sum() for one in images],
+        [(v01[image[ood == 0] == one] - area).sum() for one in images],
+    )
+
+
+def effective_members(scores, image):
+    """Kish 1965 with the correlation of the analysis of variance of midranks, image by image."""
+    ranks = np.array([np.mean((scores < x) + (scores == x) / 2) for x in scores])
+    groups = [ranks[image == one] for one in np.unique(image)]
+    m, k = len(scores), len(groups)
+    mean = ranks.mean()
+    between = sum(len(one) * (one.mean() - mean) ** 2 for one in groups) / (k - 1)
+    within = sum(((one - one.mean()) ** 2).sum() for one in groups) / (m - k)
+    typical = (m - sum(len(one) ** 2 for one in groups) / m) / (k - 1)
+    rho = (between - within) / (between + (typical - 1) * within)
+    rho = min(max(rho, 0), 1)
+    return m**2 / sum(len(one) * (1 + (len(one) - 1) * rho) for one in groups)
 
 
 def iou(one, other):

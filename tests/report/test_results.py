@@ -17,10 +17,14 @@ from latentood.report.results import as_json, plain, write_results
 from latentood.report.table import as_text
 from tests.evaluation.members.examples import First, box_splits
 
+METRICS = [
+    "auroc", "aupr_out", "aupr_in", "fpr95_ood", "fpr95_id", "detection_error", "aupr_out_at",
+    "autc",
+]  # fmt: skip
+NUMBERS = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
 COLUMNS = [
-    "detector", "layer", "split", "role", "n_id", "n_ood", "auroc", "auroc_low", "auroc_high",
-    "aupr_out", "aupr_in", "fpr95_ood", "fpr95_id", "fit_seconds", "score_seconds",
-    "hyperparameters",
+    "detector", "layer", "split", "role", "n_id", "n_ood", *NUMBERS, "fit_seconds",
+    "score_seconds", "hyperparameters",
 ]  # fmt: skip
 
 
@@ -31,7 +35,7 @@ def test_the_csv_gives_every_number_back(comparison, files):
     assert reader.fieldnames == COLUMNS
     assert len(lines) == 9
     for line, row in zip(lines, comparison.rows, strict=True):
-        for name in COLUMNS[6:15]:
+        for name in NUMBERS:
             assert float(line[name]) == getattr(row, name)
         assert (line["split"], int(line["n_ood"])) == (row.split, row.n_ood)
     assert json.loads(lines[-1]["hyperparameters"])["weights"] == [0.5, 1.5]
@@ -100,7 +104,7 @@ def test_a_comparison_of_failures_alone_is_written(comparison, tmp_path):
     assert json.loads(written["json"].read_text())["failed"]
 
 
-@pytest.mark.parametrize("write", ["_write_csv", "_write_json", "_write_scores"])
+@pytest.mark.parametrize("write", ["_write_csv", "_write_json", "_write_scores", "_write_classes"])
 def test_a_crash_at_any_file_leaves_all_old_files_and_nothing_else(
     comparison, tmp_path, monkeypatch, write
 ):
@@ -116,7 +120,7 @@ def test_a_crash_at_any_file_leaves_all_old_files_and_nothing_else(
     with pytest.raises(KeyboardInterrupt):
         write_results(dataclasses.replace(comparison, results=(), shared_seconds=seconds), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert sorted(before) == ["results.csv", "results.json", "scores.parquet"]
+    assert sorted(before) == ["classes.csv", "results.csv", "results.json", "scores.parquet"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(comparison, tmp_path):

@@ -11,7 +11,7 @@ from latentood.report.table import as_text, render
 
 def printed(comparison, *, terminal):
     console = Console(
-        file=io.StringIO(), force_terminal=terminal, width=160, color_system="standard"
+        file=io.StringIO(), force_terminal=terminal, width=240, color_system="standard"
     )
     console.print(render(comparison, terminal=terminal))
     return console.file.getvalue()
@@ -30,7 +30,7 @@ def test_the_best_detector_comes_first_and_columns_are_aligned(comparison):
     header, body = lines[start], lines[start + 1 : start + 4]
     assert header.split("  ")[0] == "detector"
     best = max(comparison.results, key=lambda result: result.mean_auroc)
-    assert body[0].startswith(comparison.title(best.request))
+    assert body[0].startswith("* " + comparison.title(best.request))
     assert {len(line) for line in [header, *body]} == {len(header)}
 
 
@@ -38,8 +38,7 @@ def test_every_number_says_what_it_is(comparison):
     text = as_text(comparison)
     result = comparison.ranked[0]
     near = result.averages["near"]
-    half = (near.auroc_high - near.auroc_low) / 2
-    assert f"{near.auroc:.4f} ±{half:.4f}" in text
+    assert f"{near.auroc:.3f} [{near.auroc_low:.3f}, {near.auroc_high:.3f}]" in text
     for name in (
         "AUROC near",
         "AUROC far",
@@ -51,22 +50,28 @@ def test_every_number_says_what_it_is(comparison):
     ):
         assert name in text
     assert "FPR95-ood: share of ID at or above the threshold that catches 95% of OOD" in text
-    assert f"ID accuracy: {comparison.id_split.accuracy:.4f} on id_test" in text
+    quality = comparison.id_split.outputs.quality()
+    assert f"ID predictions on id_test: accuracy {quality.accuracy:.3f} [" in text
+    assert f"NLL {quality.nll:.3f} [" in text
 
 
 def test_fpr95_and_aupr_are_means_over_all_ood_splits(comparison):
     rows = comparison.ranked[0].rows
-    line = next(x for x in as_text(comparison).splitlines() if x.startswith(rows[0].detector))
-    numbers = line.split()
-    assert f"{sum(row.fpr95_ood for row in rows) / 3:.4f}" in numbers
-    assert f"{sum(row.fpr95_id for row in rows) / 3:.4f}" in numbers
-    assert f"{sum(row.aupr_out for row in rows) / 3:.4f}" in numbers
+    start = f"* {rows[0].detector}"
+    line = next(x for x in as_text(comparison).splitlines() if x.startswith(start))
+    for name in ("fpr95_ood", "fpr95_id", "aupr_out"):
+        mean, low, high = (
+            sum(getattr(row, f"{name}{end}") for row in rows) / 3 for end in ("", "_low", "_high")
+        )
+        assert f"{mean:.3f} [{low:.3f}, {high:.3f}]" in line
 
 
 def test_every_ood_split_has_its_column(comparison):
     text = as_text(comparison)
-    assert "close (near)  noise (far)  texture (far)" in text
-    assert f"{comparison.ranked[0].rows[2].auroc:.4f}" in text
+    header = next(x for x in text.splitlines() if "close (near)" in x)
+    assert header.split()[-6:] == ["close", "(near)", "noise", "(far)", "texture", "(far)"]
+    row = comparison.ranked[0].rows[2]
+    assert f"{row.auroc:.3f} [{row.auroc_low:.3f}, {row.auroc_high:.3f}]" in text
 
 
 def test_siblings_of_a_grid_have_different_names(comparison):
@@ -111,6 +116,5 @@ def test_wrong_predictions_have_a_column_where_there_are_enough_of_them(comparis
         results = [dataclasses.replace(one, wrong=wrong) for one in comparison.results]
         text = as_text(dataclasses.replace(comparison, results=tuple(results)))
         assert ("AUROC wrong" in text) == shown
-    half = (few.auroc_high - few.auroc_low) / 2
-    assert f"{few.auroc:.4f} ±{half:.4f}" in text
+    assert f"{few.auroc:.3f} [{few.auroc_low:.3f}, {few.auroc_high:.3f}]" in text
     assert f"AUROC wrong: 20 wrong against {few.n_id} right predictions of id_test" in text

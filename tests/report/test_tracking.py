@@ -158,7 +158,7 @@ def test_a_store_without_runs_of_ours_has_no_experiment_to_show(monkeypatch):
 
 def test_the_parent_keeps_the_results_files(client, parent, files, tmp_path):
     assert artifacts(client, parent) == {
-        "results.csv", "results.json", "scores.parquet", "table.txt", "ranking.png",
+        "results.csv", "results.json", "scores.parquet", "classes.csv", "table.txt", "ranking.png",
     }  # fmt: skip
     local = client.download_artifacts(parent.info.run_id, "results.json", str(tmp_path))
     assert Path(local).read_bytes() == files["json"].read_bytes()

@@ -19,7 +19,7 @@ from latentood.latents.splits import Splits
 
 log = logging.getLogger(__name__)
 
-_STAGE: dict[Role, int] = {"fit": 0, "val": 1, "id": 2, "near": 3, "far": 3, "mixed": 3}
+_STAGE: dict[Role, int] = {"fit": 0, "val": 1, "tune": 2, "id": 3, "near": 4, "far": 4, "mixed": 4}
 """Roles in the order in which splits are used: none should hold rows of an earlier one."""
 
 
@@ -37,16 +37,17 @@ class Overlap:
         return f"{self.split}: {self.rows:,} of {self.of:,} rows also stand in {self.other}"
 
 
-def overlaps(splits: Splits) -> tuple[Overlap, ...]:
+def overlaps(splits: Splits, *, tune: bool = False) -> tuple[Overlap, ...]:
     """Count the rows of every split that also stand in one that is used before it.
 
     Splits without hashes, such as those of older caches, are left out, and so are those that are
-    not complete.
+    not complete; those of role ``tune`` are read only where ``tune`` says so.
     """
-    hashes = {name: found for name in splits.splits if (found := _hashes(splits, name)) is not None}
-    if unknown := splits.splits.keys() - hashes.keys():
-        names = ", ".join(sorted(unknown))
-        log.info("%s: no hashes, so rows that also stand in other splits are not known", names)
+    names = [name for name, facts in splits.splits.items() if tune or facts.role != "tune"]
+    hashes = {name: found for name in names if (found := _hashes(splits, name)) is not None}
+    if unknown := set(names) - hashes.keys():
+        listed = ", ".join(sorted(unknown))
+        log.info("%s: no hashes, so rows that also stand in other splits are not known", listed)
     stage = {name: _STAGE[splits.splits[name].role] for name in hashes}
     counts = (
         Overlap(split, other, int(np.isin(own, others).sum()), len(own))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,7 +15,7 @@ from latentood.detectors.base import Detector
 from latentood.detectors.registry import detector, registry
 from latentood.errors import ConfigError, DetectorError, MissingInput, unknown
 from latentood.evaluation.comparison import Request, Unscored
-from latentood.evaluation.roles import Roles, require_inputs
+from latentood.evaluation.inputs.roles import Roles, require_inputs
 from latentood.latents import Key
 from latentood.latents.splits import Splits
 from latentood.plugins import hyperparameters_of
@@ -38,6 +38,15 @@ class Selection:
     optional: tuple[Detector, ...] = ()  # of the detectors, those that only ``all`` stands for
 
 
+@dataclass(frozen=True)
+class Expansion:
+    """The grid of each detector that was asked for."""
+
+    grids: Mapping[str, Grid]  # detector → grid
+    skipped: tuple[Unscored, ...]
+    named: frozenset[str]  # detectors that were asked for by name, not by ``all`` alone
+
+
 def select(
     names: str | Sequence[str] = ALL,
     *,
@@ -48,6 +57,27 @@ def select(
 ) -> Selection:
     """Expand a request into detectors; those of ``all`` that lack inputs are listed as skipped.
 
+    The arguments and errors are those of :func:`expand`.
+    """
+    wanted = expand(names, layers=layers, settings=settings, splits=splits, scores=scores)
+    ready = [one for name, grid in wanted.grids.items() for one in combinations(name, grid)]
+    if layers and not any(candidate.per_layer for candidate in ready):
+        log.warning("layers: none of these detectors can look at another layer than its own")
+    optional = tuple(one for one in ready if one.name not in wanted.named)
+    return Selection(tuple(ready), wanted.skipped, optional)
+
+
+def expand(
+    names: str | Sequence[str] = ALL,
+    *,
+    layers: str | Sequence[str] | None = None,
+    settings: Iterable[str] = (),
+    splits: Splits,
+    scores: bool = True,
+    tries: bool = False,
+) -> Expansion:
+    """Expand a request into grids of hyperparameters, checked against the arrays that are there.
+
     Args:
         names: ``all``, or detector names (a list, or separated by commas).
         layers: Globs over the cached layers, for detectors that can read any layer;
@@ -57,6 +87,7 @@ def select(
             commas or in brackets, are tried one by one, in all combinations.
         splits: What will be fitted on and scored.
         scores: Whether anything will be scored; else splits to fit on are enough.
+        tries: Try the values that hyperparameters declare, where no others are given.
 
     Raises:
         UnknownName: No such detector, layer or hyperparameter (names the nearest).
@@ -66,32 +97,30 @@ def select(
     """
     asked = _listed(names)
     chosen = _chosen(asked)
-    grids = _grids(settings, chosen)
+    given = _grids(settings, chosen)
     roles = Roles.of(splits, scores=scores)
     rows = roles.open(splits)
     keys = next(iter(rows.values())).keys()  # those of the fit split
     patterns = _listed(layers or ())
     _check_layers(patterns, keys)
-    ready: list[Detector] = []
+    grids: dict[str, Grid] = {}
     skipped: list[Unscored] = []
     for name in chosen:
+        declared = _declared(name) if tries else {}
         try:
-            candidates = list(_expand(name, grids.get(name, {}), patterns, keys))
-            for candidate in candidates:
+            grid = _with_layers(name, declared | given.get(name, {}), patterns, keys)
+            for candidate in combinations(name, grid):
                 require_inputs(candidate, rows, roles)
-            ready += candidates
+            grids[name] = grid
         except DetectorError as error:
             # With `all`, only what was not asked for by name may be left out quietly.
-            if ALL not in asked or (name in grids and not isinstance(error, MissingInput)):
+            if ALL not in asked or (name in given and not isinstance(error, MissingInput)):
                 raise
             log.info("skipped: %s", error)
             skipped.append(Unscored.of(Request(name, "", {}), error))
-    if not ready:
+    if not grids:
         raise MissingInput(f"score: no detector finds all it reads; the first: {skipped[0].reason}")
-    if patterns and not any(candidate.per_layer for candidate in ready):
-        log.warning("layers: none of these detectors can look at another layer than its own")
-    optional = (one for one in ready if ALL in asked and one.name not in {*asked, *grids})
-    return Selection(tuple(ready), tuple(skipped), tuple(optional))
+    return Expansion(grids, tuple(skipped), frozenset({*asked, *given} - {ALL}))
 
 
 def _listed(names: str | Sequence[str]) -> list[str]:
@@ -174,18 +203,26 @@ def _matches(layer: str, pattern: str, *, anywhere: bool = False) -> bool:
     return fnmatchcase(layer, pattern)
 
 
-def _expand(
-    name: str, grid: Grid, patterns: Sequence[str], keys: Sequence[Key]
-) -> Iterator[Detector]:
-    """Build a detector for every layer and every combination of hyperparameters."""
+def combinations(name: str, grid: Grid) -> Iterator[Detector]:
+    """Build a detector for every combination of hyperparameters."""
+    for combination in itertools.product(*grid.values()):
+        yield detector(name, **dict(zip(grid, combination, strict=True)))
+
+
+def _declared(name: str) -> Grid:
+    """Give the values that the hyperparameters of a detector declare to be worth trying."""
+    return {one.name: list(one.tries) for one in hyperparameters_of(registry()[name]) if one.tries}
+
+
+def _with_layers(name: str, grid: Grid, patterns: Sequence[str], keys: Sequence[Key]) -> Grid:
+    """Add the layers and heads that a detector is to look at."""
     template = detector(name, **{one: values[0] for one, values in grid.items()})
     if template.per_layer and "layer" not in grid:
         grid = _layers_for(template, patterns, keys) | grid
     if template.of_head and not grid.keys() & {"head", *template.instead_of_head}:
         heads = [key.layer for key in keys if key.kind == template.of_head]
         grid = ({"head": heads} if heads else {}) | grid
-    for combination in itertools.product(*grid.values()):
-        yield detector(name, **dict(zip(grid, combination, strict=True)))
+    return grid
 
 
 def _layers_for(template: Detector, patterns: Sequence[str], keys: Sequence[Key]) -> Grid:

@@ -2,9 +2,10 @@
 
 Neighbouring pixels and boxes of one image score alike, so that their number says little about how
 much was observed: the images are the independent observations. The AUROC has the variance of
-Obuchowski 1997 (Biometrics 53:567-578); the other metrics have a bootstrap over images.
+Obuchowski 1997 (Biometrics 53:567-578); other metrics are in
+:mod:`latentood.evaluation.uncertainty.clustered_metrics`.
 
-Both work on counts for each image and distinct score, so that a member costs nothing once it has
+All work on counts for each image and distinct score, so that a member costs nothing once it has
 been counted: :class:`ImageCounts`.
 
 Where there is no estimate of a variance: with fewer than 2 images that have OOD members, or that
@@ -14,20 +15,21 @@ have ID members, intervals are [0, 1], as those of rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array, csr_array, vstack
-from scipy.special import stdtrit
+from scipy.optimize import brentq
+from scipy.sparse import coo_array, csr_array
+from scipy.special import ndtri, owens_t, stdtrit
 
 from latentood.errors import DataError
-from latentood.evaluation.members.histograms import ScoreHistogram
+from latentood.evaluation.members.histograms import BINS, Runs, scores_of_bins
 from latentood.evaluation.metrics.counts import (
-    METRICS,
     Array,
     Counts,
     auroc,
@@ -37,9 +39,9 @@ from latentood.latents.facts import IGNORED
 
 Interval = tuple[float, float]
 
-_PIECE = 1 << 20  # scores × resamples at a time: 8 MiB for each array of them
 _ROUNDING = 1e-28  # what is left of a variance that is 0; placements are right to about 1e-15
-_FEWEST_RESAMPLES = 100
+_PRIOR_IMAGES = 5.0  # that the variance of the model is worth
+_EDGE = 1e-9  # of the AUROC: closer to 0 and 1 its variance is lost in rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,24 +53,31 @@ class ImageCounts:
     Attributes:
         ids: Sparse (I, K) of int64, the counts of ID members; scores ascend along K.
         oods: Sparse (I, K), the counts of OOD members.
+        scores: (K,) the scores, where they are known.
     """
 
     ids: Any
     oods: Any
+    scores: Array | None = None
 
     @classmethod
-    def of_histograms(cls, images: Iterable[ScoreHistogram]) -> ImageCounts:
-        """Keep what the histogram of each image has: 16 bytes for each image and used bin.
-
-        Histograms are read one after the other, so that a generator holds one at a time.
-        """
-        rows = [csr_array(image.counts) for image in images]
-        if not rows:
+    def of_images(cls, images: Iterable[tuple[Runs, Runs]]) -> ImageCounts:
+        """Put the ID and OOD members of images together: 16 bytes for each image and used score."""
+        sides = list(
+            zip(*(one for one in images if any(len(side.bins) for side in one)), strict=True)
+        )
+        if not sides:
             raise DataError(
-                "clustered interval: needs at least one image, got none; give a histogram of each"
+                "clustered interval: needs at least one image with members, got none; give the "
+                "runs of each"
             )
-        both = vstack(rows, format="csr")
-        return cls(both[0::2], both[1::2])._compact()
+        used = np.zeros(BINS, np.bool_)
+        for runs in itertools.chain(*sides):
+            used[runs.bins] = True
+        column = np.cumsum(used) - 1
+        scores = scores_of_bins()[used].astype(np.float64)
+        ids, oods = (_stacked(side, column) for side in sides)
+        return cls(ids, oods, scores)
 
     @classmethod
     def of_members(cls, scores: ArrayLike, ood: ArrayLike, image: ArrayLike) -> ImageCounts:
@@ -101,10 +110,11 @@ class ImageCounts:
                 "clustered interval: scores must be finite, got "
                 f"{values[~np.isfinite(values)][0]}; look at that input or at the detector"
             )
-        _, bins = np.unique(values, return_inverse=True)
+        distinct, bins = np.unique(values, return_inverse=True)
         _, rows = np.unique(owners, return_inverse=True)
         shape = int(rows.max(initial=-1)) + 1, int(bins.max(initial=-1)) + 1
-        return cls(*(_counted(rows[classes == one], bins[classes == one], shape) for one in (0, 1)))
+        ids, oods = (_counted(rows[classes == one], bins[classes == one], shape) for one in (0, 1))
+        return cls(ids, oods, distinct.astype(np.float64))
 
     @cached_property
     def totals(self) -> tuple[Counts, Counts]:
@@ -125,12 +135,6 @@ class ImageCounts:
         shape = len(total), most
         joined = csr_array((np.ones(len(total), np.int64), (np.arange(len(total)), place)), shape)
         return ImageCounts(self.ids @ joined, self.oods @ joined)
-
-    def _compact(self) -> ImageCounts:
-        """Leave out images without members and scores that none has."""
-        both = self.ids + self.oods
-        rows, bins = np.flatnonzero(both.sum(axis=1)), np.flatnonzero(both.sum(axis=0))
-        return ImageCounts(self.ids[rows][:, bins], self.oods[rows][:, bins])
 
 
 def obuchowski(images: ImageCounts) -> tuple[float, float]:
@@ -153,103 +157,166 @@ def obuchowski(images: ImageCounts) -> tuple[float, float]:
     Raises:
         DataError: There are no ID members or no OOD members.
     """
-    ids, oods = images.totals
-    value = _known("obuchowski", ids, oods)
-    if images.units < 2:
-        return value, float("nan")
-    caught = (images.oods @ placements(ids) - images.oods.sum(axis=1) * value) / oods.sum()
-    passed = images.ids @ (1 - placements(oods)) - images.ids.sum(axis=1) * value
-    passed = passed / ids.sum()
-    variance = (
-        _spread(caught, images.oods)
-        + _spread(passed, images.ids)
-        + _correction(len(caught)) * 2 * float(caught @ passed)
-    )
-    return value, max(variance, 0.0)  # the three corrections differ: it can come out below 0
+    sums = Sums.of(images)
+    return sums.auroc, sums.variance
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What each image adds to the AUROC, from which variances and covariances follow.
+
+    Attributes:
+        images: What the sums are of.
+        auroc: Of all members together.
+        caught: (I,) a_i/M of :func:`obuchowski`, of the OOD members of an image.
+        passed: (I,) b_i/N, of its ID members.
+    """
+
+    images: ImageCounts
+    auroc: float
+    caught: Array
+    passed: Array
+
+    @classmethod
+    def of(cls, images: ImageCounts) -> Sums:
+        """Compute them in O(K) and the stored counts."""
+        ids, oods = images.totals
+        value = _known("clustered auroc", ids, oods)
+        caught = images.oods @ placements(ids) - images.oods.sum(axis=1) * value
+        passed = images.ids @ (1 - placements(oods)) - images.ids.sum(axis=1) * value
+        return cls(images, value, caught / oods.sum(), passed / ids.sum())
+
+    @property
+    def variance(self) -> float:
+        """Obuchowski's, of the AUROC: ≥ 0, NaN with fewer than 2 images of a class."""
+        return max(self.covariance(self), 0.0)  # its three corrections differ: it can be below 0
+
+    def covariance(self, other: Sums) -> float:
+        """Give Obuchowski's covariance with the AUROC of another detector on the same images."""
+        if self.images.units < 2:
+            return float("nan")
+        with_id, with_ood = (
+            _correction(int((one.sum(axis=1) > 0).sum()))
+            for one in (self.images.ids, self.images.oods)
+        )
+        crossed = self.caught @ other.passed + self.passed @ other.caught
+        return float(
+            with_ood * self.caught @ other.caught
+            + with_id * self.passed @ other.passed
+            + _correction(len(self.caught)) * crossed
+        )
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the variance by Welch and Satterthwaite, ≥ 1."""
+        sides = (self.caught, self.images.oods), (self.passed, self.images.ids)
+        parts = [(float(one @ one), max(effective_images(of) - 1, 1.0)) for one, of in sides]
+        whole = sum(part for part, _ in parts)
+        if whole <= _ROUNDING:
+            return min(freedom for _, freedom in parts)
+        return whole**2 / sum(part**2 / freedom for part, freedom in parts)
 
 
 def auroc_interval(images: ImageCounts, level: float = 0.95) -> Interval:
     """Give the interval (low, high) of the AUROC of members that are correlated in images.
 
-    Symmetric on the logit scale, with the variance of :func:`obuchowski`, so that it stays in
-    [0, 1] and is skewed near the ends, where a Wald interval is wrong. Departure: the quantile is
-    that of Student's t with min(I10, I01) − 1 degrees of freedom instead of the normal one, since
-    the variance is estimated from so many images.
+    It holds every value A that is not further from the AUROC than t standard deviations, where the
+    variance is that of A, not that of the estimate (a score interval, as Wilson's of a share): near
+    0 and 1 it is skewed, stays inside, and has a width where ID and OOD are separated perfectly.
 
-    Where the variance is 0 (ID and OOD separated perfectly, or all scores equal) the images say
-    how often something else occurs at most: of k = min(I10, I01) images that are all alike, a
-    share p = ((1 − level)/2)^(1/k) or more of all images is like them (Clopper & Pearson 1934),
-    and others may have any value in [0, 1]. The interval is then [p · AUROC, 1 − p · (1 − AUROC)]:
-    for 20 perfect images [0.83, 1].
+    - The variance falls with A as that of two normal distributions of equal width does, with as
+      many independent members as :func:`effective_members` says (Bamber 1975).
+    - It is multiplied by r + max(1 − r, 0) · 5/(5 + e), where r is the variance of
+      :func:`obuchowski` over that of the normal distributions, and e = (Σ u²)²/Σ u⁴ the number of
+      images that share in the former. Few images that have errors show too little of how large
+      errors can be, so that their variance is drawn towards that of the model; not with many.
+    - The quantile is Student's, with the degrees of freedom of Welch and Satterthwaite for OOD and
+      ID images, whose numbers (Σ m)²/Σ m² are those of images of equal size.
+
+    The 5 was chosen by simulation (``docs/members.md`` has the coverage). None of it is of
+    Obuchowski 1997 but the variance.
 
     Raises:
         DataError: There are no ID members or no OOD members, or the level is not in (0, 1).
     """
     tail = _tail(level)
-    value, variance = obuchowski(images)
-    if not np.isfinite(variance):
+    sums = Sums.of(images)
+    if images.units < 2:
         return 0.0, 1.0
-    if variance <= _ROUNDING or not 0 < value < 1:
-        alike = tail ** (1 / images.units)
-        return alike * value, 1 - alike * (1 - value)
-    width = stdtrit(images.units - 1, 1 - tail) * np.sqrt(variance) / (value * (1 - value))
-    odds = value / (1 - value) * np.exp([-width, width])
-    return float(odds[0] / (1 + odds[0])), float(1 / (1 + 1 / odds[1]))
+    value = sums.auroc
+    members = effective_members(images.ids), effective_members(images.oods)
+    modelled, seen = _normal_variance(value, *members), sums.variance
+    excess = inflation(seen, modelled, sums.caught + sums.passed)
+    spread = float(stdtrit(sums.freedom, 1 - tail)) ** 2 * excess
+
+    def outside(area: float) -> float:
+        return (value - area) ** 2 - spread * _normal_variance(area, *members)
+
+    edges = min(value, 1 - _EDGE), max(value, _EDGE)
+    low = 0.0 if value <= _EDGE else float(brentq(outside, 0.0, edges[0]))
+    return low, 1.0 if value >= 1 - _EDGE else float(brentq(outside, edges[1], 1.0))
 
 
-def bootstrap_over_images(
-    images: ImageCounts, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> dict[str, Interval]:
-    """Give percentile intervals of all metrics from images drawn with replacement.
-
-    Efron 1979, with images as the observations: each resample draws I of the I images, with all
-    members of each. How often an image was drawn is a weight of its counts, so that a resample is
-    a row of a product of matrices; pieces of resamples are bounded to about 100 MiB. Resamples
-    that lack a class say nothing and are left out. Where a metric is at its best or worst in
-    every image, the interval has no width, which does not mean that the number is certain.
+def inflation(seen: float, modelled: float, shares: Array) -> float:
+    """Give by how much a modelled variance is to be multiplied: see :func:`auroc_interval`.
 
     Args:
-        images: Counts of every image.
-        resamples: How many, ≥ 100.
-        seed: Of the draws; the same seed gives the same intervals.
-        level: Share of repeated experiments whose interval holds the true value, nearly.
-
-    Returns:
-        Name of the metric → (low, high) in [0, 1], for all of ``counts.METRICS``.
-
-    Raises:
-        DataError: There are no ID members or no OOD members, the level is not in (0, 1), or there
-            are fewer than 100 resamples.
+        seen: The variance over images.
+        modelled: The variance that independent members would have.
+        shares: (I,) what each image adds to the estimate; their squares add up to ``seen``, nearly.
     """
-    tail = _tail(level)
-    if resamples < _FEWEST_RESAMPLES:
-        raise DataError(
-            f"bootstrap over images: resamples must be ≥ {_FEWEST_RESAMPLES}, got {resamples}; "
-            "1000 is usual"
-        )
-    ids, oods = images.totals
-    _known("bootstrap over images", ids, oods)
-    if images.units < 2:
-        return dict.fromkeys(METRICS, (0.0, 1.0))
-    number = images.ids.shape[0]
-    draw = np.random.default_rng(seed)
-    weights = draw.multinomial(number, np.full(number, 1 / number), size=resamples)
-    at_once = max(1, _PIECE // len(ids))
-    pieces = [
-        _resampled(images, weights[start : start + at_once])
-        for start in range(0, resamples, at_once)
-    ]
-    values = np.concatenate(pieces, axis=1)
-    bounds = np.nanquantile(values, (tail, 1 - tail), axis=1).T
-    return {
-        name: (float(low), float(high)) for name, (low, high) in zip(METRICS, bounds, strict=True)
-    }
+    if modelled <= _ROUNDING or seen <= _ROUNDING:
+        return 1.0
+    ratio = seen / modelled
+    return ratio + max(1 - ratio, 0.0) * prior_weight(shares)
 
 
-def _resampled(images: ImageCounts, weights: NDArray[np.int64]) -> Array:
-    """Give all metrics of some resamples, from the weights (b, I) of images: (metrics, b)."""
-    ids, oods = images.ids.T @ weights.T, images.oods.T @ weights.T
-    return np.stack([metric(ids, oods) for metric in METRICS.values()])
+def prior_weight(shares: Array) -> float:
+    """Give 5/(5 + e), e the number of images that share in a variance; 1 where it is 0."""
+    squares = shares**2
+    whole = float(squares.sum())
+    if whole <= _ROUNDING:
+        return 1.0
+    return _PRIOR_IMAGES / (_PRIOR_IMAGES + whole**2 / float((squares**2).sum()))
+
+
+def effective_members(counts: Any) -> float:
+    """Give how many independent members tell as much as the correlated ones of a class.
+
+    Kish 1965: M²/Σ m_i (1 + (m_i − 1) ρ) with ρ the correlation of two members of an image, here of
+    their ranks within the class, so that a monotone transform changes nothing. It is estimated by
+    the analysis of variance for images of different sizes (Donner 1986, International Statistical
+    Review 54(1), sec. 2) and kept in [0, 1]; 1 where all scores are equal.
+
+    Args:
+        counts: Sparse (I, K) of one class, with at least 2 images that have members.
+    """
+    sizes = counts.sum(axis=1)
+    total = counts.sum(axis=0)
+    ranks = placements(total) - 0.5
+    sums, squares = (counts @ ranks)[sizes > 0], float(total @ ranks**2)
+    sizes = sizes[sizes > 0].astype(np.float64)
+    number, members = len(sizes), sizes.sum()
+    between = float((sums**2 / sizes).sum())
+    within = max(squares - between, 0.0) / max(members - number, 1)
+    between /= number - 1
+    typical = (members - (sizes**2).sum() / members) / (number - 1)
+    whole = between + (typical - 1) * within
+    alike = 1.0 if whole <= 0 else min(max((between - within) / whole, 0.0), 1.0)
+    return float(members**2 / (sizes * (1 + (sizes - 1) * alike)).sum())
+
+
+def effective_images(counts: Any) -> float:
+    """Give how many images of equal size those of a class are worth: (Σ m)²/Σ m², ≥ 1."""
+    sizes = counts.sum(axis=1).astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def _stacked(images: Sequence[Runs], column: NDArray[np.int64]) -> Any:
+    """Make each image a row, with the columns that bins have."""
+    ends = np.cumsum([0, *(len(one.bins) for one in images)])
+    bins, counts = (np.concatenate(part) for part in zip(*images, strict=True))
+    return csr_array((counts, column[bins], ends), shape=(len(images), column[-1] + 1))
 
 
 def _counted(rows: NDArray[Any], bins: NDArray[Any], shape: tuple[int, int]) -> Any:
@@ -273,9 +340,15 @@ def _tail(level: float) -> float:
     return (1 - level) / 2
 
 
-def _spread(sums: Array, counts: Any) -> float:
-    """Sum the squares over images, corrected for how many have members of this class."""
-    return _correction(int((counts.sum(axis=1) > 0).sum())) * float(sums @ sums)
+def _normal_variance(area: float, ids: float, oods: float) -> float:
+    """Give the variance of the AUROC of so many members of two normal distributions.
+
+    Bamber 1975, with Q the probability that two OOD members exceed one ID member, and by symmetry
+    that one exceeds two: (A(1−A) + (m + n − 2)(Q − A²))/(mn); Q = A − 2T(Φ⁻¹(A), 1/√3), T of Owen.
+    """
+    single = area * (1 - area)
+    double = single - 2 * owens_t(ndtri(area), 3**-0.5)
+    return float((single + (ids + oods - 2) * double) / (ids * oods))
 
 
 def _correction(number: int) -> float:

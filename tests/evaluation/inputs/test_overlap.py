@@ -6,7 +6,7 @@ import torch
 import latentood as lo
 from latentood.detectors.fitted import fit, load
 from latentood.errors import ConfigError
-from latentood.evaluation.overlap import Overlap, overlaps, require_apart
+from latentood.evaluation.inputs.overlap import Overlap, overlaps, require_apart
 from latentood.latents import HASHES, Latents
 from latentood.latents.splits import SplitsInMemory
 

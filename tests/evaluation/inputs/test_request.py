@@ -6,7 +6,7 @@ import torch
 from latentood.detectors.families.monte_carlo import FeatureVariance
 from latentood.detectors.registry import DETECTORS
 from latentood.errors import ConfigError, DetectorError, MissingInput, UnknownName
-from latentood.evaluation.request import select
+from latentood.evaluation.inputs.request import select
 from latentood.latents import Latents
 from latentood.latents.splits import SplitsInMemory
 from tests.evaluation.examples import (

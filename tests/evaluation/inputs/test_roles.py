@@ -3,7 +3,7 @@
 import pytest
 
 from latentood.errors import ConfigError, MissingInput
-from latentood.evaluation.roles import Roles, require_inputs
+from latentood.evaluation.inputs.roles import Roles, require_inputs
 from latentood.latents.facts import SplitFacts
 from latentood.latents.splits import SplitsInMemory
 from tests.evaluation.examples import Calibrated, Entropic, latents, splits

@@ -8,8 +8,8 @@ import pytest
 from latentood.detectors.fitted import fit, load
 from latentood.detectors.registry import detector
 from latentood.errors import ConfigError, FingerprintMismatch
+from latentood.evaluation.inputs.transfer import admit, with_origin
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.transfer import admit, with_origin
 from latentood.latents.facts import Origin, SplitFacts
 from latentood.latents.splits import SplitsInMemory
 from latentood.store.cache import open_cache
