@@ -1,0 +1,1 @@
+"""The choice of settings: on ID validation rows and tuning OOD alone, then fixed."""

@@ -1,0 +1,55 @@
+"""Fewer passes than were kept: the splits with their first passes alone, and who can read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from latentood.detectors.base import Detector
+from latentood.errors import MissingInput
+from latentood.latents import Key, Latents
+from latentood.latents.facts import Origin, SplitFacts
+from latentood.latents.splits import Splits
+from latentood.latents.views import first_passes
+
+
+class FirstPasses:
+    """Splits whose rows have their first passes alone."""
+
+    def __init__(self, of: Splits, passes: int) -> None:
+        self.of = of
+        self.passes = passes
+
+    @property
+    def splits(self) -> Mapping[str, SplitFacts]:
+        """Split → what is known of it."""
+        return self.of.splits
+
+    @property
+    def header(self) -> Origin:
+        """Where the latents come from."""
+        return self.of.header
+
+    def __getitem__(self, split: str, /) -> Latents:
+        """Give the rows of a split."""
+        return first_passes(self.of[split], self.passes)
+
+    def ids(self, split: str, /) -> Sequence[str]:
+        """Name each row of a split."""
+        return self.of.ids(split)
+
+
+def passes_kept(rows: Latents) -> int:
+    """Give T, the number of passes that are kept one by one."""
+    counts = [rows.shape(key)[1] for key in rows.keys() if "T" in key.axes]  # noqa: SIM118
+    return min(counts, default=0)
+
+
+def require_each_pass(candidate: Detector, rows: Latents) -> None:
+    """Refuse entropies that cannot be computed again of fewer passes."""
+    for key in map(Key.parse, candidate.needs().score):
+        source = Key("mc.features", key.layer) if key.kind == "mc.entropy" else key
+        if key.of_passes and source not in rows:
+            raise MissingInput(
+                f"{candidate.name}: numbers of passes need {source!r}, but {rows.name} has "
+                f"{', '.join(map(repr, rows.keys()))}; {source.advice(rows.keys())}"
+            )
