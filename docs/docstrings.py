@@ -19,6 +19,12 @@ class Docstrings(griffe.Extension):
             text = _ROLE.sub(lambda role: _link(obj, role[1]), obj.docstring.value)
             obj.docstring.value = _TREE.sub(r"```text\n\g<0>```\n", text)
 
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Show the verb ``report`` in the place of the folder of this name, as the package does."""
+        if pkg.name == "latentood":
+            verb = "latentood.workflows.reporting.report"
+            pkg.members["report"] = griffe.Alias("report", verb, parent=pkg)
+
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Describe a class by ``__new__`` where it has no ``__init__``."""
         if "__new__" in cls.members:

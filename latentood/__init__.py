@@ -8,13 +8,16 @@ The names below are imported on first use, so that ``import latentood`` costs no
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latentood import errors, stats, training
     from latentood.detectors import statistics
+    from latentood.detectors.advice.advice import Advice
     from latentood.detectors.base import Detector, FeatureDetector, Needs, State
     from latentood.detectors.families.score_taps.base import Network, ScoreTap
     from latentood.detectors.fitted import Fitted, load
@@ -29,15 +32,20 @@ if TYPE_CHECKING:
     from latentood.store.cache import Cache, inspect, open_cache
     from latentood.store.verify import verify
     from latentood.workflows import (
+        Choice,
+        advise,
         estimate,
         extract,
         fit,
         layers,
         publish,
+        publish_choice,
+        report,
         score,
         score_maps,
         train,
         train_head,
+        tune,
         write_maps,
     )
     from latentood.workflows import extract as build_cache
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = version("latentood")
 
 _HOMES = {
+    "detectors.advice.advice": ("Advice",),
     "detectors.base": ("Detector", "FeatureDetector", "Needs", "State"),
     "detectors.families.score_taps.base": ("Network", "ScoreTap"),
     "detectors.fitted": ("Fitted", "load"),
@@ -58,15 +67,20 @@ _HOMES = {
     "store.cache": ("Cache", "inspect", "open_cache"),
     "store.verify": ("verify",),
     "workflows": (
+        "Choice",
+        "advise",
         "estimate",
         "extract",
         "fit",
         "layers",
         "publish",
+        "publish_choice",
+        "report",
         "score",
         "score_maps",
         "train",
         "train_head",
+        "tune",
         "write_maps",
     ),
 }
@@ -84,14 +98,33 @@ _ALIASES = {"build_cache": "extract"}
 """Older names that stay."""
 
 __all__ = [
-    "Bank", "Cache", "ClassMeans", "ClassMoments", "Comparison", "Detector", "FeatureDetector",
-    "Fitted", "Key", "Latents", "Mean", "Moments", "Needs", "Network", "Pipeline",
-    "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__", "build_cache",
-    "detector", "errors", "estimate", "extract", "fit", "hyper", "inspect", "layers", "load",
-    "load_pipeline", "metrics", "open_cache", "parse_pipeline", "plugin", "publish", "registry",
-    "score", "score_maps", "statistics", "stats", "train", "train_head", "training",
+    "Advice", "Bank", "Cache", "Choice", "ClassMeans", "ClassMoments", "Comparison", "Detector",
+    "FeatureDetector", "Fitted", "Key", "Latents", "Mean", "Moments", "Needs", "Network",
+    "Pipeline", "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__",
+    "advise", "build_cache", "detector", "errors", "estimate", "extract", "fit", "hyper",
+    "inspect", "layers", "load", "load_pipeline", "metrics", "open_cache", "parse_pipeline",
+    "plugin", "publish", "publish_choice", "registry", "report",
+    "score", "score_maps", "statistics", "stats", "train", "train_head", "training", "tune",
     "verify", "write_maps",
 ]  # fmt: skip
+
+
+class _Package(ModuleType):
+    """The package, in which ``report`` is the verb also after the folder of that name is imported.
+
+    An import binds each module in its parent, and would hide the verb.
+    """
+
+    @property
+    def report(self) -> Any:
+        return __getattr__("report")
+
+    @report.setter
+    def report(self, folder: ModuleType) -> None:
+        """Leave the name to the verb; imports from the folder do not need it."""
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from latentood.cli.demo import FILES
 from latentood.pipeline.schema import Pipeline, load_pipeline
 
+PAGE = ("page.html", "style.css", "charts.js", "page.js")
 HEAVY = ("faiss", "matplotlib", "mlflow", "scipy", "sklearn", "torch", "zarr")
 PIPELINES = (
     "bccd_fasterrcnn",
@@ -59,8 +60,9 @@ def test_the_wheel_holds_every_module_the_type_marker_and_the_demo(wheel, reposi
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = (repository / "latentood").rglob("*.py")
     assert {path.relative_to(repository).as_posix() for path in modules} <= names
+    parts = {f"latentood/report/html/{name}" for name in PAGE}
     of_demos = {f"latentood/cli/{name}" for name in FILES.values()}
-    assert {"latentood/py.typed", *of_demos} <= names
+    assert {"latentood/py.typed", *of_demos, *parts} <= names
     outside = {name for name in names if not name.startswith(("latentood/", "latentood-"))}
     assert outside == set(), "tests or other files would land beside the package"
 

@@ -80,6 +80,7 @@ INNER_ARROWS = {
         "registry": {"base"},
         "banks": {"base", "statistics"},
         "statistics": {"base", "checks"},
+        "advice": {"base", "checks", "registry", "statistics"},
         "feature_heads": set(),
         "fitted": {"base", "checks", "feature_heads", "fitted_file", "registry"},
         "fitted_file": set(),
@@ -88,8 +89,9 @@ INNER_ARROWS = {
     },
     "stats": {"__init__": {"entropy"}} | {
         name: {"linalg", "moments", "products", "quantiles", "probabilities", "neighbours"}
-        for name in ("activations", "combination", "distributions", "entropy", "linalg", "moments",
-                     "neighbours", "probabilities", "products", "quantiles", "temperature", "trees")
+        for name in ("activations", "collapse", "combination", "distributions", "entropy", "linalg",
+                     "moments", "neighbours", "probabilities", "products", "quantiles",
+                     "temperature", "trees")
     },
     "detectors/families": {
         "density": set(),
@@ -114,6 +116,7 @@ CONFINED = {
     "zarr": ("store/*.py",),
     "mlflow": ("report/tracking*.py",),
     "faiss": ("stats/neighbours/*.py", "cli/doctor.py"),  # doctor reports which build is installed
+    "optuna": ("evaluation/choice/search.py",),
     "filelock": ("store/*.py", "report/tracking_store.py"),
 }
 """Heavy packages and the files that may import them."""

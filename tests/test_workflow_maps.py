@@ -113,7 +113,7 @@ def test_pictures_have_the_images_of_the_pipeline(comparison, tmp_path, drawn):
 
 
 def test_without_a_pipeline_no_data_set_is_opened(comparison, tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr(verbs, "open_inputs", None)
+    monkeypatch.setattr(verbs.Images, "of", None)
     lo.write_maps(comparison, tmp_path, best=1)
     assert drawn
     assert all(image is None for _, image in drawn)

@@ -280,7 +280,7 @@ def test_a_comparison_is_published_in_a_folder_and_tracked_only_where_asked_for(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     files = lo.publish(comparison, "results", tracking="none")
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
-        "results.csv", "results.json", "scores.parquet",
+        "results.csv", "results.json", "scores.parquet", "classes.csv",
     }  # fmt: skip
     assert (files.tracking, files.tracking_error) == (None, None)
     assert [path.name for path in tmp_path.iterdir()] == ["results"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from fragments.advice import evidence_table, measure_table, rule_table
 from fragments.detectors import detector_cards, detector_overview
 from fragments.objectives import objective_cards
 from fragments.pipeline import path_arguments, pipeline_keys, reduction_table
@@ -9,6 +10,9 @@ from fragments.root import changelog, contributing, readme
 from latentood.cli import typer_app
 
 FRAGMENTS: dict[str, Callable[[], str]] = {
+    "advice-evidence": evidence_table,
+    "advice-measures": measure_table,
+    "advice-rules": rule_table,
     "changelog": changelog,
     "contributing": contributing,
     "detector-cards": detector_cards,

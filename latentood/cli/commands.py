@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +17,7 @@ import typer
 
 from latentood import __version__
 from latentood.cli import render, terminal
+from latentood.cli.advising import advise
 from latentood.cli.options import (
     AllowOverlap,
     AnyCache,
@@ -40,6 +39,8 @@ from latentood.cli.options import (
     Unit,
     Where,
 )
+from latentood.cli.reporting import report
+from latentood.cli.tuning import tune
 from latentood.errors import LatentOODError, StoreError
 from latentood.latents.key import PENULTIMATE
 
@@ -57,7 +58,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-STOPPED = 130
+STOPPED = terminal.STOPPED
 
 
 def _version(wanted: bool) -> None:
@@ -97,7 +98,7 @@ def demo(
     """
     from latentood.cli.demo import run
 
-    with _stoppable("what is finished is kept"):
+    with terminal.stoppable("what is finished is kept"):
         comparison, files = run(out, unit=unit, tracking=tracking)
     _show(comparison, files, as_json=as_json)
 
@@ -275,7 +276,7 @@ def fit(
 
     Example: `latentood fit caches/cifar10.zarr --detector vim --out vim.safetensors`
     """
-    with _stoppable(f"{out} was not written, and the cache is as it was"):
+    with terminal.stoppable(f"{out} was not written, and the cache is as it was"):
         from latentood import workflows
 
         fitted = workflows.fit(
@@ -317,7 +318,7 @@ def score(
             "needs --maps DIR, the folder of the pictures", param_hint="--images"
         )
     with (
-        _stoppable("no results were written, and the cache is as it was"),
+        terminal.stoppable("no results were written, and the cache is as it was"),
         terminal.row_progress() as progress,
     ):
         from latentood import workflows
@@ -339,13 +340,18 @@ def score(
             progress=progress,
         )
     folder = out or workflows.results_folder(store, unit, image_score)
-    with _stoppable(f"results in {folder} are whole or not there, and may not be tracked"):
+    with terminal.stoppable(f"results in {folder} are whole or not there, and may not be tracked"):
         files = workflows.publish(comparison, folder, tracking=tracking)
         if maps is not None:
             most = workflows.most_maps(which, fitted)
             workflows.write_maps(comparison, maps, images=images, best=most)
             files = replace(files, maps=maps)
     _show(comparison, files, as_json=as_json)
+
+
+app.command()(advise)
+app.command()(tune)
+app.command()(report)
 
 
 @app.command()
@@ -376,16 +382,6 @@ def doctor(as_json: AsJson = False) -> None:
     from latentood.cli.doctor import diagnose
 
     render.show(diagnose(Path.cwd()), render.diagnosis, as_json=as_json)
-
-
-@contextmanager
-def _stoppable(kept: str) -> Iterator[None]:
-    """Turn Ctrl-C into a line that says what is kept, and the exit status of a stop."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        terminal.note(f"stopped; {kept}: run the same command again")
-        raise typer.Exit(STOPPED) from None
 
 
 def _show(comparison: Comparison, files: Files, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +26,9 @@ from rich.text import Text
 
 from latentood.errors import masked, printable
 from latentood.files import human_bytes
+
+STOPPED = 130
+"""Exit status of what was stopped by a signal."""
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -141,3 +145,13 @@ def human_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+@contextmanager
+def stoppable(kept: str) -> Iterator[None]:
+    """Turn Ctrl-C into a line that says what is kept, and the exit status of a stop."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"stopped; {kept}: run the same command again")
+        raise typer.Exit(STOPPED) from None

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from latentood.detectors.fitted import Fitted
-from latentood.errors import ConfigError, DataError, unknown
+from latentood.errors import DataError
 from latentood.evaluation.comparison import Comparison
+from latentood.evaluation.inputs.request import ALL
 from latentood.evaluation.members.maps import enlarge, images_at_once
-from latentood.evaluation.request import ALL
 from latentood.evaluation.truth import ImageScore
-from latentood.extraction.run.inputs import Inputs, open_inputs
 from latentood.latents import HASHES, Key, Latents
 from latentood.latents.facts import OOD_ROLES
 from latentood.latents.key import Unit
 from latentood.latents.splits import Splits
 from latentood.report import maps
-from latentood.workflows.given import PipelineSource, pipeline_of, splits_of
+from latentood.workflows.given import PipelineSource, splits_of
+from latentood.workflows.images import Images
 from latentood.workflows.scoring import unit_of
 
 _BEST = 3
@@ -105,7 +102,7 @@ def write_maps(
     if images is not None:
         data = comparison.provenance["splits"]
         wanted = {one.name: (one.images, data[one.name]["data"]) for one in comparison.splits}
-        image_of = _Images.of(images, wanted)
+        image_of = Images.of(images, wanted)
     maps.write_maps(comparison, folder, comparison.ranked[:best], image_of)
 
 
@@ -125,7 +122,7 @@ def require_maps(
     maps.require_unit("image" if image_score else unit or unit_of(splits))
     if images is not None:
         scored = (name for name, facts in splits.splits.items() if facts.role in _SCORED)
-        _Images.of(images, {name: (splits.ids(name), splits.splits[name].data) for name in scored})
+        Images.of(images, {name: (splits.ids(name), splits.splits[name].data) for name in scored})
 
 
 def most_maps(detectors: str | None, fitted: Sequence[Path]) -> int | None:
@@ -133,48 +130,3 @@ def most_maps(detectors: str | None, fitted: Sequence[Path]) -> int | None:
     if ALL in (detectors or "").split(","):
         return _BEST
     return None if detectors or fitted else _BEST
-
-
-class _Images:
-    """The inputs of the splits of a comparison, from the data sets of a pipeline."""
-
-    def __init__(self, inputs: Mapping[str, Inputs]) -> None:
-        self._inputs = inputs
-
-    @classmethod
-    def of(
-        cls, pipeline: PipelineSource, wanted: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]]
-    ) -> _Images:
-        """Open the data sets of splits, and check that they have these ids and this content."""
-        given = pipeline_of(pipeline, ())
-        inputs = {}
-        for name, (ids, data) in wanted.items():
-            if name not in given.splits:
-                raise unknown("split in the pipeline of the images", name, given.splits)
-            inputs[name] = open_inputs(given, name, limit=len(ids))
-            _require_same(inputs[name], ids, data.get("fingerprint"))
-        return cls(inputs)
-
-    def __call__(self, split: str, row: int) -> NDArray[Any]:
-        value: Tensor = self._inputs[split][row][0]
-        return value.to(torch.float64).numpy()
-
-
-def _require_same(inputs: Inputs, ids: Sequence[str], fingerprint: str | None) -> None:
-    """Check ids, and the contents by a few images."""
-    advice = "name the pipeline file that was extracted, with its data as they were"
-    own = inputs.ids()
-    if own != list(ids):
-        pairs = enumerate(zip(own, ids, strict=False))
-        row, other = next(
-            ((row, pair[0]) for row, pair in pairs if pair[0] != pair[1]), (len(own), "none")
-        )
-        raise ConfigError(
-            f"maps: images of split {inputs.name!r} must be those of the cache, "
-            f"{ids[row]} in row {row}, got {other}; {advice}"
-        )
-    if fingerprint not in (None, inputs.fingerprint()):
-        raise ConfigError(
-            f"maps: images of split {inputs.name!r} must be those of the cache, got others under "
-            f"the same names; {advice}"
-        )

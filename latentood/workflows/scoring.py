@@ -14,10 +14,10 @@ from latentood.detectors.fitted import Fitted, load
 from latentood.device import parse_memory, resolve_device
 from latentood.errors import ConfigError, TrackingError, masked
 from latentood.evaluation.comparison import Comparison, Unscored
-from latentood.evaluation.request import ALL, select
-from latentood.evaluation.roles import Roles
+from latentood.evaluation.inputs.request import ALL, select
+from latentood.evaluation.inputs.roles import Roles
+from latentood.evaluation.inputs.transfer import with_origin
 from latentood.evaluation.scoring import score_all
-from latentood.evaluation.transfer import with_origin
 from latentood.evaluation.truth import ImageScore
 from latentood.extraction.heads import heads_of
 from latentood.latents import Latents

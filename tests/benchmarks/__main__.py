@@ -24,6 +24,7 @@ MODULES = (
     "heads",
     "pixel_metrics",
     "members",
+    "uncertainty",
 )
 
 

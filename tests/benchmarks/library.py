@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from latentood.evaluation.comparison import Comparison
-from latentood.evaluation.request import select
+from latentood.evaluation.inputs.request import select
 from latentood.evaluation.scoring import score_all
 from latentood.latents.splits import SplitsInMemory
 from tests.benchmarks.arrays import Classifier

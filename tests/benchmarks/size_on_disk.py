@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from latentood.evaluation.comparison import Comparison
-from latentood.evaluation.request import select
+from latentood.evaluation.inputs.request import select
 from latentood.evaluation.scoring import score_all
 from latentood.latents import IDS
 from latentood.store.cache import Cache, inspect, open_cache

@@ -29,6 +29,8 @@ COMMANDS = [
     "detectors",
     "fit",
     "score",
+    "advise",
+    "tune",
     "ui",
     "doctor",
 ]
@@ -181,7 +183,9 @@ def test_score_writes_results_first_and_prints_the_table(capsys, store, tmp_path
     assert status == 0, err
     assert "mahalanobis" in out
     assert "\x1b[" not in out, "no colours where the output is not a terminal"
-    assert {f.name for f in tmp_path.iterdir()} == {"results.csv", "results.json", "scores.parquet"}
+    assert {f.name for f in tmp_path.iterdir()} == {
+        "results.csv", "results.json", "scores.parquet", "classes.csv",
+    }  # fmt: skip
 
 
 def test_score_sweeps_layers_and_hyperparameters(capsys, store, tmp_path):
