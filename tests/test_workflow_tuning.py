@@ -108,7 +108,7 @@ def test_a_choice_is_published_with_its_results_and_both_runs(tmp_path):
     choice = lo.tune(tunable(), **KNN)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     files = lo.publish_choice(choice, tmp_path / "out", tracking=uri)
-    assert set(files.results) == {"choice", "csv", "json", "scores"}
+    assert set(files.results) == {"choice", "csv", "json", "scores", "classes"}
     assert all(path.exists() for path in files.results.values())
     assert files.tracking == uri
     from mlflow import MlflowClient

@@ -76,6 +76,12 @@ Images = Annotated[
         metavar="PIPELINE", help="Pipeline file whose data sets give the images of the pictures."
     ),
 ]
+Prevalence = Annotated[
+    float,
+    typer.Option(
+        min=0.001, max=0.999, help="Share of OOD in aupr_out_at, which compares sets of any size."
+    ),
+]
 ImageScore = Annotated[
     Literal["max", "mean", "top3"] | None,
     typer.Option("--image-score", help="Turn the scores of cells or boxes into their image's."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -312,20 +311,17 @@ class Comparison:
 
     def title(self, request: Request) -> str:
         """Name a detector, as ``knn k=50`` where a grid scores it several times on a layer."""
-        differing = self._differing().get((request.detector, request.layer), ())
-        chosen = (f"{name}={request.hyperparameters[name]}" for name in differing)
-        return " ".join((request.detector, *chosen))
-
-    def _differing(self) -> dict[tuple[str, str], tuple[str, ...]]:
         every = [result.request for result in self.results]
-        every += [failure.request for failure in self.failed]
-        counts = Counter((request.detector, request.layer) for request in every)
-        differing = {}
-        for pair in (pair for pair, count in counts.items() if count > 1):
-            tried = [r.hyperparameters for r in every if (r.detector, r.layer) == pair]
-            names = [n for n in tried[0] if len({str(values[n]) for values in tried}) > 1]
-            differing[pair] = tuple(names)
-        return differing
+        return title_of(request, [*every, *(failure.request for failure in self.failed)])
+
+
+def title_of(request: Request, every: Sequence[Request]) -> str:
+    """Name a detector by itself and by the hyperparameters in which others on its layer differ."""
+    there = (request.detector, request.layer)
+    tried = [one.hyperparameters for one in every if (one.detector, one.layer) == there]
+    names = (n for n in request.hyperparameters if len({str(values[n]) for values in tried}) > 1)
+    chosen = (f"{name}={request.hyperparameters[name]}" for name in names)
+    return " ".join((request.detector, *chosen))
 
 
 def id_split_of(splits: Sequence[ScoredSplit]) -> ScoredSplit | None:

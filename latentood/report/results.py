@@ -233,6 +233,7 @@ def _score_schema() -> pa.Schema:
             "id": pa.string(),
             "label": pa.int64(),
             "prediction": pa.int64(),
+            "ood": pa.uint8(),
             "detector": name,
             "layer": name,
             "score": pa.float64(),
@@ -250,6 +251,7 @@ def _row_columns(split: ScoredSplit) -> dict[str, Any]:
         "id": pa.array([unicode_name(name) for name in split.ids], pa.string()),
         "label": pa.array(split.labels, mask=split.labels == NO_CLASS),
         "prediction": pa.array(split.predictions, mask=split.predictions == NO_CLASS),
+        "ood": pa.array(split.truth.ood),
     }
 
 

@@ -24,6 +24,8 @@ from latentood.latents import Latents
 from latentood.latents.facts import Role
 from latentood.latents.key import Unit
 from latentood.latents.splits import MemberSplits, Splits, SplitsInMemory
+from latentood.report.html.document import read_document
+from latentood.report.html.page import write_report
 from latentood.report.results import write_results
 from latentood.report.tracking import track
 from latentood.report.tracking_store import default_uri
@@ -111,6 +113,7 @@ def score(
     far: Mapping[str, Arrays] | None = None,
     unit: Unit | None = None,
     image_score: ImageScore | None = None,
+    prevalence: float = 0.5,
     device: str | None = None,
     memory: int | str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -137,6 +140,7 @@ def score(
             of the cache, else ``image``.
         image_score: Turn the scores of members into one of their image: ``max``, ``mean``, or
             ``top3``, the mean of the three largest.
+        prevalence: Share of OOD in ``aupr_out_at``, in (0, 1).
         device: Where to compute; default: the GPU if there is one.
         memory: Bytes, or a size such as ``2GiB``, that arrays may occupy once they were read; no
             number depends on it.
@@ -167,6 +171,7 @@ def score(
         allow_overlap=allow_overlap,
         unit=unit,
         image_score=image_score,
+        prevalence=prevalence,
         skipped=skipped,
         optional=optional,
         device=where,
@@ -176,7 +181,7 @@ def score(
 
 
 def publish(comparison: Comparison, folder: Path | str, *, tracking: str | None = None) -> Files:
-    """Write the results of a comparison, then track them in MLflow.
+    """Write the results of a comparison, then track them in MLflow, with a report as one page.
 
     Args:
         comparison: What :func:`score` gave.
@@ -195,6 +200,9 @@ def publish(comparison: Comparison, folder: Path | str, *, tracking: str | None 
     if tracking == NO_TRACKING:
         return Files(results)
     uri = tracking or default_uri()
+    if comparison.results:
+        page = write_report(read_document(folder), Path(folder) / "report.html")
+        results = {**results, "report": page}
     try:
         track(comparison, uri=uri, results=results)
     except TrackingError as error:

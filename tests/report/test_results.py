@@ -64,7 +64,7 @@ def test_the_json_gives_rows_averages_and_provenance_back(comparison, files):
 def test_the_parquet_gives_every_score_back(comparison, files):
     table = pq.read_table(files["scores"])
     assert table.column_names == [
-        "split", "row", "id", "label", "prediction", "detector", "layer", "score",
+        "split", "row", "id", "label", "prediction", "ood", "detector", "layer", "score",
         "hyperparameters",
     ]  # fmt: skip
     frame = table.to_pandas()

@@ -7,8 +7,7 @@ that the differences of their metrics have a distribution too
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from latentood.errors import DataError
-from latentood.evaluation.metrics.counts import Counts, Metric, metrics_at, table
+from latentood.evaluation.metrics.counts import Metric, metrics_at, table
 from latentood.evaluation.metrics.ranking import Array, checked
 from latentood.evaluation.uncertainty.independent import check_level, share_interval
+from latentood.evaluation.uncertainty.passing import Passing
 
 Interval = tuple[float, float]
 
@@ -30,7 +30,6 @@ RESAMPLED = (
 
 _FEWEST = 100
 _UNSEEN = 0.1  # weight of a row that was not seen
-_ROWS = 256  # at a time: their cumulative sums, 1 MiB for 1000 resamples, stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +95,12 @@ def resampled(
     Raises:
         DataError: Scores are not 1-D, empty or not finite, or not as many as rows were drawn.
     """
-    passing = _Passing.of(resamples, *_sides(resamples, id_scores, ood_scores))
+    passing = Passing.of((resamples.ids, resamples.oods), *_sides(resamples, id_scores, ood_scores))
     n, m = len(resamples.ids), len(resamples.oods)
     shape = resamples.ids.shape[1]
     precise, precise_in, precise_at = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     apart = np.zeros(shape)
-    weight = (1 - prevalence) / prevalence * m / n
+    weight = _weight(n, m, prevalence)
     alarms, accepted = np.full(shape, np.nan), np.full(shape, np.nan)
     for piece in passing.pieces():
         precise += piece.precision()
@@ -183,7 +182,14 @@ def intervals(
     return {
         "aupr_out": aupr_interval(point["aupr_out"], drawn["aupr_out"], n, m, level),
         "aupr_in": aupr_interval(point["aupr_in"], drawn["aupr_in"], m, n, level),
-        "aupr_out_at": aupr_interval(point["aupr_out_at"], drawn["aupr_out_at"], n, m, level),
+        "aupr_out_at": aupr_interval(
+            point["aupr_out_at"],
+            drawn["aupr_out_at"],
+            n,
+            m,
+            level,
+            weight=_weight(n, m, prevalence),
+        ),
         "detection_error": error_interval(
             point["detection_error"], drawn["detection_error"], min(n, m), level
         ),
@@ -193,7 +199,13 @@ def intervals(
 
 
 def aupr_interval(
-    value: float, drawn: Array, negatives: int, positives: int, level: float = 0.95
+    value: float,
+    drawn: Array,
+    negatives: int,
+    positives: int,
+    level: float = 0.95,
+    *,
+    weight: float = 1,
 ) -> Interval:
     """Give the interval of an AUPR from bootstrap samples of it.
 
@@ -212,13 +224,14 @@ def aupr_interval(
         negatives: n ≥ 1; ID rows where OOD is the positive class.
         positives: m ≥ 1.
         level: Share of repeated experiments whose interval holds the true value.
+        weight: Of a negative, where that of a positive is 1: at a given share of OOD.
 
     Returns:
         (low, high) in [0, 1]; (0, 1) with a single row of a side.
     """
     if min(negatives, positives) < 2:
         return 0.0, 1.0
-    variance = drawn.var(ddof=1) + unseen("aupr_out", negatives, positives)
+    variance = drawn.var(ddof=1) + _unseen_precision(positives, weight)
     trials = (value * (1 - value) + 0.5 / positives) / variance
     return share_interval(value, trials, min(negatives, positives) - 1, level)
 
@@ -254,17 +267,30 @@ def error_interval(value: float, drawn: Array, rows: int, level: float = 0.95) -
     return ends[0][0], min(ends[1][1], 0.5)
 
 
-def unseen(name: str, n_id: float, n_ood: float) -> float:
+def unseen(name: str, n_id: float, n_ood: float, prevalence: float = 0.5) -> float:
     """Give the variance by which a row that was not seen may change a metric of ``RESAMPLED``.
 
-    0.1·l² for an AUPR, with l = ln(m + 1)/m of its m positive rows (:func:`aupr_interval`), and
-    0.1/n² + 0.1/m² for an FPR95 and a detection error, as for an AUROC
-    (:func:`~latentood.evaluation.uncertainty.paired.paired_auroc`).
+    0.1·l² for an AUPR (:func:`aupr_interval`), and 0.1/n² + 0.1/m² for an FPR95 and a detection
+    error, as for an AUROC (:func:`~latentood.evaluation.uncertainty.paired.paired_auroc`).
     """
-    if not name.startswith("aupr"):
-        return float(_UNSEEN / n_id**2 + _UNSEEN / n_ood**2)
-    positives = n_id if name == "aupr_in" else n_ood
-    return float(_UNSEEN * (np.log(positives + 1) / positives) ** 2)
+    if name == "aupr_in":
+        return _unseen_precision(n_id)
+    if name == "aupr_out":
+        return _unseen_precision(n_ood)
+    if name == "aupr_out_at":
+        return _unseen_precision(n_ood, _weight(n_id, n_ood, prevalence))
+    return float(_UNSEEN / n_id**2 + _UNSEEN / n_ood**2)
+
+
+def _unseen_precision(positives: float, weight: float = 1) -> float:
+    """Give 0.1·l², with l = (w/m)·ln(1 + m/w) what a negative of weight w ≥ 1 costs."""
+    share = max(weight, 1) / positives
+    return float(_UNSEEN * (share * np.log1p(1 / share)) ** 2)
+
+
+def _weight(n_id: float, n_ood: float, prevalence: float) -> float:
+    """Give the weight of an ID row beside OOD rows of weight 1."""
+    return (1 - prevalence) / prevalence * n_ood / n_id
 
 
 def fpr95_interval(
@@ -302,134 +328,6 @@ def fpr95_interval(
     low = np.quantile(np.where(least == 0, 0, share), tail)
     high = np.quantile(np.where(most == n, 1, share), 1 - tail)
     return float(low), float(high)
-
-
-@dataclass(frozen=True, eq=False)
-class _Passing:
-    """The rows in the order in which they pass a falling threshold, those of equal score at once.
-
-    Attributes:
-        weights: (n, B) and (m, B), how often rows were drawn.
-        orders: (n,) and (m,), the rows by descending score.
-        ends: (G + 1,) each, how many ID and OOD rows have passed before each of the G distinct
-            scores, and at last.
-    """
-
-    weights: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-    orders: tuple[NDArray[np.intp], NDArray[np.intp]]
-    ends: tuple[Counts, Counts]
-
-    @classmethod
-    def of(cls, resamples: Resamples, ids: Array, oods: Array) -> _Passing:
-        _, sides = table(ids, oods)
-        orders = np.argsort(-ids), np.argsort(-oods)
-        first, second = (np.concatenate([[0], np.cumsum(one[::-1])]) for one in sides)
-        return cls((resamples.ids, resamples.oods), orders, (first, second))
-
-    def pieces(self) -> Iterator[_Piece]:
-        """Accumulate the weights, some distinct scores at a time."""
-        passed = self.ends[0] + self.ends[1]
-        starts = np.unique(np.searchsorted(passed, np.arange(0, passed[-1], _ROWS)))
-        carried = [np.zeros(self.weights[0].shape[1], np.float32) for _ in self.weights]
-        for start, stop in zip(starts, [*starts[1:], len(passed) - 1], strict=True):
-            sums, places = [], []
-            for side, ends in enumerate(self.ends):
-                rows = self.orders[side][ends[start] : ends[stop]]
-                sums.append(_accumulated(carried[side], self.weights[side][rows]))
-                places.append(ends[start : stop + 1] - ends[start])
-                carried[side] = sums[side][-1]
-            yield _Piece(sums[0], sums[1], places[0], places[1])
-
-
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """How often ID and OOD rows were drawn that have passed, for some distinct scores.
-
-    Attributes:
-        ids: (r + 1, B) cumulative weights of ID rows, before these r rows and after each.
-        oods: (q + 1, B) those of OOD rows.
-        id_ends: (g + 1,) rows of ``ids`` before each distinct score, and after the last.
-        ood_ends: (g + 1,) rows of ``oods``.
-    """
-
-    ids: NDArray[np.float32]
-    oods: NDArray[np.float32]
-    id_ends: Counts
-    ood_ends: Counts
-
-    def precision(self, weight: float = 1) -> Array:
-        """Sum the precision over the OOD rows, each ID row with a weight: (B,)."""
-        at = np.flatnonzero(np.diff(self.ood_ends)) + 1
-        hits, wrong = self.oods[self.ood_ends[at]], self.ids[self.id_ends[at]]
-        if weight != 1:
-            wrong *= np.float32(weight)
-        return _summed(hits, wrong, _gained(self.oods, self.ood_ends, at))
-
-    def apart(self, n: int, m: int) -> Array:
-        """Give the largest share of OOD rows less that of ID rows that have passed: (B,)."""
-        caught = self.oods[self.ood_ends] / np.float32(m)
-        caught -= self.ids[self.id_ends] / np.float32(n)
-        most: Array = caught.max(axis=0).astype(np.float64)
-        return most
-
-    def precision_in(self, n: int, m: int) -> Array:
-        """Sum the precision over the ID rows with ID as the positive class: (B,)."""
-        at = np.flatnonzero(np.diff(self.id_ends)) + 1
-        hits = np.float32(n) - self.ids[self.id_ends[at - 1]]
-        wrong = np.float32(m) - self.oods[self.ood_ends[at - 1]]
-        return _summed(hits, wrong, _gained(self.ids, self.id_ends, at))
-
-    def alarms(self, needed: int, passed: Array) -> None:
-        """Note how many ID rows have passed where so many OOD rows have."""
-        for case, end in _crossings(self.oods, self.ood_ends, needed):
-            passed[case] = self.ids[self.id_ends[end], case]
-
-    def accepted(self, needed: int, passed: Array) -> None:
-        """Note how many OOD rows have passed before the score with which so many ID rows have."""
-        for case, end in _crossings(self.ids, self.id_ends, needed):
-            passed[case] = self.oods[self.ood_ends[end - 1], case]
-
-
-def _accumulated(start: NDArray[np.float32], weights: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Add up (r, B) weights along the rows: (r + 1, B), from the start on.
-
-    float32 counts exactly up to 2²⁴ rows. One addition per row is several times faster than
-    ``np.cumsum``, which walks down the columns.
-    """
-    sums = np.empty((len(weights) + 1, start.size), np.float32)
-    sums[0] = start
-    sums[1:] = weights
-    for before, after in itertools.pairwise(sums):
-        np.add(before, after, out=after)
-    return sums
-
-
-def _gained(sums: NDArray[np.float32], ends: Counts, at: NDArray[np.intp]) -> NDArray[np.float32]:
-    gained: NDArray[np.float32] = sums[ends[at]] - sums[ends[at - 1]]
-    return gained
-
-
-def _summed(
-    hits: NDArray[np.float32], wrong: NDArray[np.float32], gained: NDArray[np.float32]
-) -> Array:
-    """Sum hits/(hits + wrong) · gained over the scores, all (g, B)."""
-    wrong += hits
-    # Before the first drawn row all are 0, and so is what is gained.
-    np.maximum(wrong, 1, out=wrong)
-    hits /= wrong
-    hits *= gained
-    total: Array = hits.sum(axis=0, dtype=np.float64)
-    return total
-
-
-def _crossings(
-    sums: NDArray[np.float32], ends: Counts, needed: int
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Give the cases whose sum reaches what is needed in this piece, and at which score."""
-    cases = np.flatnonzero((sums[0] < needed) & (sums[-1] >= needed))
-    if cases.size:
-        row = (sums[:, cases] < needed).sum(axis=0)
-        yield cases, np.searchsorted(ends, row)
 
 
 def _drawn(rows: int, resamples: int, draw: np.random.Generator) -> NDArray[np.uint8]:

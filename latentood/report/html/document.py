@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentood.errors import ConfigError, one_line, printable
-from latentood.evaluation.comparison import Comparison, Request, Result, Unscored
+from latentood.evaluation.comparison import Request, title_of
 from latentood.latents.facts import OOD_ROLES
 from latentood.report.html.scores import Name, Scores
 from latentood.report.results import to_text
@@ -185,7 +185,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 def _entries(facts: Mapping[str, Any]) -> Iterable[Entry]:
     lists = {kind: facts.get(kind) or [] for kind in ("fitted", "failed")}
     asked = {kind: [_request(one) for one in lines] for kind, lines in lists.items()}
-    title = _titles(asked["fitted"], asked["failed"])
+    every = [*asked["fitted"], *asked["failed"]]
     rows, averages, intervals = (_by_name(facts.get(k)) for k in ("rows", "averages", "intervals"))
     wrong, selective, cost, standings = (
         _by_name(facts.get(k)) for k in ("wrong_predictions", "selective", "cost", "standings")
@@ -198,7 +198,7 @@ def _entries(facts: Mapping[str, Any]) -> Iterable[Entry]:
             own[one["split"]][f"{one['metric']}_high"] = one["high"]
         yield Entry(
             name,
-            printable(title.title(request)),
+            printable(title_of(request, every)),
             printable(request.layer),
             own,
             {one["role"]: one for one in averages.get(name, ())},
@@ -238,15 +238,3 @@ def _name(line: Line) -> Name:
 
 def _request(line: Line) -> Request:
     return Request(line["detector"], line["layer"], line["hyperparameters"])
-
-
-def _titles(results: Sequence[Request], failed: Sequence[Request]) -> Comparison:
-    """Give a comparison that knows how to name its detectors, and nothing else."""
-    return Comparison(
-        splits=(),
-        results=tuple(Result(one, {}, 0.0, {}, (), {}) for one in results),
-        failed=tuple(Unscored(one, "") for one in failed),
-        skipped=(),
-        shared_seconds={},
-        provenance={},
-    )

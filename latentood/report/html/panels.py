@@ -68,7 +68,7 @@ def see(document: Document, extras: Extras) -> Seen:
         if place < _MOST_RANKED:
             ranked.append(whole[:: max(step, 1)])
         places.append(percentiles(scores, extras.points) if extras.points else [])
-    return Seen(curves, series, _correlation(ranked), places)
+    return Seen(curves, series, _correlation(ranked, len(document.entries), step), places)
 
 
 def data_of(document: Document, extras: Extras, seen: Seen) -> dict[str, Any]:
@@ -133,12 +133,16 @@ def _averaged(one: Line) -> list[Any]:
     return [plain(one.get(name)) for name in ("auroc", "auroc_low", "auroc_high")]
 
 
-def _correlation(ranked: Sequence[Array]) -> Panel | None:
+def _correlation(ranked: Sequence[Array], detectors: int, step: int) -> Panel | None:
+    """Give the matrix, and what it leaves out."""
     if len(ranked) < 2 or not all(np.isfinite(one).all() for one in ranked):
         return None
     matrix, order = rank_correlation(np.stack(ranked))
     percent = np.round(100 * matrix[np.ix_(order, order)]).astype(int)
-    return {"order": order, "percent": percent.tolist()}
+    left_out = [f"the first {len(ranked)} detectors"] * (len(ranked) < detectors)
+    left_out += [f"one of {step} rows"] * (step > 1)
+    note = f" Of {' and '.join(left_out)} only." if left_out else ""
+    return {"order": order, "percent": percent.tolist(), "note": note}
 
 
 def _projection(document: Document, extras: Extras, seen: Seen) -> Panel | None:

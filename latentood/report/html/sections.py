@@ -212,7 +212,8 @@ def _correlation(seen: Seen) -> str:
     if seen.correlation is None:
         return _empty("Two detectors with finite scores are needed.")
     return _figure("correlation", "Spearman's rank correlation of scores over all rows; detectors "
-                   "that agree stand together. Arrow keys walk through the cells.")  # fmt: skip
+                   "that agree stand together. Arrow keys walk through the cells."
+                   + str(seen.correlation["note"]))  # fmt: skip
 
 
 def _projection(extras: Extras) -> str:

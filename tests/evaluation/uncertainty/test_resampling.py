@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from latentood.errors import DataError
 from latentood.evaluation import metrics
 from latentood.evaluation.metrics import counts
-from latentood.evaluation.uncertainty import resampling
+from latentood.evaluation.uncertainty import passing
 from latentood.evaluation.uncertainty.resampling import (
     RESAMPLED,
     Resamples,
@@ -54,7 +54,7 @@ def test_pieces_of_rows_do_not_change_the_samples(monkeypatch, at_once):
     ids, oods = np.round(rng.normal(0, 2, 300)), np.round(rng.normal(2, 2, 200))
     resamples = Resamples.of(300, 200, resamples=100)
     whole = resampled(resamples, ids, oods)
-    monkeypatch.setattr(resampling, "_ROWS", at_once)
+    monkeypatch.setattr(passing, "_ROWS", at_once)
     for name, values in resampled(resamples, ids, oods).items():
         np.testing.assert_allclose(values, whole[name], atol=1e-6, rtol=0)
 

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from latentood.errors import ConfigError
-from latentood.report.html import Extras, Projection, Reliability, read_document, write_report
+from latentood.report.html import (
+    Extras,
+    Projection,
+    Reliability,
+    panels,
+    read_document,
+    write_report,
+)
 from latentood.report.html.images import thumbnail
 from tests.report.html.results import EVIL, SPLITS, write
 
@@ -289,6 +296,15 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 def test_seventy_detectors_fit_in_a_few_megabytes(page):
     many = [(f"d{n}", "penultimate", {"k": n}) for n in range(70)]
     assert len(page(detectors=many, rows=300)) < 2_500_000
+
+
+def test_the_agreement_says_what_it_leaves_out(page, monkeypatch):
+    assert " only." not in Reader(page()).texts["correlation"]
+    monkeypatch.setattr(panels, "_MOST_RANKED", 2)
+    monkeypatch.setattr(panels, "_MOST_SCORES", 200)
+    many = [(name, "penultimate", {}) for name in ("a", "b", "c")]
+    text = Reader(page(detectors=many)).texts["correlation"]
+    assert "Of the first 2 detectors and one of 3 rows only." in text  # 240 rows of 2 detectors
 
 
 def test_the_json_is_in_the_page_once(page):
