@@ -41,12 +41,18 @@ class Measures:
 
     def draws(self, n_id: int, n_ood: int, number: int) -> Resamples:
         """Draw the rows of an OOD split and its ID rows once; fewer samples of very many rows."""
-        if (n_id, n_ood, number) not in self._draws:
+        known = self._draws.get((n_id, n_ood, number))
+        if known is None:
             resamples = max(_LEAST_SAMPLES, min(_SAMPLES, _MOST_DRAWN // (n_id + n_ood)))
-            self._draws[n_id, n_ood, number] = Resamples.of(
-                n_id, n_ood, resamples=resamples, ood_set=number
+            alike = (one for one in self._draws.values() if one.ids.shape == (n_id, resamples))
+            first = next(alike, None)
+            known = (
+                Resamples.of(n_id, n_ood, resamples=resamples, ood_set=number)
+                if first is None
+                else first.beside(n_ood, number)
             )
-        return self._draws[n_id, n_ood, number]
+            self._draws[n_id, n_ood, number] = known
+        return known
 
 
 class Contrast(Protocol):

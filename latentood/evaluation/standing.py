@@ -130,11 +130,12 @@ class _Rows:
 
     def _resampled(self, metric: str, weights: Weights) -> Paired:
         values = np.array([_mean_of(result, metric, weights) for result in self.results])
-        drawn = np.stack(
-            [
-                np.sum([result.samples[name][metric] * w for name, w in weights.items()], axis=0)
-                for result in self.results
-            ]
+        samples = [one.samples for one in self.results]
+        # Of very many rows there are fewer samples; the first ones share their ID draws.
+        shared = min(len(samples[0][name][metric]) for name in weights)
+        drawn = sum(
+            w * np.stack([own[name][metric][:shared] for own in samples])
+            for name, w in weights.items()
         )
         own = [row for row in self.results[0].rows if row.split in weights]
         sizes = np.array([row.n_ood for row in own])

@@ -117,7 +117,14 @@ def test_detectors_share_the_draws_of_a_split_and_splits_do_not():
     assert asked.draws(30, 20, 0) is asked.draws(30, 20, 0)
     one, other = asked.draws(30, 20, 0), asked.draws(30, 20, 1)
     assert np.array_equal(one.ids, other.ids)  # the same ID rows
+    assert one.ids is other.ids  # kept once
     assert not np.array_equal(one.oods, other.oods)
+
+
+def test_very_many_rows_have_fewer_samples(monkeypatch):
+    monkeypatch.setattr("latentood.evaluation.contrast._MOST_DRAWN", 200 * 300)
+    assert Measures().draws(100, 200, 0).ids.shape == (100, 200)
+    assert Measures().draws(100, 2000, 0).ids.shape == (100, 100)
 
 
 def test_ties_are_counted_among_members_as_among_rows():

@@ -89,6 +89,15 @@ def test_low_errors_are_the_best_ones():
     assert not first.standings["fpr95_ood"].best
 
 
+def test_splits_with_fewer_samples_are_averaged_with_others(monkeypatch):
+    monkeypatch.setattr("latentood.evaluation.contrast._MOST_DRAWN", 450 * 900)
+    first, second = results([1.0, 0.0])
+    sizes = {name: len(values["fpr95_id"]) for name, values in first.samples.items()}
+    assert len(set(sizes.values())) > 1
+    assert first.standings["fpr95_id"].best
+    assert not second.standings["fpr95_id"].best
+
+
 def test_a_detector_alone_is_not_tested():
     (alone,) = results([1.0])
     assert isinstance(alone, Result)
