@@ -91,7 +91,7 @@ def test_bytes_per_row_are_counted():
         ({"name": "../x"}, "split: a name must be"),
         (
             {"role": "test"},
-            "split 'train': role must be one of fit, val, id, near, far, mixed, got 'test'",
+            "split 'train': role must be one of fit, val, tune, id, near, far, mixed, got 'test'",
         ),
         ({"rows": 0}, "split 'train': rows must be a whole number > 0, got 0"),
         ({"block_rows": 2.5}, "block_rows must be a whole number > 0, got 2.5"),
