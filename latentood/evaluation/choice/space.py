@@ -128,6 +128,14 @@ class Space:
         return self.candidate(point)
 
     @property
+    def has_choice(self) -> bool:
+        """Whether there is anything beside the default."""
+        only = {
+            name: values[0] for name, values in self.grid.items() if not isinstance(values, Range)
+        }
+        return self.size > 1 or self.candidate(only) != self.default
+
+    @property
     def size(self) -> float:
         """How many points there are."""
         return math.prod(
@@ -146,7 +154,8 @@ def spaces(made: Sequence[Scenario], wish: Wish) -> tuple[list[Space], list[Unsc
     Raises:
         UnknownName: No such detector, layer or hyperparameter.
         MissingInput: A detector that is named lacks an array it reads.
-        ConfigError: A detector that is named has nothing to choose from.
+        ConfigError: No detector has anything to choose from. One that is named and has only its
+            default competes with others as it is.
         DetectorError: It cannot be scored on a tuning set, or a value is outside its range.
     """
     ranges, plain = _ranges(wish.settings)
@@ -161,14 +170,27 @@ def spaces(made: Sequence[Scenario], wish: Wish) -> tuple[list[Space], list[Unsc
     ready, skipped = [], list(wanted.skipped)
     for name, grid in wanted.grids.items():
         try:
-            ready.append(_space(name, grid | ranges.get(name, {}), made, wish))
+            space = _space(name, grid | ranges.get(name, {}), made, wish)
         except (ConfigError, DetectorError) as error:
             if name in wanted.named:
                 raise
             skipped.append(Unscored.of(Request(name, "", {}), error))
-    if not ready:
-        raise ConfigError(f"tune: no detector can be tuned; the first: {skipped[0].reason}")
+            continue
+        if space.has_choice or name in wanted.named:
+            ready.append(space)
+        else:
+            skipped.append(Unscored(Request(name, "", {}), _no_choice(name)))
+    if not any(space.has_choice for space in ready):
+        reasons = [*(_no_choice(space.name) for space in ready), *(one.reason for one in skipped)]
+        raise ConfigError(f"tune: no detector can be tuned; the first: {reasons[0]}")
     return ready, skipped
+
+
+def _no_choice(name: str) -> str:
+    return (
+        f"{name}: must have settings to choose from, got its default alone; give values with "
+        f"--set {name}.HYPERPARAMETER=…, or layers with --layers"
+    )
 
 
 def _space(name: str, grid: Mapping[str, Any], made: Sequence[Scenario], wish: Wish) -> Space:
@@ -185,13 +207,7 @@ def _space(name: str, grid: Mapping[str, Any], made: Sequence[Scenario], wish: W
         for candidate in every:
             require_each_pass(candidate, made[0].fit)
         whole[PASSES] = wish.passes
-    space = Space(Candidate(default), whole, passes_kept(made[0].fit) if reads else 0)
-    if space.size == 1 and space.candidate({n: v[0] for n, v in whole.items()}) == space.default:  # type: ignore[index]
-        raise ConfigError(
-            f"{name}: must have settings to choose from, got its default alone; give values with "
-            f"--set {name}.HYPERPARAMETER=…, or layers with --layers, or leave it out"
-        )
-    return space
+    return Space(Candidate(default), whole, passes_kept(made[0].fit) if reads else 0)
 
 
 def _default(name: str, every: Sequence[Detector], members: Sequence[Scenario]) -> Detector:

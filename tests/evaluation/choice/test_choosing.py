@@ -163,6 +163,12 @@ def test_what_all_leaves_out_is_said_and_what_is_named_is_an_error():
         choose(tunable(), Wish(detectors=("react",)))
 
 
+def test_a_named_detector_with_its_default_alone_competes_with_others():
+    document = choose(tunable(), Wish(detectors=("knn", "max_logit"), settings=("knn.k=1,5",)))
+    assert set(document["detectors"]) == {"knn", "max_logit"}
+    assert document["skipped"] == []
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
