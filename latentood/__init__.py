@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latentood.detectors.statistics import Bank, ClassMeans, ClassMoments, Mean, Moments
     from latentood.evaluation import metrics
     from latentood.evaluation.comparison import Comparison
+    from latentood.evaluation.pairing import ModelComparison
     from latentood.extraction.model.reductions import Reduction
     from latentood.latents import Key, Latents, Reading, Statistic
     from latentood.pipeline.schema import Pipeline, load_pipeline, parse_pipeline
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from latentood.workflows import (
         Choice,
         advise,
+        compare,
         estimate,
         extract,
         fit,
@@ -60,6 +62,7 @@ _HOMES = {
     "detectors.registry": ("detector", "registry"),
     "detectors.statistics": ("Bank", "ClassMeans", "ClassMoments", "Mean", "Moments"),
     "evaluation.comparison": ("Comparison",),
+    "evaluation.pairing": ("ModelComparison",),
     "extraction.model.reductions": ("Reduction",),
     "latents": ("Key", "Latents", "Reading", "Statistic"),
     "pipeline.schema": ("Pipeline", "load_pipeline", "parse_pipeline"),
@@ -69,6 +72,7 @@ _HOMES = {
     "workflows": (
         "Choice",
         "advise",
+        "compare",
         "estimate",
         "extract",
         "fit",
@@ -99,13 +103,13 @@ _ALIASES = {"build_cache": "extract"}
 
 __all__ = [
     "Advice", "Bank", "Cache", "Choice", "ClassMeans", "ClassMoments", "Comparison", "Detector",
-    "FeatureDetector", "Fitted", "Key", "Latents", "Mean", "Moments", "Needs", "Network",
-    "Pipeline", "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__",
-    "advise", "build_cache", "detector", "errors", "estimate", "extract", "fit", "hyper",
-    "inspect", "layers", "load", "load_pipeline", "metrics", "open_cache", "parse_pipeline",
-    "plugin", "publish", "publish_choice", "registry", "report",
-    "score", "score_maps", "statistics", "stats", "train", "train_head", "training", "tune",
-    "verify", "write_maps",
+    "FeatureDetector", "Fitted", "Key", "Latents", "Mean", "ModelComparison", "Moments", "Needs",
+    "Network", "Pipeline", "Reading", "Reduction", "ScoreTap", "State", "Statistic", "__version__",
+    "advise", "build_cache", "compare", "detector", "errors", "estimate", "extract", "fit",
+    "hyper", "inspect", "layers", "load", "load_pipeline", "metrics", "open_cache",
+    "parse_pipeline", "plugin", "publish", "publish_choice", "registry", "report", "score",
+    "score_maps", "statistics", "stats", "train", "train_head", "training", "tune", "verify",
+    "write_maps",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import typer
 from latentood import __version__
 from latentood.cli import render, terminal
 from latentood.cli.advising import advise
+from latentood.cli.comparing import compare
 from latentood.cli.options import (
     AllowOverlap,
     AnyCache,
@@ -354,6 +355,7 @@ def score(
 
 app.command()(advise)
 app.command()(tune)
+app.command()(compare)
 app.command()(report)
 
 

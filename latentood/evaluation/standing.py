@@ -13,13 +13,19 @@ import numpy as np
 
 from latentood.evaluation.comparison import (
     Result,
+    Row,
     ScoredSplit,
     Standing,
     pairs_of,
 )
 from latentood.evaluation.contrast import Side
 from latentood.evaluation.metrics import Array
-from latentood.evaluation.uncertainty.clustered_metrics import Estimate, difference, mean_estimate
+from latentood.evaluation.uncertainty.clustered_metrics import (
+    Difference,
+    Estimate,
+    difference,
+    mean_estimate,
+)
 from latentood.evaluation.uncertainty.independent import pooled_rows
 from latentood.evaluation.uncertainty.paired import (
     Paired,
@@ -32,11 +38,17 @@ from latentood.evaluation.uncertainty.paired import (
 LEVEL = 0.05
 """Of all tests against the best detector together."""
 
+RANKED = "mean"
+"""The average that detectors are ranked by: of roles, each with equal weight."""
+
 _ERRORS = ("fpr95_ood", "fpr95_id", "detection_error")  # low is good
-_LEAST = 2  # rows of a side
+LEAST = 2  # rows of a side
 
 Weights = Mapping[str, float]
 """OOD split → its weight in an average."""
+
+Pair = tuple[int, int]
+"""Places of two results."""
 
 
 def with_standings(splits: Sequence[ScoredSplit], results: Sequence[Result]) -> tuple[Result, ...]:
@@ -51,9 +63,9 @@ def with_standings(splits: Sequence[ScoredSplit], results: Sequence[Result]) -> 
         has a single row of a side.
     """
     rows = [row for result in results for row in result.rows]
-    if len(results) < 2 or min(min(row.n_id, row.n_ood) for row in rows) < _LEAST:
+    if len(results) < 2 or min(min(row.n_id, row.n_ood) for row in rows) < LEAST:
         return tuple(results)
-    test = _Rows(splits, results) if results[0].samples else _Members(results)
+    test = RowTests(splits, results) if results[0].samples else MemberTests(results)
     every = {
         what: _standings(*test.against_best(metric, weights), metric)
         for what, metric, weights in _averages(results)
@@ -64,17 +76,21 @@ def with_standings(splits: Sequence[ScoredSplit], results: Sequence[Result]) -> 
     )
 
 
-def _averages(results: Sequence[Result]) -> Iterator[tuple[str, str, Weights]]:
-    """Name what is averaged, its metric, and how."""
-    own = results[0].rows
+def averages_of(rows: Sequence[Row]) -> dict[str, Weights]:
+    """Give the weights of OOD splits in the mean that detectors are ranked by, and of each role."""
     roles: dict[str, list[str]] = {}
-    for row in own:
+    for row in rows:
         roles.setdefault(row.role, []).append(row.split)
     means = {role: dict.fromkeys(names, 1 / len(names)) for role, names in roles.items()}
     ranked = {name: w / len(roles) for mean in means.values() for name, w in mean.items()}
-    yield "auroc", "auroc", ranked
-    for role, mean in means.items():
-        yield f"auroc.{role}", "auroc", mean
+    return {RANKED: ranked, **means}
+
+
+def _averages(results: Sequence[Result]) -> Iterator[tuple[str, str, Weights]]:
+    """Name what is averaged, its metric, and how."""
+    own = results[0].rows
+    for what, weights in averages_of(own).items():
+        yield "auroc" if what == RANKED else f"auroc.{what}", "auroc", weights
     for metric in ("fpr95_ood", "fpr95_id", "aupr_out"):
         yield metric, metric, dict.fromkeys((row.split for row in own), 1 / len(own))
 
@@ -96,7 +112,7 @@ def best_of(values: Array, metric: str) -> int:
     return int(np.argmin(values) if metric in _ERRORS else np.argmax(values))
 
 
-class _Rows:
+class RowTests:
     """Tests of rows that are independent."""
 
     def __init__(self, splits: Sequence[ScoredSplit], results: Sequence[Result]) -> None:
@@ -110,8 +126,17 @@ class _Rows:
 
     def against_best(self, metric: str, weights: Weights) -> tuple[Array, Array]:
         """Give the values of all detectors, and p-values of their tests against the best."""
-        paired = self._auroc(weights) if metric == "auroc" else self._resampled(metric, weights)
+        paired = self._paired(metric, weights)
         return paired.values, paired.p_values[best_of(paired.values, metric)]
+
+    def differences(self, metric: str, weights: Weights, pairs: Sequence[Pair]) -> list[Difference]:
+        """Compare some pairs, by their places: the first less the second."""
+        paired = self._paired(metric, weights)
+        p_values = paired.p_values
+        return [Difference(*paired.difference(*pair), float(p_values[pair])) for pair in pairs]
+
+    def _paired(self, metric: str, weights: Weights) -> Paired:
+        return self._auroc(weights) if metric == "auroc" else self._resampled(metric, weights)
 
     def _auroc(self, weights: Weights) -> Paired:
         shared = [name for name in weights if self._shares(name)]
@@ -143,7 +168,7 @@ class _Rows:
         return paired_bootstrap(values, drawn, rows, metric)
 
 
-class _Members:
+class MemberTests:
     """Tests of members that are correlated within their images."""
 
     def __init__(self, results: Sequence[Result]) -> None:
@@ -151,15 +176,22 @@ class _Members:
 
     def against_best(self, metric: str, weights: Weights) -> tuple[Array, Array]:
         """Give the values of all detectors, and p-values of their tests against the best."""
-        means = [self._mean(result, metric, weights) for result in self.results]
+        means = self._means(metric, weights)
         values = np.array([one.value for one in means])
         best = means[best_of(values, metric)]
         return values, np.array([difference(one, best).p for one in means])
 
-    @staticmethod
-    def _mean(result: Result, metric: str, weights: Weights) -> Estimate:
-        parts = [result.estimates[name][metric] for name in weights]
-        return mean_estimate(parts, list(weights.values()))
+    def differences(self, metric: str, weights: Weights, pairs: Sequence[Pair]) -> list[Difference]:
+        """Compare some pairs, by their places: the first less the second."""
+        means = self._means(metric, weights)
+        return [difference(means[one], means[other]) for one, other in pairs]
+
+    def _means(self, metric: str, weights: Weights) -> list[Estimate]:
+        shares = list(weights.values())
+        return [
+            mean_estimate([result.estimates[name][metric] for name in weights], shares)
+            for result in self.results
+        ]
 
 
 def _mean_of(result: Result, metric: str, weights: Weights) -> float:

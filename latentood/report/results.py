@@ -167,9 +167,9 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, int) else masked(str(value))
 
 
-def to_text(value: Any) -> str:
-    """Write a value as one line of JSON."""
-    return _json(plain(value))
+def to_text(value: Any, indent: int | None = None) -> str:
+    """Write a value as JSON, without an indent as one line."""
+    return _json(plain(value), indent)
 
 
 def _json(value: Any, indent: int | None = None) -> str:
@@ -182,7 +182,7 @@ def _unscored(one: Unscored) -> dict[str, Any]:
 
 
 def _write_csv(comparison: Comparison, path: Path) -> None:
-    _write_table(ROW_COLUMNS, (asdict(row) for row in comparison.rows), path)
+    write_table(ROW_COLUMNS, (asdict(row) for row in comparison.rows), path)
 
 
 def _write_classes(comparison: Comparison, path: Path) -> None:
@@ -193,10 +193,11 @@ def _write_classes(comparison: Comparison, path: Path) -> None:
         for split, of_split in result.classes.items()
         for number, one in of_split.items()
     )
-    _write_table((*requested, "split", "class", *_OF_CLASS), lines, path)
+    write_table((*requested, "split", "class", *_OF_CLASS), lines, path)
 
 
-def _write_table(columns: Sequence[str], lines: Iterable[dict[str, Any]], path: Path) -> None:
+def write_table(columns: Sequence[str], lines: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write a CSV file whose lines have, among others, the column ``hyperparameters``."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()

@@ -1,6 +1,7 @@
 """One function per verb, called by the command line and from Python; nothing is printed here."""
 
 from latentood.workflows.advising import advise
+from latentood.workflows.comparing import compare
 from latentood.workflows.extracting import estimate, extract, layers
 from latentood.workflows.given import NO_TRACKING, Arrays, PipelineSource
 from latentood.workflows.maps import most_maps, require_maps, score_maps, write_maps
@@ -18,6 +19,7 @@ __all__ = [
     "TrainedHead",
     "advise",
     "choice_folder",
+    "compare",
     "estimate",
     "extract",
     "fit",

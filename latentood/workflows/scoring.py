@@ -155,7 +155,7 @@ def score(
     splits = _given(source, {"fit": train, "val": val, "id": id}, {"near": near, "far": far})
     where = resolve_device(device or "auto")
     unit = unit or unit_of(splits)
-    names, ready = _asked(detectors)
+    names, ready = names_and_detectors(detectors)
     skipped: tuple[Unscored, ...] = ()
     optional: tuple[Detector, ...] = ()
     if names or layers or settings or not (fitted or ready):
@@ -253,7 +253,7 @@ def _given(
     return SplitsInMemory.of(**named)
 
 
-def _asked(
+def names_and_detectors(
     detectors: str | Sequence[str | Detector] | None,
 ) -> tuple[str | list[str] | None, list[Detector]]:
     """Separate names from detectors."""

@@ -31,6 +31,7 @@ COMMANDS = [
     "score",
     "advise",
     "tune",
+    "compare",
     "ui",
     "doctor",
 ]

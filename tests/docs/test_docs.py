@@ -308,7 +308,7 @@ def test_every_public_name_that_a_page_uses_exists(page: Path) -> None:
 
 
 def test_a_public_name_that_is_missing_is_noticed() -> None:
-    assert unknown_names("Call `lo.extract`, then `lo.compare(cache)`.") == {"compare"}
+    assert unknown_names("Call `lo.extract`, then `lo.decide(cache)`.") == {"decide"}
 
 
 def test_no_reference_of_a_docstring_is_left_as_it_was_written(site: Path) -> None:

@@ -68,7 +68,8 @@ def test_overrides_replace_values_and_their_paths_are_relative_to_the_current_fo
         ("transform=[{targe: x}]", "unknown key 'transform.0.targe'; did you mean 'target'"),
         (
             "splits.train.role=ood",
-            "splits.train.role: input should be 'fit', 'val', 'tune', 'id', 'near', 'far' or 'mixed'",
+            "splits.train.role: input should be 'fit', 'val', 'tune', 'id', 'near', 'far' or "
+            "'mixed'",
         ),
         ("splits.new={target: a}", "key 'splits.new.role' is missing"),
         (

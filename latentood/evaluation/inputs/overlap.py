@@ -44,7 +44,7 @@ def overlaps(splits: Splits, *, tune: bool = False) -> tuple[Overlap, ...]:
     not complete; those of role ``tune`` are read only where ``tune`` says so.
     """
     names = [name for name, facts in splits.splits.items() if tune or facts.role != "tune"]
-    hashes = {name: found for name in names if (found := _hashes(splits, name)) is not None}
+    hashes = {name: found for name in names if (found := hashes_of(splits, name)) is not None}
     if unknown := set(names) - hashes.keys():
         listed = ", ".join(sorted(unknown))
         log.info("%s: no hashes, so rows that also stand in other splits are not known", listed)
@@ -79,7 +79,8 @@ def require_apart(counted: Iterable[Overlap], splits: Collection[str], *, who: s
             )
 
 
-def _hashes(splits: Splits, name: str) -> NDArray[np.int64] | None:
+def hashes_of(splits: Splits, name: str) -> NDArray[np.int64] | None:
+    """Give the digests of the inputs of a split, (N,), where they are known and it is complete."""
     try:
         rows = splits[name]
     except IncompleteSplit:

@@ -151,8 +151,15 @@ def difference(one: Estimate, other: Estimate) -> Difference:
             f"{one.shares.size} images at {one.level} and {other.shares.size} at {other.level}; "
             "score both detectors on the same splits"
         )
+    return joined(one, other, _correlation(one.shares, other.shares))
+
+
+def joined(one: Estimate, other: Estimate, alike: float) -> Difference:
+    """Compare two estimates of one level: the interval and p-value of :func:`difference`.
+
+    ``alike`` is their correlation: 0 where they are of rows that are independent of each other.
+    """
     value = one.value - other.value
-    alike = _correlation(one.shares, other.shares)
     below = _joined(one.value - one.low, other.high - other.value, alike)
     above = _joined(one.high - one.value, other.value - other.low, alike)
     width = below if value > 0 else above

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv, stdtrit
+from scipy.stats import binomtest
 
 from latentood.evaluation.metrics.predictions import Predictions, bin_of
 from latentood.evaluation.metrics.ranking import Array
+from latentood.evaluation.uncertainty.clustered_metrics import (
+    Difference,
+    Estimate,
+    difference,
+    joined,
+)
 
 Interval = tuple[float, float]
 
@@ -43,6 +51,38 @@ def quality_intervals(rows: Predictions, level: float = 0.95) -> Mapping[str, In
         "brier": _mean(rows.brier, tail),
         "nll": _mean(rows.nll, tail),
     }
+
+
+def accuracy_difference(
+    one: NDArray[np.bool_], other: NDArray[np.bool_], *, paired: bool, level: float = 0.95
+) -> Difference:
+    """Compare the accuracy of two models: that of ``one`` less that of ``other``.
+
+    On the same rows the p-value is McNemar's, exact: a two-sided binomial test of the rows that
+    only one of them has right. The interval joins Jeffreys' of the two with their correlation
+    (method 10 of Newcombe 1998, Statistics in Medicine 17:2635-2650, which has Wilson's, and a
+    correction of the correlation that is left out); near 5% it may disagree with the test.
+
+    Args:
+        one: (n,) whether a prediction is right.
+        other: (m,) the same of the other model; where they are paired in the same order.
+        paired: Whether they are of the same rows.
+        level: Of the interval.
+    """
+    tail = (1 - level) / 2
+    first, second = (
+        Estimate(
+            float(right.mean()), *_share(int(right.sum()), right.size, tail),
+            right - right.mean(), np.inf, level,
+        )
+        for right in (one, other)
+    )  # fmt: skip
+    if not paired:
+        return joined(first, second, 0.0)
+    known = difference(first, second)
+    only, apart = int((one & ~other).sum()), int((one ^ other).sum())
+    p_value = float(binomtest(only, apart).pvalue) if apart else 1.0
+    return Difference(known.value, known.low, known.high, p_value)
 
 
 def _share(count: int, of: int, tail: float) -> Interval:
