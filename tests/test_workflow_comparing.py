@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 
 import latentood as lo
 from latentood.errors import ConfigError, StoreError
-from latentood.evaluation.uncertainty.clustered_metrics import difference
+from latentood.evaluation.uncertainty.clustered_metrics import Difference, difference
 from latentood.evaluation.uncertainty.paired import holm, paired_auroc
+from latentood.evaluation.uncertainty.predictions import accuracy_difference
+from latentood.evaluation.uncertainty.seeds import Spread, widened
 from latentood.extraction.run.job import prepare
 from latentood.latents import Latents
 from latentood.latents.facts import Origin, SplitFacts
@@ -146,7 +148,10 @@ def test_a_split_with_another_input_is_unpaired_and_averages_without_it_stay_pai
 def test_other_id_rows_unpair_everything():
     compared = compare(store(), store(seed=1, changed=["id_test"]))
     assert not any(line.gap.paired for line in of(compared, 1))
-    assert not compared.qualities[1].gap.paired
+    rows = [one.id_split.outputs.right for one in compared.comparisons.values()]
+    known = accuracy_difference(rows[1], rows[0], paired=False)
+    gap = compared.qualities[1].gap
+    assert (gap.low, gap.high, gap.paired) == (known.low, known.high, False)
     renamed = compare(store(), store(seed=1, names={"id_test": "test"}))
     assert [pair.reason for pair in renamed.splits] == ["the ID split has another name", "", ""]
     assert not any(line.gap.paired for line in of(renamed, 1))
@@ -168,7 +173,8 @@ def seeded(seed, **options):
 
 def test_stores_that_differ_in_the_seed_alone_are_one_model():
     seeds = [seeded(seed) for seed in range(3)]
-    compared = compare(*seeds, store(noise=1.5, seed=9, fingerprint={"weights": "v", "seed": 0}))
+    another = store(noise=1.5, seed=9, fingerprint={"weights": "v", "seed": 0})
+    compared = compare(*seeds, another)
     assert [len(model.stores) for model in compared.models] == [3, 1]
     single = [lo.score(one, detectors=DETECTORS, device="cpu") for one in seeds]
     for place, name in enumerate(DETECTORS):
@@ -183,6 +189,14 @@ def test_stores_that_differ_in_the_seed_alone_are_one_model():
         assert other.seed_sd is None
         assert other.gap.paired
         assert other.gap.value == pytest.approx(other.value - line.value)
+        pairs = [
+            of(compare(one, another, detectors=[name]), 1, of="near", metric="auroc")[0].gap
+            for one in seeds
+        ]
+        value, low, high = np.mean([(one.value, one.low, one.high) for one in pairs], axis=0)
+        known = widened(Difference(value, low, high, 1.0), Spread.of(line.seeds))
+        assert (other.gap.low, other.gap.high) == pytest.approx((known.low, known.high))
+        assert other.gap.p_value == pytest.approx(known.p)
 
 
 def test_repeats_alone_have_a_spread_and_no_difference():

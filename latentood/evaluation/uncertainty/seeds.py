@@ -40,7 +40,7 @@ class Spread:
         """Take the values of M repeats; that of a single one is not known, and 0 here."""
         if len(set(values)) < 2:  # the variance of equal values may be above 0 by rounding
             return cls()
-        return cls(float(np.var(values, ddof=1)), len(values) - 1)
+        return cls(float(np.var(values, ddof=1)) / len(values), len(values) - 1)
 
     def joined(self, other: Spread) -> Spread:
         """Give that of a difference of two means (Welch & Satterthwaite)."""
