@@ -1,6 +1,8 @@
 """One comparison, written once for all tests of this folder, and tracked once for each module."""
 
 import dataclasses
+import os
+import shutil
 
 import pytest
 
@@ -41,3 +43,20 @@ def renamed(comparison):
         return dataclasses.replace(comparison, provenance={**comparison.provenance, **provenance})
 
     return change
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real browser: one for the process, which can hold no second one."""
+    reason = "needs the package playwright (in the extra test) and Chromium on the path"
+    api = pytest.importorskip("playwright.sync_api", reason=reason)
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip(reason)
+    with api.sync_playwright() as browsers:
+        made = browsers.chromium.launch(
+            executable_path=chromium,
+            chromium_sandbox=os.geteuid() != 0,  # Chromium refuses to sandbox what root starts
+        )
+        yield made
+        made.close()

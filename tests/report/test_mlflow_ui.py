@@ -1,7 +1,6 @@
 """The UI answers on this machine, and is gone after it was asked to stop."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -87,20 +86,11 @@ def server(tracked):
 
 
 @pytest.fixture
-def tab():
+def tab(browser):
     """A tab of a real browser."""
-    reason = "needs the package playwright (in the extra test) and Chromium on the path"
-    api = pytest.importorskip("playwright.sync_api", reason=reason)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip(reason)
-    with api.sync_playwright() as browsers:
-        browser = browsers.chromium.launch(
-            executable_path=chromium,
-            chromium_sandbox=os.geteuid() != 0,  # Chromium refuses to sandbox what root starts
-        )
-        yield browser.new_page(viewport={"width": 1900, "height": 900})
-        browser.close()
+    made = browser.new_page(viewport={"width": 1900, "height": 900})
+    yield made
+    made.close()
 
 
 @linux

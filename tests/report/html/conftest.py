@@ -1,9 +1,7 @@
-"""Results folders and pages, and a browser that has no network."""
+"""Results folders and pages, and a tab that has no network."""
 
 import json
-import os
 import re
-import shutil
 
 import pytest
 
@@ -31,23 +29,6 @@ def data():
         return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
 
     return read
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A real browser."""
-    reason = "needs the package playwright (in the extra test) and Chromium on the path"
-    api = pytest.importorskip("playwright.sync_api", reason=reason)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip(reason)
-    with api.sync_playwright() as browsers:
-        made = browsers.chromium.launch(
-            executable_path=chromium,
-            chromium_sandbox=os.geteuid() != 0,  # Chromium refuses to sandbox what root starts
-        )
-        yield made
-        made.close()
 
 
 @pytest.fixture
