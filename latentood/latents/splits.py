@@ -34,10 +34,34 @@ class Splits(Protocol):
 
 
 @dataclass(frozen=True)
-class MemberSplits:
-    """The images, cells or boxes of splits, as rows of their own."""
+class SplitsView:
+    """Another look at splits: what a subclass does not say is as they have it."""
 
     of: Splits
+
+    @property
+    def splits(self) -> Mapping[str, SplitFacts]:
+        """Split → what is known of it."""
+        return self.of.splits
+
+    @property
+    def header(self) -> Origin:
+        """Where the latents come from."""
+        return self.of.header
+
+    def __getitem__(self, split: str, /) -> Latents:
+        """Give the rows of a split."""
+        return self.of[split]
+
+    def ids(self, split: str, /) -> Sequence[str]:
+        """Name each row of a split."""
+        return self.of.ids(split)
+
+
+@dataclass(frozen=True)
+class MemberSplits(SplitsView):
+    """The images, cells or boxes of splits, as rows of their own."""
+
     unit: Unit
 
     @cached_property
@@ -56,11 +80,6 @@ class MemberSplits:
             return False
         rows, count = self.of[split], Key("count", unit=self.unit)
         return count in rows and not bool(rows[count].any())
-
-    @property
-    def header(self) -> Origin:
-        """Where the latents come from."""
-        return self.of.header
 
     def __getitem__(self, split: str, /) -> Latents:
         """Give the members of a split."""

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from latentood.errors import ConfigError, ForbiddenSplit, unknown
 from latentood.evaluation.inputs.overlap import Overlap
 from latentood.latents import Latents
-from latentood.latents.facts import CHOICE_ROLES, Origin, Role, SplitFacts
-from latentood.latents.splits import Splits
+from latentood.latents.facts import CHOICE_ROLES, Role
+from latentood.latents.splits import Splits, SplitsView
 
 
 @dataclass(frozen=True)
-class ChoiceSplits:
+class ChoiceSplits(SplitsView):
     """All splits by name, of which only those of role fit, val and tune can be opened.
 
     The search gets its rows from here and from nowhere else, so that no setting can depend on a
-    row that is reported, whatever code runs within it.
+    row that is reported, whatever code runs within it. What is known of a split is no row: that
+    stays there for all.
     """
-
-    of: Splits
-
-    @property
-    def splits(self) -> Mapping[str, SplitFacts]:
-        """Split → what is known of it; of all splits, since facts are no rows."""
-        return self.of.splits
-
-    @property
-    def header(self) -> Origin:
-        """Where the latents come from."""
-        return self.of.header
 
     def __getitem__(self, split: str, /) -> Latents:
         """Open a split.
@@ -39,12 +28,12 @@ class ChoiceSplits:
             ForbiddenSplit: Its rows are for what is reported.
         """
         self._require(split)
-        return self.of[split]
+        return super().__getitem__(split)
 
     def ids(self, split: str, /) -> Sequence[str]:
         """Name the rows of a split; errors are those of opening it."""
         self._require(split)
-        return self.of.ids(split)
+        return super().ids(split)
 
     def of_role(self, role: Role) -> list[str]:
         """Name the splits of a role."""

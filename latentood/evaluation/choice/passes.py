@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from latentood.detectors.base import Detector
 from latentood.errors import MissingInput
 from latentood.latents import Key, Latents
-from latentood.latents.facts import Origin, SplitFacts
-from latentood.latents.splits import Splits
+from latentood.latents.splits import SplitsView
 from latentood.latents.views import first_passes
 
 
-class FirstPasses:
+@dataclass(frozen=True)
+class FirstPasses(SplitsView):
     """Splits whose rows have their first passes alone."""
 
-    def __init__(self, of: Splits, passes: int) -> None:
-        self.of = of
-        self.passes = passes
-
-    @property
-    def splits(self) -> Mapping[str, SplitFacts]:
-        """Split → what is known of it."""
-        return self.of.splits
-
-    @property
-    def header(self) -> Origin:
-        """Where the latents come from."""
-        return self.of.header
+    passes: int
 
     def __getitem__(self, split: str, /) -> Latents:
         """Give the rows of a split."""
-        return first_passes(self.of[split], self.passes)
-
-    def ids(self, split: str, /) -> Sequence[str]:
-        """Name each row of a split."""
-        return self.of.ids(split)
+        return first_passes(super().__getitem__(split), self.passes)
 
 
 def passes_kept(rows: Latents) -> int:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latentood.errors import ConfigError
-from latentood.latents import Latents
-from latentood.latents.facts import OOD_ROLES, Origin, Role, SplitFacts
+from latentood.latents.facts import OOD_ROLES, Role, SplitFacts
 from latentood.latents.key import Unit
-from latentood.latents.splits import MemberSplits, Splits
+from latentood.latents.splits import MemberSplits, Splits, SplitsView
 
 
 @dataclass(frozen=True)
-class CommonSplits:
+class CommonSplits(SplitsView):
     """Splits of which the OOD ones are some, in an order that caches share.
 
     So that bootstrap samples draw the same rows in all of them, and averages are over the same
     splits.
     """
 
-    of: Splits
     ood: tuple[str, ...]
 
     @property
@@ -29,19 +27,6 @@ class CommonSplits:
         every = self.of.splits
         others = {name: facts for name, facts in every.items() if facts.role not in OOD_ROLES}
         return others | {name: every[name] for name in self.ood}
-
-    @property
-    def header(self) -> Origin:
-        """Where the latents come from."""
-        return self.of.header
-
-    def __getitem__(self, split: str, /) -> Latents:
-        """Give the rows of a split."""
-        return self.of[split]
-
-    def ids(self, split: str, /) -> Sequence[str]:
-        """Name each row of a split."""
-        return self.of.ids(split)
 
 
 def common_ood(caches: Mapping[str, Splits], unit: Unit) -> tuple[str, ...]:
