@@ -7,10 +7,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from latentood.errors import ConfigError
 from latentood.evaluation.pairing import Gap, Line, Model, ModelComparison
-from latentood.files import new_files
-from latentood.report.results import plain, to_text, write_table
+from latentood.report.results import new_results, plain, to_text, write_table
 
 FORMAT = 1
 """Version of ``compare.json``."""
@@ -30,18 +28,10 @@ def write_models(comparison: ModelComparison, out_dir: Path | str) -> dict[str, 
     Raises:
         ConfigError: The folder cannot be made or written to.
     """
-    folder = Path(out_dir)
-    files = {kind: folder / name for kind, name in _NAMES.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with new_files(list(files.values())) as (table, document):
-            write_table(_COLUMNS, (_cells(comparison, line) for line in comparison.lines), table)
-            document.write_text(to_text(as_json(comparison), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"compare: {folder} must be a folder that can be written to, but it is not "
-            f"({error.strerror or error}); choose another --out"
-        ) from error
+    files = {kind: Path(out_dir) / name for kind, name in _NAMES.items()}
+    with new_results(files, who="compare") as (table, document):
+        write_table(_COLUMNS, (_cells(comparison, line) for line in comparison.lines), table)
+        document.write_text(to_text(as_json(comparison), indent=2) + "\n", encoding="utf-8")
     return files
 
 

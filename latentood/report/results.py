@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,20 +60,32 @@ def write_results(comparison: Comparison, out_dir: Path | str) -> dict[str, Path
     Raises:
         ConfigError: The folder cannot be made or written to.
     """
-    folder = Path(out_dir)
-    files = {kind: folder / name for kind, name in _FILES.items()}
+    files = {kind: Path(out_dir) / name for kind, name in _FILES.items()}
+    with new_results(files, who="results") as drafts:
+        writers = (_write_csv, _write_json, _write_scores, _write_classes)
+        for write, draft in zip(writers, drafts, strict=True):
+            write(comparison, draft)
+    return files
+
+
+@contextmanager
+def new_results(files: Mapping[str, Path], *, who: str) -> Iterator[list[Path]]:
+    """Give drafts of files of one folder, which is made; without an error all are put in place.
+
+    Raises:
+        ConfigError: The folder cannot be made or written to.
+    """
+    paths = list(files.values())
+    folder = paths[0].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with new_files(list(files.values())) as drafts:
-            writers = (_write_csv, _write_json, _write_scores, _write_classes)
-            for write, draft in zip(writers, drafts, strict=True):
-                write(comparison, draft)
+        with new_files(paths) as drafts:
+            yield drafts
     except OSError as error:
         raise ConfigError(
-            f"results: {folder} must be a folder that can be written to, but it is not "
+            f"{who}: {folder} must be a folder that can be written to, but it is not "
             f"({error.strerror or error}); choose another --out"
         ) from error
-    return files
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
