@@ -30,7 +30,7 @@ from latentood.evaluation.uncertainty.independent import pooled_rows
 from latentood.evaluation.uncertainty.paired import (
     Paired,
     combined,
-    holm,
+    holm_against,
     paired_auroc,
     paired_bootstrap,
 )
@@ -98,12 +98,9 @@ def _averages(results: Sequence[Result]) -> Iterator[tuple[str, str, Weights]]:
 def _standings(values: Array, p_values: Array, metric: str) -> tuple[Standing, ...]:
     """Correct the p-values of the tests against the best."""
     best = best_of(values, metric)
-    others = np.arange(len(values)) != best
-    corrected = np.full(len(values), np.nan)
-    corrected[others] = holm(p_values[others])
     return tuple(
         Standing(True, None) if place == best else Standing(bool(p > LEVEL), float(p))
-        for place, p in enumerate(corrected)
+        for place, p in enumerate(holm_against(best, p_values))
     )
 
 

@@ -176,6 +176,16 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
+def holm_against(best: int, p_values: ArrayLike) -> Array:
+    """Adjust the p-values (D,) of tests against the best: (D,), NaN for itself and where NaN."""
+    raw = np.asarray(p_values, np.float64)
+    tested = ~np.isnan(raw)
+    tested[best] = False
+    adjusted = np.full(raw.size, np.nan)
+    adjusted[tested] = holm(raw[tested])
+    return adjusted
+
+
 def indistinguishable(
     values: ArrayLike, p_values: ArrayLike, *, higher_is_better: bool = True, level: float = 0.05
 ) -> NDArray[np.bool_]:
@@ -195,13 +205,12 @@ def indistinguishable(
         (D,) True for the group; all False where all values are NaN.
     """
     points = np.asarray(values, np.float64) * (1 if higher_is_better else -1)
-    known = np.flatnonzero(~np.isnan(points))
-    group = np.zeros(points.size, np.bool_)
-    if known.size:
-        best = known[np.argmax(points[known])]
-        others = known[known != best]
-        group[best] = True
-        group[others] = holm(np.asarray(p_values)[best, others]) > level
+    if np.isnan(points).all():
+        return np.zeros(points.size, np.bool_)
+    best = int(np.nanargmax(points))
+    against = np.where(np.isnan(points), np.nan, np.asarray(p_values)[best])
+    group = holm_against(best, against) > level
+    group[best] = True
     return group
 
 
