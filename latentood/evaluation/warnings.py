@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from latentood.evaluation.metrics import Array
+from latentood.evaluation.metrics.classes import LEAST_ROWS
 
 MOST_TIES = 0.01
 LEAST_RECALL = 0.95
 WORST_CONDITION = 1e12
-LEAST_ROWS = 20
-"""With fewer, a threshold that keeps 95% of them keeps all of them."""
-
 _SPANNED_BY = {
     "rank": "the fit rows span",
     "class_rank": "the rows of a class span",

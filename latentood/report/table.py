@@ -18,8 +18,8 @@ from latentood.evaluation.comparison import (
     ScoredSplit,
     Unscored,
 )
+from latentood.evaluation.metrics.classes import LEAST_ROWS
 from latentood.evaluation.uncertainty.predictions import quality_intervals
-from latentood.evaluation.warnings import LEAST_ROWS
 
 _ROWS = {"image": "rows", "cell": "cells", "box": "boxes"}
 

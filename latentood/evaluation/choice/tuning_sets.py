@@ -12,7 +12,7 @@ from latentood.evaluation.choice.guard import ChoiceSplits
 from latentood.evaluation.choice.held_out import held_out
 from latentood.evaluation.choice.synthetic import require_consistent, synthetic_rows
 from latentood.evaluation.choice.wish import Wish
-from latentood.evaluation.warnings import LEAST_ROWS
+from latentood.evaluation.metrics.classes import LEAST_ROWS
 from latentood.latents import HEAD, Budget, Latents
 from latentood.latents.facts import Origin, SplitFacts
 from latentood.latents.key import Unit
