@@ -24,6 +24,17 @@ def clip_percentile() -> Any:
     )
 
 
+def dropped_share() -> Any:
+    """Declare how many weights of the head dice drops."""
+    return hyper(
+        90.0,
+        "percentage of the weights dropped: 90 for CIFAR, 70 for ImageNet",
+        low=0,
+        high=100,
+        tries=(10.0, 30.0, 50.0, 70.0, 90.0),
+    )
+
+
 @plugin
 class ReAct(ActivationShaping):
     """Clip activations at a percentile of those of ID val rows: h' = min(h, t).
@@ -97,13 +108,7 @@ class DICE(ActivationShaping):
     works = "Overparametrised heads, in which OOD collects many small spurious contributions."
     fails = "Narrow features, and sparsity so high that classes lose all their weights."
     cost = "O(N·D) fit, O(C·D) per row"
-    sparsity: float = hyper(
-        90.0,
-        "percentage of the weights dropped: 90 for CIFAR, 70 for ImageNet",
-        low=0,
-        high=100,
-        tries=(10.0, 30.0, 50.0, 70.0, 90.0),
-    )
+    sparsity: float = dropped_share()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -123,13 +128,7 @@ class DICEReAct(ActivationShaping):
     works = "Where dice and react each help: one cuts noisy weights, the other noisy units."
     fails = "Both thresholds high: what is left of the head no longer separates classes."
     cost = "O(N·D + V·D) fit for V val rows, O(C·D) per row"
-    sparsity: float = hyper(
-        90.0,
-        "percentage of the weights dropped",
-        low=0,
-        high=100,
-        tries=(10.0, 30.0, 50.0, 70.0, 90.0),
-    )
+    sparsity: float = dropped_share()
     percentile: float = clip_percentile()
 
     @property
