@@ -10,27 +10,7 @@ from latentood.latents.splits import SplitsInMemory
 from latentood.workflows import advising
 from latentood.workflows.advising import FitSplits
 from tests.detectors.advice.examples import latents
-from tests.evaluation.choice.examples import REPORTED, tunable
-
-
-class Watched(SplitsInMemory):
-    """Splits that note which of them are opened."""
-
-    def __getitem__(self, split):
-        self.opened.append(split)
-        return super().__getitem__(split)
-
-    def ids(self, split):
-        self.opened.append(split)
-        return super().ids(split)
-
-
-def watched(without=()):
-    given = tunable()
-    kept = {name: facts for name, facts in given.splits.items() if name not in without}
-    one = Watched(given.latents, kept, given.header)
-    object.__setattr__(one, "opened", [])
-    return one
+from tests.evaluation.choice.examples import REPORTED, tunable, watched
 
 
 @pytest.mark.parametrize("name", [*REPORTED, "odd"])

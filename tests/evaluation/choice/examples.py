@@ -48,3 +48,24 @@ def of_passes(**options):
             for n, (name, role) in enumerate(roles.items())
         }
     )
+
+
+class Watched(SplitsInMemory):
+    """Splits that note which of them are opened."""
+
+    def __getitem__(self, split):
+        self.opened.append(split)
+        return super().__getitem__(split)
+
+    def ids(self, split):
+        self.opened.append(split)
+        return super().ids(split)
+
+
+def watched(without=()):
+    """Give the splits of :func:`tunable`, which note what is opened in ``opened``."""
+    given = tunable()
+    kept = {name: facts for name, facts in given.splits.items() if name not in without}
+    one = Watched(given.latents, kept, given.header)
+    object.__setattr__(one, "opened", [])
+    return one

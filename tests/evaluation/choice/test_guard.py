@@ -9,29 +9,10 @@ from latentood.evaluation.choice.guard import ChoiceSplits
 from latentood.evaluation.choice.wish import Wish
 from latentood.evaluation.scoring import score_all
 from latentood.latents.splits import SplitsInMemory
-from tests.evaluation.choice.examples import REPORTED, tunable
+from tests.evaluation.choice.examples import REPORTED, tunable, watched
 from tests.evaluation.examples import Distance
 
 WISH = Wish(detectors=("knn",), settings=("knn.k=1,5",))
-
-
-class Watched(SplitsInMemory):
-    """Splits that note which of them are opened."""
-
-    def __getitem__(self, split):
-        self.opened.append(split)
-        return super().__getitem__(split)
-
-    def ids(self, split):
-        self.opened.append(split)
-        return super().ids(split)
-
-
-def watched():
-    given = tunable()
-    one = Watched(given.latents, given.splits, given.header)
-    object.__setattr__(one, "opened", [])
-    return one
 
 
 @pytest.mark.parametrize("name", REPORTED)
